@@ -1,0 +1,1 @@
+"""What an optimizer is: the genome language, its typed program, and the back ends that run or print it."""

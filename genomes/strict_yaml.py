@@ -1,0 +1,177 @@
+"""The only YAML reader of the project: plain data, duplicate keys refused, every value with its line.
+
+It reads the event stream of PyYAML and builds the data itself, without recursion, so that deep nesting cannot
+overflow the stack and aliases cannot expand ("billion laughs"). Anchors, aliases and tags are refused: a file that
+we read is plain data. Numbers follow what people write: ``1e-3`` is a number here (YAML 1.1 says it is text).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 32
+
+Key = str | int
+_INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
+_DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
+
+
+class YamlError(ValueError):
+    """A document that we refuse: ``str()`` is ``source:line: what is wrong``."""
+
+    def __init__(self, message: str, source: str, line: int):
+        super().__init__(f"{source}:{line}: {message}")
+        self.message, self.source, self.line = message, source, line
+
+
+@dataclass(frozen=True)
+class Document:
+    """Plain data and where each part of it stands.
+
+    ``value``: dicts, lists, str, int, float, bool, None. ``lines``: path of keys and indices -> line (from 1).
+    """
+
+    value: Any
+    source: str
+    lines: Mapping[tuple[Key, ...], int]
+
+    def line(self, path: tuple[Key, ...]) -> int:
+        """The line of ``path``, or of its nearest parent that stands in the document."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+
+def load(path: Path | str) -> Document:
+    """Read the YAML file at ``path``. Raises YamlError; OSError where the file cannot be read."""
+    path = Path(path)
+    data = path.read_bytes()
+    if len(data) > MAX_BYTES:
+        raise YamlError(f"the file has {len(data)} bytes; at most {MAX_BYTES} are read", str(path), 1)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise YamlError("this is not UTF-8 text", str(path), line) from None
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str = "<text>") -> Document:
+    """Read one YAML document from ``text``; ``source`` names it in messages. Raises YamlError."""
+    if len(text) > MAX_BYTES:
+        raise YamlError(f"the text has {len(text)} characters; at most {MAX_BYTES} are read", source, 1)
+    builder = _Builder(source)
+    try:
+        for event in _events(text):
+            builder.take(event)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise YamlError(error.problem or error.context or "this is not YAML", source, line) from None
+    except yaml.YAMLError as error:
+        raise YamlError(str(error).splitlines()[0], source, 1) from None
+    return Document(builder.value, source, builder.lines)
+
+
+def scalar(text: str) -> Any:
+    """The value of an unquoted YAML scalar: integer, number, true, false, null or text."""
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _DECIMAL.fullmatch(text):
+        return float(text)
+    return text
+
+
+def _events(text: str) -> Iterator[yaml.Event]:
+    loader = yaml.SafeLoader(text)
+    try:
+        while loader.check_event():
+            yield loader.get_event()
+    finally:
+        loader.dispose()
+
+
+class _Builder:
+    """Builds data from events with a stack of open containers: no recursion, whatever the depth."""
+
+    def __init__(self, source: str):
+        self.source = source
+        self.value: Any = None
+        self.lines: dict[tuple[Key, ...], int] = {}
+        self.documents = 0
+        self.open: list[dict | list] = []
+        self.path: list[Key] = []  # the key or index of each value being read, one per open container
+        self.pending: list[tuple[Key, int] | None] = []  # per open mapping: the key that awaits its value
+
+    def take(self, event: yaml.Event) -> None:
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.DocumentStartEvent):
+            self.documents += 1
+            if self.documents > 1:
+                raise YamlError("one document a file: remove this '---' and what follows", self.source, line)
+        elif isinstance(event, yaml.AliasEvent):
+            raise YamlError("aliases (*name) are not read: write the value out", self.source, line)
+        elif isinstance(event, yaml.ScalarEvent):
+            self._plain(event, line)
+            value = scalar(event.value) if event.style is None else event.value
+            self._add(value, line)
+        elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
+            self._plain(event, line)
+            if len(self.open) == MAX_DEPTH:
+                raise YamlError(f"nested deeper than {MAX_DEPTH} levels", self.source, line)
+            container: dict | list = {} if isinstance(event, yaml.MappingStartEvent) else []
+            self._add(container, line)
+            self.open.append(container)
+            self.pending.append(None)
+        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
+            self.open.pop()
+            self.pending.pop()
+            if self.path:
+                self.path.pop()
+
+    def _plain(self, event: yaml.NodeEvent, line: int) -> None:
+        if event.anchor is not None:
+            raise YamlError("anchors (&name) are not read: write the value out", self.source, line)
+        if getattr(event, "tag", None) is not None:
+            raise YamlError("tags (!name) are not read: write plain data", self.source, line)
+
+    def _add(self, value: Any, line: int) -> None:
+        nested = isinstance(value, dict | list)
+        if not self.open:
+            self.value = value
+            self.lines[()] = line
+            return
+        parent = self.open[-1]
+        if isinstance(parent, dict):
+            key = self.pending[-1]
+            if key is None:
+                self._key(parent, value, line)
+                return
+            self.pending[-1] = None
+            parent[key[0]] = value
+            place, line = key
+        else:
+            place = len(parent)
+            parent.append(value)
+        self.lines[(*self.path, place)] = line
+        if nested:
+            self.path.append(place)
+
+    def _key(self, parent: dict, value: Any, line: int) -> None:
+        if isinstance(value, dict | list):
+            raise YamlError("a key must be a word or a number", self.source, line)
+        key = value if isinstance(value, str | int) and not isinstance(value, bool) else str(value)
+        if key in parent:
+            raise YamlError(f"{key}: this key stands here a second time", self.source, line)
+        parent[key] = None  # reserves the key, so that a repeat is seen
+        self.pending[-1] = (key, line)
