@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import math
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from genomes.primitives import TABLE, Parameter, Primitive
@@ -47,7 +47,7 @@ class Expression:
 
     def walk(self) -> Iterator[Expression]:
         """This node and all below it, parents first."""
-        stack = [self]
+        stack: list[Expression] = [self]
         while stack:
             node = stack.pop()
             yield node
@@ -77,11 +77,11 @@ def call(name: str, *arguments: Expression | float) -> Expression:
     return Expression(name, (*given, *(number(p.default) for p in missing if p.default is not None)))
 
 
-def parse(text: str, scope: str = "", names: Collection[str] = ()) -> Expression:
+def parse(text: str, scope: str = "", names: Mapping[str, str] | None = None) -> Expression:
     """Read and check one expression.
 
-    ``scope``: ``""``, ``gates`` (``u`` is known) or ``post`` (``delta`` is known). ``names``: further names that stand
-    for numbers (the arguments and states of a primitive's body). Raises ExpressionError.
+    ``scope``: ``""``, ``gates`` (``u`` is known) or ``post`` (``delta`` is known). ``names``: further names and their
+    kinds, in a primitive's body. Raises ExpressionError.
     """
     if not isinstance(text, str):
         raise ExpressionError(f"expected an expression, got {text!r}")
@@ -100,14 +100,14 @@ def parse(text: str, scope: str = "", names: Collection[str] = ()) -> Expression
         raise ExpressionError(f"not an expression: {error.msg}", max(error.offset or 1, 1)) from None
     except (ValueError, RecursionError, MemoryError):
         raise ExpressionError("not an expression: it cannot be read") from None
-    expression = _Reader(scope, frozenset(names)).read(tree.body, 1)
+    expression = _Reader(scope, names or {}).read(tree.body, 1)
     if expression.size > MAX_NODES:
         raise ExpressionError(f"{expression.size} nodes; at most {MAX_NODES} are allowed")
     return expression
 
 
 class _Reader:
-    def __init__(self, scope: str, names: frozenset[str]):
+    def __init__(self, scope: str, names: Mapping[str, str]):
         self.scope, self.names = scope, names
 
     def read(self, node: ast.expr, depth: int) -> Expression:
@@ -117,14 +117,14 @@ class _Reader:
         match node:
             case ast.Constant(value=bool() | None):
                 raise ExpressionError(f"{node.value} is no number", column)
-            case ast.Constant(value=int() | float()):
-                return self._number(node.value, column)
+            case ast.Constant(value=int() | float() as value):
+                return self._number(value, column)
             case ast.Name(id=name):
                 return self._name(name, column)
-            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float())) if not isinstance(
-                node.operand.value, bool
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)) if (
+                type(value) is not bool
             ):
-                return self._number(-node.operand.value, column)
+                return self._number(-value, column)
             case ast.UnaryOp(op=op, operand=operand) if type(op) in _OPERATORS:
                 return self._call(_OPERATORS[type(op)], [operand], column, depth)
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
@@ -177,7 +177,12 @@ class _Reader:
         return primitive
 
     def _call(
-        self, name: str, arguments: list[ast.expr], column: int, depth: int, keywords: list[ast.keyword] | None = None
+        self,
+        name: str,
+        arguments: list[ast.expr],
+        column: int,
+        depth: int,
+        keywords: list[ast.keyword] | None = None,
     ) -> Expression:
         parameters = self._primitive(name, column).parameters
         if len(arguments) > len(parameters):
@@ -227,14 +232,21 @@ class _Reader:
             )
 
     def kind(self, expression: Expression) -> str:
-        if expression.value is not None or expression.name in self.names:
+        if expression.value is not None:
             return "number"
+        if expression.name in self.names:
+            return self.names[expression.name]
         primitive = TABLE[expression.name]
         if primitive.result == "average" and any(
             p.domain and a.value is None for p, a in zip(primitive.parameters, expression.arguments, strict=True)
         ):
             return "average" if self.names else "number"  # in a body, beta is an argument whose literal comes later
         return primitive.result
+
+
+def is_mask(expression: Expression) -> bool:
+    """Whether the expression is a comparison rather than a number."""
+    return expression.value is None and expression.name in TABLE and TABLE[expression.name].result == "mask"
 
 
 def signature(primitive: Primitive) -> str:

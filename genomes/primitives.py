@@ -294,11 +294,10 @@ _GATES = [
     Primitive("cautious", "gate", "u where it agrees with the gradient's sign, else floor times u",
               (X, constant("floor", FRACTION, 0.0)), body="where(x * g > 0, x, floor * x)",
               latex=r"\mathrm{{cautious}}_{{{1}}}({0})", source="Liang et al. 2024, arXiv:2411.16085"),
-    Primitive("cautious_rescaled", "gate", "cautious with floor 0, divided by the share that agrees (at least floor)",
-              (X, constant("floor", FRACTION, 1e-3)),
+    Primitive("cautious_rescaled", "gate", "cautious with floor 0, times size / (entries that agree + 1)", (X,),
               body="""
               agrees = where(x * g > 0, 1, 0)
-              x * (agrees / max(mean_all(agrees), floor))""",
+              x * agrees * (rows * columns / (sum_all(agrees) + 1))""",
               source="Liang et al. 2024, arXiv:2411.16085, algorithm 1"),
     Primitive("clip_norm", "gate", "x scaled down to norm `limit` per tensor where it is longer",
               (X, constant("limit", LIMIT, 1.0)), body="x * min(1, limit / norm(x))"),

@@ -8,19 +8,21 @@ The operations below are all that a back end must know. Each one's meaning:
 | operations | meaning |
 |---|---|
 | const | the number ``attribute`` |
-| g theta theta_start last_update | element values of the trainable tensors |
+| g theta | element values of the trainable tensors |
 | t epoch train_loss val_loss has_loss model_size | clock values; losses are 1 while unknown |
 | is_weight ... is_last, depth_fraction, rows, columns | role values |
 | load | content of slot ``attribute`` |
 | add sub mul neg abs sign max min floor tanh sin cos atan2 | elementwise, IEEE; sign(0) = 0 |
 | div | elementwise quotient, divisor known not to be 0 |
 | safe_div mod | elementwise; 0 where the divisor is 0; mod has the divisor's sign |
-| sqrt exp log power | of max(x, 0); of min(x, 80); of max(x, 1e-37); max(x, 0)^y and 0 where x <= 0 and y != 0 |
+| sqrt exp log | elementwise, IEEE; lowering keeps their arguments in range |
+| power | max(x, 0)^y; 1 where y = 0, else 0 where x <= 0 |
 | gt ge eq and or not | masks; comparisons with NaN are false |
-| where | first value where the mask is true, else second |
+| where | first value where the mask is true, else second; device values are expanded where the mask is the host's |
+| number | 1 where the mask is true, else 0 |
 | sum_tensor max_tensor; sum_row max_row; sum_column max_column | over a tensor; each row; each column |
 | sum_model max_model | over the tensors, of a value of class tensor |
-| expand | a value of any class as an element value |
+| expand | a value as one of a larger class |
 """
 
 from __future__ import annotations
@@ -30,13 +32,14 @@ from dataclasses import dataclass
 
 from genomes.shapes import ShapeClass
 
-ELEMENT_SOURCES = ("g", "theta", "theta_start", "last_update")
-CLOCK_SOURCES = ("t", "epoch", "train_loss", "val_loss", "has_loss", "model_size")
+ELEMENT_SOURCES = ("g", "theta")
+CLOCK_SOURCES = ("t", "epoch", "has_loss", "train_loss", "val_loss", "model_size")
 ROLE_SOURCES = (
     "is_weight", "is_bias", "is_norm_scale", "is_norm_shift", "is_first", "is_last", "depth_fraction", "rows", "columns",
 )  # fmt: skip
 ELEMENTWISE = {
     "neg": 1, "abs": 1, "sign": 1, "sqrt": 1, "exp": 1, "log": 1, "tanh": 1, "sin": 1, "cos": 1, "floor": 1, "not": 1,
+    "number": 1, "expand": 1,
     "add": 2, "sub": 2, "mul": 2, "div": 2, "safe_div": 2, "mod": 2, "power": 2, "atan2": 2, "max": 2, "min": 2,
     "gt": 2, "ge": 2, "eq": 2, "and": 2, "or": 2, "where": 3,
 }  # fmt: skip
@@ -46,7 +49,17 @@ REDUCTIONS = {
     "sum_column": ShapeClass.COLUMN, "max_column": ShapeClass.COLUMN,
 }  # fmt: skip
 MODEL_REDUCTIONS = ("sum_model", "max_model")
-MASKS = ("has_loss", *(name for name in ROLE_SOURCES if name.startswith("is_")), "gt", "ge", "eq", "and", "or", "not")
+MASKS = (
+    "has_loss",
+    *(name for name in ROLE_SOURCES if name.startswith("is_")),
+    "gt",
+    "ge",
+    "eq",
+    "and",
+    "or",
+    "not",
+)
+VIEWS = ("g", "theta")  # their values share memory with the caller's tensors: a store copies them
 COMMUTATIVE = ("add", "mul", "max", "min", "eq", "and", "or")
 
 
@@ -89,6 +102,7 @@ class Program:
     """What a genome means, for every back end.
 
     ``update``: node of the signed update, class element, added to theta. ``stores``: (slot, node) pairs.
+    ``labels``: names of nodes for people who read generated code; they mean nothing.
     """
 
     name: str
@@ -97,6 +111,7 @@ class Program:
     stores: tuple[tuple[int, int], ...]
     update: int
     query: Query | None = None
+    labels: tuple[tuple[int, str], ...] = ()
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -130,9 +145,9 @@ def _problems(program: Program) -> Iterator[str]:
         shapes = [nodes[a].shape for a in node.arguments]
         if node.op in ELEMENTWISE and len(shapes) != ELEMENTWISE[node.op]:
             yield f"node {i} ({node.op}) has {len(shapes)} arguments"
-        elif node.op in REDUCTIONS and (shapes != [ShapeClass.ELEMENT] or node.shape is not REDUCTIONS[node.op]):
-            yield f"node {i}: {node.op} of {shapes} gives {node.shape}"
-        elif node.op in MODEL_REDUCTIONS and (shapes != [ShapeClass.TENSOR] or node.shape is not ShapeClass.MODEL):
+        elif (node.op in REDUCTIONS and (shapes != [ShapeClass.ELEMENT] or node.shape is not REDUCTIONS[node.op])) or (
+            node.op in MODEL_REDUCTIONS and (shapes != [ShapeClass.TENSOR] or node.shape is not ShapeClass.MODEL)
+        ):
             yield f"node {i}: {node.op} of {shapes} gives {node.shape}"
         elif node.op == "load" and node.shape is not program.slots[int(node.attribute or 0)].shape:
             yield f"node {i} loads slot {node.attribute} as {node.shape}"
