@@ -47,6 +47,7 @@ LR_RANGE = (0.0, 1000.0)
 WEIGHT_RANGE = (-1e6, 1e6)
 RATE_RANGE = (0.0, 100.0)
 ROLE_RANGE = (0.0, 1000.0)
+ONE = number(1)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 
 
@@ -102,7 +103,7 @@ class Genome:
     oracle: str = ""
     gates: tuple[Expression, ...] = ()
     decay: Decay = Decay()
-    schedule: Expression = number(1)
+    schedule: Expression = ONE
     roles: tuple[tuple[str, float], ...] = ()
     query: Query | None = None
     post: tuple[Expression, ...] = ()
@@ -150,7 +151,7 @@ def dump(genome: Genome) -> str:
     if genome.decay.kind != "none":
         roles = ", ".join(genome.decay.roles)
         lines.append(f"decay: {{kind: {genome.decay.kind}, rate: {genome.decay.rate!r}, roles: [{roles}]}}")
-    if genome.schedule != number(1):
+    if genome.schedule != ONE:
         lines.append(f"schedule: {_quoted(show_expression(genome.schedule))}")
     if genome.roles:
         lines.append(f"roles: {{{', '.join(f'{role}: {scale!r}' for role, scale in genome.roles)}}}")

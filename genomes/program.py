@@ -18,7 +18,7 @@ The operations below are all that a back end must know. Each one's meaning:
 | sqrt exp log | elementwise, IEEE; lowering keeps their arguments in range |
 | power | max(x, 0)^y; 1 where y = 0, else 0 where x <= 0 |
 | gt ge eq and or not | masks; comparisons with NaN are false |
-| where | first value where the mask is true, else second; device values are expanded where the mask is the host's |
+| where | first value where the mask is true, else second; for a host mask both have the result's class |
 | number | 1 where the mask is true, else 0 |
 | sum_tensor max_tensor; sum_row max_row; sum_column max_column | over a tensor; each row; each column |
 | sum_model max_model | over the tensors, of a value of class tensor |

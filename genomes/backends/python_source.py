@@ -189,7 +189,7 @@ def _init_state(program: Program) -> str:
     used = {node.op for node in program.nodes}
     lines = [
         "def optimizer_init_state(seed, param_sizes, **context):",
-        '    """Fresh state. context: shapes, and where known roles, trainable, layers, device, dtype (one entry a tensor)."""',
+        '    """Fresh state. context: shapes; where known roles, trainable, layers (one entry a tensor), device, dtype."""',
         '    shapes = [tuple(shape) for shape in context["shapes"]]',
         '    roles = context.get("roles") or ["weight" if len(shape) > 1 else "bias" for shape in shapes]',
         '    trainable = context.get("trainable") or [not role.startswith("running") for role in roles]',
@@ -327,7 +327,8 @@ class _Step:
             # stores come last: until then the loop reads what the last step stored
             stores = [(program.slots[slot].name, node) for slot, node in program.stores]
             per_tensor = [(n, i) for n, i in stores if self.zones[i][0] == "tensor"]
-            body.append(f"updates[i] = {self._argument(program.update, level, _ATOM)}.reshape(model_params[i].shape)")
+            update = self._argument(program.update, level, _ATOM)
+            body.append(f"updates[i] = {update}.reshape(model_params[i].shape)")
             body += [
                 f'tensor["{name}"] = {self._argument(node, level, _CHOICE)}{".clone()" * (program.nodes[node].op in VIEWS)}'
                 for name, node in per_tensor
