@@ -35,7 +35,8 @@ from genomes.shapes import ShapeClass
 ELEMENT_SOURCES = ("g", "theta")
 CLOCK_SOURCES = ("t", "epoch", "has_loss", "train_loss", "val_loss", "model_size")
 ROLE_SOURCES = (
-    "is_weight", "is_bias", "is_norm_scale", "is_norm_shift", "is_first", "is_last", "depth_fraction", "rows", "columns",
+    "is_weight", "is_bias", "is_norm_scale", "is_norm_shift", "is_first", "is_last", "depth_fraction", "rows",
+    "columns",
 )  # fmt: skip
 ELEMENTWISE = {
     "neg": 1, "abs": 1, "sign": 1, "sqrt": 1, "exp": 1, "log": 1, "tanh": 1, "sin": 1, "cos": 1, "floor": 1, "not": 1,

@@ -189,7 +189,7 @@ def _init_state(program: Program) -> str:
     used = {node.op for node in program.nodes}
     lines = [
         "def optimizer_init_state(seed, param_sizes, **context):",
-        '    """Fresh state. context: shapes; where known roles, trainable, layers (one entry a tensor), device, dtype."""',
+        '    """Fresh state. context: shapes; where known roles, trainable, layers (one a tensor), device, dtype."""',
         '    shapes = [tuple(shape) for shape in context["shapes"]]',
         '    roles = context.get("roles") or ["weight" if len(shape) > 1 else "bias" for shape in shapes]',
         '    trainable = context.get("trainable") or [not role.startswith("running") for role in roles]',
@@ -329,8 +329,9 @@ class _Step:
             per_tensor = [(n, i) for n, i in stores if self.zones[i][0] == "tensor"]
             update = self._argument(program.update, level, _ATOM)
             body.append(f"updates[i] = {update}.reshape(model_params[i].shape)")
+            copied = {node: ".clone()" for _, node in per_tensor if program.nodes[node].op in VIEWS}
             body += [
-                f'tensor["{name}"] = {self._argument(node, level, _CHOICE)}{".clone()" * (program.nodes[node].op in VIEWS)}'
+                f'tensor["{name}"] = {self._argument(node, level, _CHOICE)}{copied.get(node, "")}'
                 for name, node in per_tensor
                 if program.nodes[node].op != "load"
                 or program.slots[int(program.nodes[node].attribute or 0)].name != name
