@@ -137,7 +137,7 @@ class Forward:
 
 
 def forward(layout: Layout, params: list[Tensor], x: Tensor) -> Forward:
-    """Training mode: a batch is normalised by its own mean and biased variance. ``x``: ``[n, input_dims]``."""
+    """Training mode: batches are normalised by their own mean and biased variance. ``x``: ``[n, inputs]``."""
     hidden = []
     for i in range(layout.num_hidden):
         weight, bias = params[layout.linear(i)]

@@ -16,7 +16,7 @@ QUALITY_DECIMALS = 6
 
 
 def quality(test_loss: float, target_loss: float) -> float | None:
-    """clamp((target_loss - test_loss) / target_loss, -10, 10) to 6 decimals, halves away from 0. NaN: None."""
+    """clamp((target_loss - test_loss) / target_loss, -10, 10) to 6 decimals, halves away from 0; NaN: None"""
     ratio = (target_loss - test_loss) / target_loss
     if math.isnan(ratio):
         return None

@@ -14,7 +14,7 @@ _TWO_PI = np.float32(2 * np.pi)
 
 
 class Xorwow:
-    """Generators for seeds ``(seed + indices) mod 2^64``; a draw returns one number of each, ``[indices]``."""
+    """Generators for seeds ``(seed + indices) mod 2^64``; a draw gives one number of each, ``[indices]``."""
 
     def __init__(self, seed: int, indices: np.ndarray) -> None:
         seeds = indices.astype(np.uint64) + np.uint64(seed)
