@@ -13,11 +13,11 @@ INITS = ("per_layer", "shared")
 class Task:
     """What distinguishes one task from another; all else in the loop is common to both.
 
-    ``omega_std``: standard deviation of the random Fourier frequencies. ``frozen_linears``, ``frozen_norms``: how
-    many of the last Linear and BatchNorm layers keep their parameters (running statistics move all the same).
-    ``restores_running_stats``: whether the restore after a query also reverts the running statistics.
-    ``threshold``: whether a run passes or fails at its target (then ``accuracy_factor`` counts), or is only graded.
-    ``depths``: the values of ``num_hidden_layers`` that are used by default.
+    ``omega_std``: standard deviation of the random Fourier frequencies. ``frozen_linears``, ``frozen_norms``:
+    how many of the last Linear and BatchNorm layers keep their parameters (running statistics move all the
+    same). ``restores_running_stats``: whether the restore after a query also reverts the running statistics.
+    ``threshold``: whether a run passes or fails at its target (then ``accuracy_factor`` counts), or is only
+    graded. ``depths``: the values of ``num_hidden_layers`` that are used by default.
     """
 
     name: str
@@ -67,9 +67,10 @@ TASKS = {
 class Instance:
     """What a lane trains on. Raises ValueError when a field is out of its range.
 
-    ``seed``: 32 bytes, from which data, initial weights and sample orders follow. ``init``: ``per_layer`` (one seed a
-    layer) or ``shared`` (one for all, so that layers of equal shape are born identical). ``accuracy_factor``: only
-    with the task ``seed``: the target is alpha = 4 - accuracy_factor / 1000 times the noise.
+    ``seed``: 32 bytes, from which data, initial weights and sample orders follow. ``init``: ``per_layer``
+    (one seed a layer) or ``shared`` (one for all, so that layers of equal shape are born identical).
+    ``accuracy_factor``: only with the task ``seed``: the target is alpha = 4 - accuracy_factor / 1000 times
+    the noise.
     """
 
     task: str
