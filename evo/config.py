@@ -48,7 +48,7 @@ def _distinct(items: tuple) -> tuple:
 
 Names = Annotated[tuple[str, ...], AfterValidator(_distinct)]
 Depths = Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], AfterValidator(_distinct)]
-Factors = Annotated[tuple[Annotated[int, Field(ge=-1_000_000, le=4_000)], ...], AfterValidator(_distinct)]
+Factor = Annotated[int, Field(ge=-1_000_000, le=4_000)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Few = Annotated[int, Field(ge=0, le=1000)]
@@ -59,10 +59,10 @@ Epochs = Annotated[int, Field(ge=1, le=10_000)]
 class Difficulty(Closed):
     depths: Depths = Field(default=TRACKS, min_length=1, description="hidden layers of the networks trained")
     sampler: Literal["stratified", "uniform", "curriculum"] = Field(
-        default="stratified", description="how depths are drawn; curriculum goes from shallow to deep"
+        default="stratified", description="how difficulties are drawn; curriculum goes from easy to hard"
     )
-    accuracy_factors: Factors = Field(
-        default=(), description="task seed only: the target is 4 - factor / 1000 times the noise; empty: 0"
+    accuracy_factors: tuple[Factor, Factor] = Field(
+        default=(0, 0), description="task seed only: least and greatest; the target is (4 - factor / 1000) x noise"
     )
 
 
@@ -146,9 +146,7 @@ def load(
     if not isinstance(document.value, dict):
         found = "is empty" if document.value is None else "is not a mapping"
         raise RecipeError([f"{document.source}:1: recipe: the file {found}; it needs at least name: ..."])
-    value: Any = (
-        document.value if launched is None else _merged(launched.model_dump(mode="json"), document.value)
-    )
+    value: Any = document.value if launched is None else _merged(launched.model_dump(mode="json"), document.value)
     applied: list[_Override] = []
     errors = []
     for text in overrides:
@@ -195,10 +193,7 @@ class Change:
     key: str
     before: Any
     after: Any
-
-    @property
-    def allowed(self) -> bool:
-        return self.key in MAY_CHANGE
+    allowed: bool
 
     def __str__(self) -> str:
         return f"{self.key}: {shown(self.before)} -> {shown(self.after)}"
@@ -207,7 +202,10 @@ class Change:
 def changes(before: Recipe, after: Recipe) -> list[Change]:
     """What differs between two recipes, in the order of the recipe's keys."""
     old, new = flat(before), flat(after)
-    return [Change(key, old[key], new[key]) for key in old if old[key] != new[key]]
+    allowed = MAY_CHANGE
+    if before.difficulty.sampler == "curriculum":
+        allowed = allowed - {"generations"}  # difficulty follows generation / generations
+    return [Change(key, old[key], new[key], key in allowed) for key in old if old[key] != new[key]]
 
 
 def _known() -> Known:
@@ -251,9 +249,7 @@ def _replaced(value: Any, path: _Key, new: Any) -> Any:
 def _merged(base: Any, value: Any) -> Any:
     if not isinstance(base, dict) or not isinstance(value, dict):
         return value
-    return {
-        key: _merged(base.get(key), value[key]) if key in value else base[key] for key in {**base, **value}
-    }
+    return {key: _merged(base.get(key), value[key]) if key in value else base[key] for key in {**base, **value}}
 
 
 def _place(document: strict_yaml.Document, overrides: Sequence[_Override], path: tuple) -> tuple[tuple, str]:
@@ -261,9 +257,7 @@ def _place(document: strict_yaml.Document, overrides: Sequence[_Override], path:
     for number, override in reversed(list(enumerate(overrides))):
         if _related(override.path, path):
             return (1, number), f"--set {override.text}"
-    lines = {
-        tuple(map(str, place)): line for place, line in document.lines.items()
-    }  # pydantic names a key 5 "5"
+    lines = {tuple(map(str, place)): line for place, line in document.lines.items()}  # pydantic names a key 5 "5"
     place = tuple(map(str, path))
     while place not in lines:
         place = place[:-1]
@@ -275,11 +269,7 @@ def _related(path: tuple, other: tuple) -> bool:
 
 
 def _yaml(value: Any) -> str:
-    if (
-        isinstance(value, str)
-        and re.fullmatch(r"[A-Za-z_][\w./-]*", value)
-        and strict_yaml.scalar(value) == value
-    ):
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w./-]*", value) and strict_yaml.scalar(value) == value:
         return value
     if isinstance(value, list | tuple):
         return f"[{', '.join(_yaml(item) for item in value)}]"

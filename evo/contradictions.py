@@ -29,16 +29,15 @@ def contradictions(recipe: Recipe, folder: Path, known: Known) -> Iterator[tuple
         paths: list[tuple] = [tuple(key.split(".")) for key in keys]
         return paths, Fault(paths[0] if item is None else (*paths[0], item), message)
 
-    task, difficulty, instances = TASKS[recipe.task], recipe.difficulty, recipe.instances
-    shallowest, depths = min(difficulty.depths), len(difficulty.depths)
-    if shallowest < (least := max(1, task.frozen_linears)):
+    task, difficulty = TASKS[recipe.task], recipe.difficulty
+    if (shallowest := min(difficulty.depths)) < (least := max(1, task.frozen_linears)):
         message = f"with depth {shallowest} the task {task.name} trains no layer; the least is {least}"
         yield fault(message, "difficulty.depths", "task")
-    if difficulty.accuracy_factors and not task.threshold:
+    least, greatest = difficulty.accuracy_factors
+    if (least or greatest) and not task.threshold:
         yield fault(f"the task {task.name} has none; remove this key", "difficulty.accuracy_factors", "task")
-    if difficulty.sampler == "stratified" and instances.search < depths:
-        message = f"{instances.search} cannot cover {depths} depths; raise it or take the sampler uniform"
-        yield fault(message, "instances.search", "difficulty.depths", "difficulty.sampler")
+    if least > greatest:
+        yield fault(f"the first must not exceed the second, got {least}, {greatest}", "difficulty.accuracy_factors")
 
     selection, start, population = recipe.selection, recipe.start, recipe.population
     if selection.tournament > population:

@@ -33,27 +33,21 @@ class Fault(NamedTuple):
 Model = TypeVar("Model", bound=Closed)
 
 
-def validate(
-    model: type[Model], value: dict, fallback: Mapping[str, Any]
-) -> tuple[Model | None, list[Fault]]:
+def validate(model: type[Model], value: dict, fallback: Mapping[str, Any]) -> tuple[Model | None, list[Fault]]:
     """``value`` as an instance of ``model``, and its faults.
 
     Where there are faults, the instance has defaults (and ``fallback`` for keys without one) in their place,
     so that checks across keys can still be made; it is None where not even that is possible.
     """
     try:
-        return model.model_validate_json(
-            json.dumps(value)
-        ), []  # JSON, where strict mode takes a list for a tuple
+        return model.model_validate_json(json.dumps(value)), []  # JSON, where strict mode takes a list for a tuple
     except ValidationError as error:
         problems = error.errors(include_url=False)
     faults = []
     for problem in problems:
         path = tuple(part for part in problem["loc"] if part != "[key]")
         inner = any(other["loc"][: len(path)] == path and other is not problem for other in problems)
-        if (
-            problem["type"] != "too_short" or not inner
-        ):  # of wrong items none is left, and they are named already
+        if problem["type"] != "too_short" or not inner:  # of wrong items none is left, and they are named already
             faults.append(Fault(path, _message(model, problem, path)))
     sound = value
     for path, _ in faults:
@@ -91,7 +85,7 @@ def shown(value: Any) -> str:
 
 
 _MESSAGES = {
-    "missing": "is missing: {description}",
+    "missing": "is missing{description}",
     "int_type": "must be a whole number, got {got}",
     "int_from_float": "must be a whole number, got {got}",
     "float_type": "must be a number, got {got}",
@@ -117,7 +111,7 @@ def _message(model: type[Closed], problem: Mapping[str, Any], path: Path) -> str
         return f"must be {' or '.join(expected)}, got {got}{suggestion(str(problem['input']), expected)}"
     section = _section(model, path[:-1])
     field = section.model_fields.get(str(path[-1])) if section else None
-    context = {"got": got, "description": field and field.description, **problem.get("ctx", {})}
+    context = {"got": got, "description": f": {field.description}" if field else "", **problem.get("ctx", {})}
     return _MESSAGES[kind].format(**context) if kind in _MESSAGES else f"{problem['msg']}, got {got}"
 
 

@@ -38,20 +38,15 @@ def generation(
     g = state.generation
     parents = [member.id for member in state.population[: recipe.population // 2]]
     members = tuple(
-        individual(recipe, g, i, (parents[i % len(parents)],) if parents else ())
-        for i in range(recipe.population)
+        individual(recipe, g, i, (parents[i % len(parents)],) if parents else ()) for i in range(recipe.population)
     )
     depths = recipe.difficulty.depths
     lanes = [lane(recipe, m, 100 * g + k, depth) for m in members for k, depth in enumerate(depths)]
     results = yield Request("search", tuple(lanes))
 
     def fitness(member: Individual) -> float | None:
-        values = [
-            results[lane(recipe, member, 100 * g + k, depth).key].quality for k, depth in enumerate(depths)
-        ]
-        return (
-            None if any(v is None for v in values) else sum(v for v in values if v is not None) / len(values)
-        )
+        values = [results[lane(recipe, member, 100 * g + k, depth).key].quality for k, depth in enumerate(depths)]
+        return None if any(v is None for v in values) else sum(v for v in values if v is not None) / len(values)
 
     ranked = sorted(members, key=lambda m: (fitness(m) is None, -(fitness(m) or 0.0), m.index))
     fixed = [lane(recipe, ranked[0], 10_000, depths[0])]
@@ -70,9 +65,7 @@ def generation(
         "champion": {"name": fame[0].individual.name, "quality": fame[0].quality, "expr": "g"},
         "selection_best": fame[0].quality,
     }
-    state = SearchState(
-        g + 1, tuple(ranked), tuple(map(fitness, ranked)), (ranked[0].id,), tuple(fame), statistics
-    )
+    state = SearchState(g + 1, tuple(ranked), tuple(map(fitness, ranked)), (ranked[0].id,), tuple(fame), statistics)
     return state, members
 
 

@@ -49,11 +49,11 @@ def test_every_mistake_is_named_with_its_line(tmp_path):
 
 
 def test_contradictions_are_reported_beside_plain_mistakes(tmp_path):
-    text = "name: x\nseed: -1\ndifficulty:\n  depths: [1, 7]\ninstances:\n  search: 1\n" + START
+    text = "name: x\nseed: -1\ndifficulty:\n  depths: [1, 7]\nselection:\n  elites: 5\n" + START
     assert errors(tmp_path, text) == [
         "recipe.yaml:2: seed: must be at least 0, got -1",
         "recipe.yaml:4: difficulty.depths: with depth 1 the task tig trains no layer; the least is 2",
-        "recipe.yaml:6: instances.search: 1 cannot cover 2 depths; raise it or take the sampler uniform",
+        "recipe.yaml:5: selection.contenders: must lie between elites (5) and population (24)",
     ]
 
 
@@ -69,7 +69,8 @@ def test_contradictions_are_reported_beside_plain_mistakes(tmp_path):
             "variation: {weights: {mutate_constant: 0, crossover_terms: 0}}",
             "variation.weights: all operators have",
         ),
-        ("difficulty: {accuracy_factors: [0]}", "difficulty.accuracy_factors: the task tig has none"),
+        ("difficulty: {accuracy_factors: [0, 9]}", "difficulty.accuracy_factors: the task tig has none"),
+        ("difficulty: {accuracy_factors: [0]}", "difficulty.accuracy_factors[1]: is missing"),
         ("difficulty: {depths: [4, 4]}", "difficulty.depths: 4 stands here a second time"),
         ("difficulty:", "difficulty: must be a mapping with keys below it, got null"),
         ("baselines: [adam, sgd]", "baselines[1]: the catalogue has no 'sgd'"),
@@ -98,13 +99,9 @@ def test_missing_files_and_too_many_starters(tmp_path):
 
 def test_overrides_apply_and_are_blamed_by_name(tmp_path):
     text = "name: x\npopulation: 12\n" + START
-    recipe = read(
-        tmp_path, text, "population=6", "difficulty.depths=[4,7]", "instances={search: 2}", "epochs=9"
-    )
+    recipe = read(tmp_path, text, "population=6", "difficulty.depths=[4,7]", "instances={search: 2}", "epochs=9")
     assert (recipe.population, recipe.difficulty.depths, recipe.instances.search) == (6, (4, 7), 2)
-    assert errors(
-        tmp_path, text, "population=1", "dificulty.depths=[4]", "epochs", "name.x=1", "seed=[1"
-    ) == [
+    assert errors(tmp_path, text, "population=1", "dificulty.depths=[4]", "epochs", "name.x=1", "seed=[1") == [
         "--set epochs: write KEY=VALUE, for example population=12 or difficulty.depths=[4,7]",
         "--set name.x=1: x: there are no keys here, only the value 'x'",
         "--set seed=[1: seed: expected ',' or ']', but got '<stream end>'",
@@ -114,9 +111,7 @@ def test_overrides_apply_and_are_blamed_by_name(tmp_path):
 
 
 def test_a_broken_file_gives_one_clear_line(tmp_path):
-    assert errors(tmp_path, "name: x\nname: y\n") == [
-        "recipe.yaml:2: name: this key stands here a second time"
-    ]
+    assert errors(tmp_path, "name: x\nname: y\n") == ["recipe.yaml:2: name: this key stands here a second time"]
     assert errors(tmp_path, "") == ["recipe.yaml:1: recipe: the file is empty; it needs at least name: ..."]
     assert errors(tmp_path, "- 1\n")[0].startswith("recipe.yaml:1: recipe: the file is not a mapping")
 

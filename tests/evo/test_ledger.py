@@ -33,9 +33,7 @@ ODD = Training(
 )
 
 
-def play(
-    ledger: Ledger, generations: int, shuffle: random.Random | None = None, seconds: float = 1.0
-) -> None:
+def play(ledger: Ledger, generations: int, shuffle: random.Random | None = None, seconds: float = 1.0) -> None:
     """Run the fake search with the ledger as its memory, as a campaign does."""
     for _ in range(generations):
         state = ledger.state()
