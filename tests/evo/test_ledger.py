@@ -14,7 +14,7 @@ from evo.config import Recipe
 from evo.ledger import DamagedError, Ledger, LedgerError, NewerError
 from evo.records import SearchState
 from harness.train import Training
-from tests.evo import fakes
+from tests.evo import fake_worker, fakes
 
 RECIPE = Recipe(name="x", population=6, epochs=3, task="tig")
 META = {"recipe": "name: x", "numerics": "1"}
@@ -46,7 +46,7 @@ def play(ledger: Ledger, generations: int, shuffle: random.Random | None = None,
                 if shuffle:
                     shuffle.shuffle(missing)
                 for lane in missing:
-                    quality = fakes.digest(lane.key) % 1000 / 7
+                    quality = fake_worker.digest(lane.key) % 1000 / 7
                     training = replace(fakes.training(quality), seconds=seconds)
                     ledger.add([(lane, training)], request.purpose, state.generation)
                 request = steps.send(ledger.results(lane.key for lane in request.lanes))
@@ -103,7 +103,7 @@ def test_an_unfinished_generation_leaves_its_evaluations_and_nothing_else(tmp_pa
         play(stopped, 1)
         request = next(fakes.generation(RECIPE, stopped.state()))
         for lane in request.lanes[3:5]:
-            quality = fakes.digest(lane.key) % 1000 / 7
+            quality = fake_worker.digest(lane.key) % 1000 / 7
             stopped.add([(lane, fakes.training(quality))], "search", 1)
     with (
         Ledger.open_to_write(tmp_path / "b.sqlite") as resumed,
