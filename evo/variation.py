@@ -45,7 +45,7 @@ _G, _U, _DELTA = Expression("g"), Expression("u"), Expression("delta")
 class Bounds:
     """What a genome may cost: expression nodes, state buffers as large as the model, terms."""
 
-    nodes: int = 64
+    nodes: int = 128
     states: int = 6
     terms: int = 4
 
