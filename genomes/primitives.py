@@ -133,7 +133,7 @@ _SIGNALS = [
               seen = where(has_loss, 1, seen)
               best"""),
     Primitive("improved", "signal", "true at the first step after an epoch with the lowest validation loss so far",
-              result="mask", body="new_epoch and has_loss and val_loss <= best_loss"),
+              result="mask", body="new_epoch and has_loss and val_loss < prev(where(has_loss, best_loss, 1e30))"),
     Primitive("stale_epochs", "signal", "epochs since the validation loss was lowest",
               state=(State("stale", "clock"),),
               body="""
