@@ -138,7 +138,7 @@ def _condition(when: Expression) -> tuple[Node, ...]:
 
 
 @cache
-def _body(name: str) -> tuple[tuple[str, Expression], ...]:
+def body(name: str) -> tuple[tuple[str, Expression], ...]:
     """The statements of a primitive's body: (name assigned, expression); the last name is ``""``, the result."""
     primitive = TABLE[name]
     assert primitive.body is not None
@@ -380,7 +380,7 @@ class Builder:
         scope |= {s: Value(self.load(slot, signs[s])) for s, slot in slots.items()}
         stored: dict[str, int] = {s: scope[s].node for s in slots}
         result = Value(-1)
-        for target, expression in _body(primitive.name):
+        for target, expression in body(primitive.name):
             value = self.lower(expression, scope)
             if target in slots:
                 stored[target] = value.node

@@ -47,8 +47,8 @@ class Data:
 def load_data(task: str, seed: bytes) -> Data:
     """The data set of every instance with this task and seed: y = f + noise at x ~ U(-1, 1).
 
-    f = sqrt(2 / 128) * sum over features of a * cos(w . x + b), a ~ N(0, 1), b ~ U(0, 2 pi), w ~ N(0,
-    omega_std^2).
+    f = sqrt(2 / 128) * sum over features of a * cos(w . x + b), with a ~ N(0, 1), b ~ U(0, 2 pi) and
+    w ~ N(0, 1 / omega_divisor^2). All in float32.
     """
     spec = TASKS[task]
     seed64 = int.from_bytes(seed[:8], "little")
@@ -56,15 +56,19 @@ def load_data(task: str, seed: bytes) -> Data:
     features = Xorwow(seed64, np.arange(spec.output_dims * FEATURES))
     a = features.normal()
     b = features.uniform() * np.float32(2 * np.pi)
-    w = np.stack([features.normal() * np.float32(spec.omega_std) for _ in range(spec.input_dims)], axis=1)
+    w = np.stack([features.normal() for _ in range(spec.input_dims)], axis=1) / spec.omega_divisor
 
     samples = Xorwow(seed64, _FIRST_SAMPLE_INDEX + np.arange(_ROWS))
     x = np.stack([samples.uniform() * np.float32(2) - np.float32(1) for _ in range(spec.input_dims)], axis=1)
     noise = np.stack([samples.normal() * np.float32(NOISE_STD) for _ in range(spec.output_dims)], axis=1)
 
-    waves = a * np.cos(x.astype(np.float64) @ w.T + b)  # [1450, output_dims * 128]
-    scale = np.sqrt(2 / FEATURES)
-    f = (scale * waves.reshape(_ROWS, spec.output_dims, FEATURES).sum(axis=2)).astype(np.float32)
+    phase = np.zeros((_ROWS, len(w)), dtype=np.float32)
+    for i in range(spec.input_dims):  # one rounding a term, as a fused multiply-add on the device
+        phase = (phase + x[:, i : i + 1].astype(np.float64) * w[:, i]).astype(np.float32)
+    waves = np.cos(phase + b).reshape(_ROWS, spec.output_dims, FEATURES)
+    weights = a.reshape(spec.output_dims, FEATURES)
+    f = np.stack([waves[:, out] @ weights[out] for out in range(spec.output_dims)], axis=1)
+    f *= np.sqrt(np.float32(2 / FEATURES))
     y = f + noise
     for array in (x, f, y):
         array.setflags(write=False)

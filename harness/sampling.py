@@ -31,9 +31,9 @@ def sample_instances(
     - ``stratified``: every depth equally often, up to one (which depths get one more is drawn); the range of
       accuracy factors in ``count`` equal strata, one drawn from each, matched to the depths at random.
     - ``uniform``: every instance draws both on its own.
-    - ``curriculum``: stratified over what is open at ``progress`` in [0, 1], which is generation /
-    generations: of D depths, shallow first, the first min(D, 1 + floor(progress * D)); accuracy factors up to
-    least + progress * (greatest - least).
+    - ``curriculum``: stratified over what is open at ``progress`` in [0, 1], that is generation over generations:
+      of D depths, shallow first, the first min(D, 1 + floor(progress * D)); accuracy factors from least to
+      least + floor(progress * (greatest - least)).
 
     Raises ValueError, which names the argument, for values out of range.
     """
@@ -77,7 +77,7 @@ def _one_per_stratum(least: int, greatest: int, count: int, draw: _Draws) -> lis
 
 
 class _Draws:
-    """Numbers that depend on (key, purpose, what, index) alone: SHA-256 of the four, each behind its length."""
+    """Numbers that depend on (key, purpose, what, index) alone: SHA-256 of the four with their lengths."""
 
     def __init__(self, key: bytes, purpose: str) -> None:
         self._parts = (key, purpose.encode())
