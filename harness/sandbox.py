@@ -110,7 +110,7 @@ class Sandbox:
         self._remaining = limits.total_seconds
         self._asked = 0
         self._replies = wire.Frames(_MAX_REPLY)
-        self._fault: OptimizerFault | None = None
+        self._fault: tuple[str, str] | None = None
         self._end: dict[str, Any] | None = None
         self._scratch = tempfile.mkdtemp(prefix="evo-submission-")
         os.chmod(self._scratch, 0o755)  # for the user that the process may change to; it stays empty
@@ -149,7 +149,7 @@ class Sandbox:
     def ask(self, request: dict[str, Any], what: str, seconds: float, *descriptors: int) -> str:
         """Send ``request`` and open file ``descriptors``; the kind of answer. Messages name it ``what``."""
         if self._fault is not None:
-            raise self._fault
+            raise OptimizerFault(*self._fault)
         self._asked += 1
         try:
             self._channel.settimeout(max(seconds, 0.001))
@@ -196,9 +196,9 @@ class Sandbox:
         return f"{seconds:g} s"
 
     def _fail(self, status: str, message: str) -> NoReturn:
-        self._fault = OptimizerFault(status, message)
+        self._fault = status, message
         self.close()
-        raise self._fault
+        raise OptimizerFault(status, message)
 
     def _fail_by_end(self, what: str) -> NoReturn:
         """Raise what the supervisor reports of a process that no longer answers."""

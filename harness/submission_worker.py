@@ -244,6 +244,8 @@ class Worker:
             status, text = "exited", "sys.exit was called"
         elif isinstance(error, MemoryError) or "can't allocate memory" in text:
             status, text = "out_of_memory", f"more memory than allowed ({text})"
+        elif isinstance(error, BlockingIOError) or "can't start new thread" in text:
+            status, text = "too_many_tasks", f"more threads or processes than allowed ({text})"
         else:
             status = "import_error" if isinstance(error, ImportError) else "error"
         return {"reply": "fault", "status": status, "message": f"{place}: {text}"}

@@ -108,7 +108,7 @@ for _ in range(100): threading.Thread(target=time.sleep, args=(3600,)).start()
 time.sleep(2)
 """
         ),
-        "too_many_tasks|error",
+        "too_many_tasks",
         limits=(("tasks", 20),),
     ),
     Hostile(
