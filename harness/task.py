@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 SEED_BYTES = 32
 HIDDEN_WIDTH = 256
 INITS = ("per_layer", "shared")
@@ -13,17 +15,17 @@ INITS = ("per_layer", "shared")
 class Task:
     """What distinguishes one task from another; all else in the loop is common to both.
 
-    ``omega_std``: standard deviation of the random Fourier frequencies. ``frozen_linears``, ``frozen_norms``: how
-    many of the last Linear and BatchNorm layers keep their parameters (running statistics move all the same).
-    ``restores_running_stats``: whether the restore after a query also reverts the running statistics.
-    ``threshold``: whether a run passes or fails at its target (then ``accuracy_factor`` counts), or is only graded.
-    ``depths``: the values of ``num_hidden_layers`` that are used by default.
+    ``omega_divisor``: what divides the standard normal Fourier frequencies. ``frozen_linears``, ``frozen_norms``:
+    how many of the last Linear and BatchNorm layers keep their parameters (running statistics move all the
+    same). ``restores_running_stats``: whether the restore after a query also reverts the running statistics.
+    ``threshold``: whether a run passes or fails at its target (then ``accuracy_factor`` counts), or is only
+    graded. ``depths``: the values of ``num_hidden_layers`` that are used by default.
     """
 
     name: str
     input_dims: int
     output_dims: int
-    omega_std: float
+    omega_divisor: np.float32
     frozen_linears: int
     frozen_norms: int
     restores_running_stats: bool
@@ -31,7 +33,7 @@ class Task:
     depths: tuple[int, ...]
 
 
-LENGTH_SCALE = 0.3
+LENGTH_SCALE = np.float32(0.3)
 TRACKS = (4, 7, 10, 14, 18)
 
 TASKS = {
@@ -41,7 +43,7 @@ TASKS = {
             name="tig",
             input_dims=1,
             output_dims=2,
-            omega_std=1 / LENGTH_SCALE**2,
+            omega_divisor=LENGTH_SCALE * LENGTH_SCALE,
             frozen_linears=2,
             frozen_norms=1,
             restores_running_stats=True,
@@ -52,7 +54,7 @@ TASKS = {
             name="seed",
             input_dims=8,
             output_dims=1,
-            omega_std=1 / LENGTH_SCALE,
+            omega_divisor=LENGTH_SCALE,
             frozen_linears=0,
             frozen_norms=0,
             restores_running_stats=False,
@@ -67,9 +69,10 @@ TASKS = {
 class Instance:
     """What a lane trains on. Raises ValueError when a field is out of its range.
 
-    ``seed``: 32 bytes, from which data, initial weights and sample orders follow. ``init``: ``per_layer`` (one seed a
-    layer) or ``shared`` (one for all, so that layers of equal shape are born identical). ``accuracy_factor``: only
-    with the task ``seed``: the target is alpha = 4 - accuracy_factor / 1000 times the noise.
+    ``seed``: 32 bytes, from which data, initial weights and sample orders follow. ``init``: ``per_layer``
+    (one seed a layer) or ``shared`` (one for all, so that layers of equal shape are born identical).
+    ``accuracy_factor``: only with the task ``seed``: the target is alpha = 4 - accuracy_factor / 1000 times
+    the noise.
     """
 
     task: str

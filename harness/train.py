@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from harness.optimizer import Optimizer
-from harness.task import Instance
+from harness.data import TEST, TRAIN, TRAIN_SIZE, VALIDATION, load_data, sample_orders
+from harness.model import (
+    RUNNING_ROLES,
+    backward,
+    forward,
+    initial_parameters,
+    move_running_stats,
+    network_layout,
+    predict,
+)
+from harness.optimizer import GuardedOptimizer, Optimizer, OptimizerFault
+from harness.score import quality, target_loss
+from harness.task import TASKS, Instance
 
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 1  # stored with every result; raise it with any change of what a training computes
+
+BATCH_SIZE = 128
+MIN_IMPROVEMENT = 1e-7
 
 
 @dataclass(frozen=True)
 class Training:
     """What came of one training.
 
-    ``status``: ``finished`` (all epochs, or patience ran out), ``stopped`` (``on_epoch`` said so), ``diverged`` (a
-    loss or parameter became non-finite for good), ``invalid_update`` or ``error`` (the optimizer broke its
-    contract), or one of `harness.submission`'s. ``message``: empty, or one line for people. ``best_epoch``: the epoch
-    whose model was saved. ``train_loss``, ``val_loss``: mean squared errors, one entry an epoch. ``test_loss``: of
-    the saved model. ``target_loss``: the target eps*^2. ``quality``: of the saved model; None when none was saved.
-    ``passed``: only for the task ``seed``.
+    ``status``: ``finished`` (all epochs, or patience ran out), ``stopped`` (``on_epoch`` said so),
+    ``diverged`` (the losses are no longer finite), ``invalid_update`` or ``error`` (the optimizer broke its
+    contract), or one of `harness.submission`'s. ``message``: empty, or one line for people. ``best_epoch``:
+    the epoch whose model was saved. ``train_loss``, ``val_loss``: mean squared errors, one entry an epoch,
+    where they may be NaN or infinite. ``test_loss``: of the saved model. ``target_loss``: eps*^2.
+    ``quality``: of the saved model; None when none was saved, and likewise ``test_loss``. ``passed``: only
+    for the task ``seed``.
     """
 
     status: str
@@ -48,5 +68,160 @@ def train(
     device: str | torch.device = "cpu",
     on_epoch: Callable[[int, float, float], bool | None] | None = None,
 ) -> Training:
-    """Train ``instance``'s network with ``optimizer`` for at most ``epochs`` epochs."""
-    raise NotImplementedError("the loop follows in the next commits of this branch")
+    """Train ``instance``'s network with ``optimizer`` for at most ``epochs`` epochs of eight batches.
+
+    It ends early after ``patience`` epochs in a row without a better validation loss, when ``on_epoch(epoch,
+    train_loss, val_loss)`` returns True, or when going on could not change the saved model. Whatever the
+    optimizer does wrong becomes a status. On one thread (the caller's to set) results are bit-equal between
+    runs.
+    """
+    started = time.perf_counter()
+    target = target_loss(instance)
+    loop = _Loop(instance, GuardedOptimizer(optimizer), dtype, torch.device(device))
+    best_params, best_epoch, best_loss = None, None, math.inf
+    stale_epochs = 0
+    status, message = "finished", ""
+    with torch.no_grad():
+        try:
+            loop.start()
+            for epoch in range(epochs):
+                train_loss, val_loss = loop.run_epoch(epoch)
+                if val_loss < best_loss - MIN_IMPROVEMENT:
+                    best_params, best_epoch, best_loss = loop.params, epoch, val_loss
+                    stale_epochs = 0
+                else:
+                    stale_epochs += 1
+                stop = on_epoch is not None and on_epoch(epoch, train_loss, val_loss)
+                if stop:
+                    status = "stopped"
+                if stop or loop.lost or stale_epochs >= patience:
+                    break
+            if loop.val_loss and not math.isfinite(loop.val_loss[-1]):
+                status = "diverged"
+                message = (
+                    f"epoch {len(loop.val_loss) - 1}: {loop.lost or 'the validation loss is not finite'}"
+                )
+        except OptimizerFault as fault:
+            status, message = fault.status, fault.message
+            best_params, best_epoch = None, None  # a run that broke the contract has no result
+        test_loss = None if best_params is None else loop.loss(best_params, TEST)
+    return Training(
+        status=status,
+        message=message,
+        epochs_run=len(loop.val_loss),
+        best_epoch=best_epoch,
+        train_loss=loop.train_loss,
+        val_loss=loop.val_loss,
+        test_loss=test_loss,
+        target_loss=target,
+        quality=None if test_loss is None else quality(test_loss, target),
+        passed=(test_loss is not None and test_loss <= target) if TASKS[instance.task].threshold else None,
+        seconds=time.perf_counter() - started,
+    )
+
+
+class _Loop:
+    """A network in training.
+
+    ``params`` is replaced at every batch and no tensor is changed in place, so that a reference to an earlier
+    list is a snapshot. ``lost``: empty, or what has become NaN for good: NaN survives every update and every
+    later batch in a trainable tensor or in running statistics, and makes every validation loss NaN, so that
+    no model is saved again.
+    """
+
+    def __init__(
+        self, instance: Instance, optimizer: GuardedOptimizer, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.task = TASKS[instance.task]
+        self.layout = network_layout(instance.task, instance.num_hidden_layers)
+        self.orders = sample_orders(instance.seed)
+        data = load_data(instance.task, instance.seed)
+        self.x, self.y = (torch.tensor(array, dtype=dtype, device=device) for array in (data.x, data.y))
+        self.params = [torch.tensor(v, dtype=dtype, device=device) for v in initial_parameters(instance)]
+        self.optimizer = optimizer
+        self.optimizer_seed = hashlib.sha256(
+            b"optimizer" + instance.seed
+        ).digest()  # tells nothing of the test data
+        self.state: Any = None
+        self.train_loss: list[float] = []
+        self.val_loss: list[float] = []
+        self.lost = ""
+
+    def start(self) -> None:
+        self.state = self.optimizer.init_state(
+            self.optimizer_seed,
+            self.layout.sizes,
+            shapes=list(self.layout.shapes),
+            roles=list(self.layout.roles),
+            trainable=list(self.layout.trainable),
+            layers=list(self.layout.layers),
+            device=self.x.device,
+            dtype=self.x.dtype,
+        )
+
+    def run_epoch(self, epoch: int) -> tuple[float, float]:
+        """Train on all batches, then validate. Returns both losses, which it also appends."""
+        known = (self.train_loss[-1], self.val_loss[-1]) if epoch > 0 else (None, None)
+        order = torch.from_numpy(self.orders[epoch]).to(self.x.device)
+        x, y = self.x[order], self.y[order]
+        total = 0.0
+        for batch in _batches(TRAIN):  # seven of 128 samples, the last of 104
+            total += self.train_batch(x[batch], y[batch], epoch, *known) * (batch.stop - batch.start)
+            if self.lost:
+                break
+        train_loss = total / TRAIN_SIZE
+        val_loss = self.loss(self.params, VALIDATION)
+        if not math.isfinite(val_loss):
+            self.lost = self.find_nan()
+        self.train_loss.append(train_loss)
+        self.val_loss.append(val_loss)
+        return train_loss, val_loss
+
+    def train_batch(self, x: Tensor, y: Tensor, epoch: int, *known: float | None) -> float:
+        """One update; ``known``: the previous epoch's losses. Returns the batch's loss before the update.
+
+        The original sets the queried parameters, goes forward and backward, and sets its snapshot again. Here
+        the queried ones are simply used in place of ``params``, frozen tensors included; what remains of the
+        restore is whether the running statistics move.
+        """
+        queried = self.optimizer.query_at_params(self.state, self.params, epoch, *known)
+        used = self.params if queried is None else queried
+        passed = forward(self.layout, used, x)
+        if queried is None or not self.task.restores_running_stats:
+            self.params = move_running_stats(self.layout, self.params, passed)
+        error = passed.prediction - y
+        batch_loss = (error * error).mean().item()
+        if not math.isfinite(batch_loss):
+            self.lost = self.find_nan()
+            if self.lost:
+                return math.nan
+        gradients = backward(self.layout, used, passed, 2 * error)
+        updates = self.optimizer.step(self.state, self.params, gradients, epoch, *known)
+        self.params = [
+            param + update if trainable else param
+            for param, update, trainable in zip(self.params, updates, self.layout.trainable, strict=True)
+        ]
+        return batch_loss
+
+    def loss(self, params: list[Tensor], rows: slice) -> float:
+        """Mean squared error over ``rows`` and outputs in evaluation mode, in batches of at most 128."""
+        total = 0.0
+        for batch in _batches(rows):
+            error = predict(self.layout, params, self.x[batch]) - self.y[batch]
+            total += (error * error).mean().item() * (batch.stop - batch.start)
+        return total / (rows.stop - rows.start)
+
+    def find_nan(self) -> str:
+        layout = self.layout
+        for param, role, layer, trainable in zip(
+            self.params, layout.roles, layout.layers, layout.trainable, strict=True
+        ):
+            if (trainable or role in RUNNING_ROLES) and torch.isnan(param).any():
+                return f"{role} of layer {layer} is NaN"
+        return ""
+
+
+def _batches(rows: slice) -> list[slice]:
+    return [
+        slice(start, min(start + BATCH_SIZE, rows.stop)) for start in range(rows.start, rows.stop, BATCH_SIZE)
+    ]

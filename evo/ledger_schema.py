@@ -1,0 +1,143 @@
+"""The tables of the ledger, and how rows become the canonical text that checksums and digest are taken of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table and its columns. ``key``: the primary key. ``times``: columns outside checksum and digest."""
+
+    name: str
+    key: tuple[str, ...]
+    columns: tuple[str, ...]
+    times: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+
+    @property
+    def create(self) -> str:
+        columns = [*self.key, *self.columns, "checksum TEXT NOT NULL", *self.times]
+        body = ", ".join([*columns, self._primary, *self.references])
+        # with a rowid, keys would stand twice, in the table and in its index, and only one copy be checked
+        return f"CREATE TABLE {self.name} ({body}) WITHOUT ROWID"
+
+    @property
+    def insert(self) -> str:
+        names = self._names
+        return f"INSERT INTO {self.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+
+    @property
+    def select(self) -> str:
+        """All columns, in the order that ``row`` makes and ``intact`` takes."""
+        return f"SELECT {', '.join(self._names)} FROM {self.name}"
+
+    @property
+    def ordered(self) -> str:
+        return f"{self.select} ORDER BY {', '.join(_name(column) for column in self.key)}"
+
+    def row(self, *values: Any, times: Sequence[float] = ()) -> tuple:
+        return *values, checksum(values), *times
+
+    def intact(self, row: Sequence[Any]) -> bool:
+        width = len(self.key) + len(self.columns)
+        try:
+            return checksum(row[:width]) == row[width]
+        except TypeError:  # a flipped bit turned text into bytes
+            return False
+
+    @property
+    def _names(self) -> list[str]:
+        return [_name(column) for column in (*self.key, *self.columns, "checksum", *self.times)]
+
+    @property
+    def _primary(self) -> str:
+        return f"PRIMARY KEY ({', '.join(_name(column) for column in self.key)})"
+
+
+META = Table("meta", ("key TEXT NOT NULL",), ("value TEXT NOT NULL",))
+UNHASHED_META = ("created", "versions", "overrides")  # of the machine and the moment, not of the result
+
+GENOMES = Table("genomes", ("id TEXT NOT NULL",), ("hash TEXT NOT NULL", "text TEXT NOT NULL"))
+
+EVALUATIONS = Table(
+    "evaluations",
+    key=(
+        "hash TEXT NOT NULL",
+        "task TEXT NOT NULL",
+        "num_hidden_layers INTEGER NOT NULL",
+        "seed TEXT NOT NULL",
+        "init TEXT NOT NULL",
+        "accuracy_factor INTEGER NOT NULL",
+        "epochs INTEGER NOT NULL",
+    ),
+    columns=(
+        "genome TEXT NOT NULL",
+        "purpose TEXT NOT NULL",
+        "generation INTEGER NOT NULL",  # the first one that asked for it
+        "status TEXT NOT NULL",
+        "message TEXT NOT NULL",
+        "epochs_run INTEGER NOT NULL",
+        "best_epoch INTEGER",
+        "train_loss TEXT NOT NULL",  # JSON lists: their numbers are exact, with NaN and Infinity
+        "val_loss TEXT NOT NULL",
+        "test_loss REAL",
+        "target_loss REAL NOT NULL",
+        "quality REAL",
+        "passed INTEGER",
+    ),
+    times=("seconds REAL NOT NULL",),
+    references=("FOREIGN KEY (genome) REFERENCES genomes (id)",),
+)
+
+GENERATIONS = Table(
+    "generations",
+    key=("number INTEGER NOT NULL",),
+    columns=("individuals INTEGER NOT NULL", "state TEXT NOT NULL", "statistics TEXT NOT NULL"),
+    times=("seconds REAL NOT NULL",),
+)
+
+INDIVIDUALS = Table(
+    "individuals",
+    key=("generation INTEGER NOT NULL", "place INTEGER NOT NULL"),
+    columns=(
+        "name TEXT NOT NULL",
+        "genome TEXT NOT NULL",
+        "parents TEXT NOT NULL",
+        "operator TEXT NOT NULL",
+        "fitness REAL",
+    ),
+    references=(
+        "FOREIGN KEY (generation) REFERENCES generations (number)",
+        "FOREIGN KEY (genome) REFERENCES genomes (id)",
+    ),
+)
+
+TABLES = (META, GENOMES, EVALUATIONS, GENERATIONS, INDIVIDUALS)
+
+
+def canonical(value: Any) -> str:
+    """One text for one value: sorted keys, exact numbers, NaN and Infinity as words."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def checksum(values: Sequence[Any]) -> str:
+    return hashlib.blake2b(canonical(values).encode(), digest_size=12).hexdigest()
+
+
+def real(value: float | None) -> float | str | None:
+    """A number as SQLite keeps it exactly: it would turn NaN into NULL, so NaN goes in as a word."""
+    if value is None:
+        return None
+    return "nan" if math.isnan(value) else float(value)
+
+
+def _name(column: str) -> str:
+    return column.split()[0]

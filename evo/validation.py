@@ -1,0 +1,157 @@
+"""Closed pydantic models read from plain data: every fault at once, said in plain words, with its path.
+
+Knows pydantic and nothing of recipes. A path is what pydantic calls a location: keys and list indices.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+Path = tuple[str | int, ...]
+
+
+class Closed(BaseModel):
+    """A section of plain data: unknown keys are faults, values are not converted, instances are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Fault(NamedTuple):
+    path: Path
+    message: str
+
+    def __str__(self) -> str:
+        return f"{dotted(self.path)}: {self.message}"
+
+
+Model = TypeVar("Model", bound=Closed)
+
+
+def validate(model: type[Model], value: dict, fallback: Mapping[str, Any]) -> tuple[Model | None, list[Fault]]:
+    """``value`` as an instance of ``model``, and its faults.
+
+    Where there are faults, the instance has defaults (and ``fallback`` for keys without one) in their place,
+    so that checks across keys can still be made; it is None where not even that is possible.
+    """
+    try:
+        return model.model_validate_json(json.dumps(value)), []  # JSON, where strict mode takes a list for a tuple
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+    faults = []
+    for problem in problems:
+        path = tuple(part for part in problem["loc"] if part != "[key]")
+        inner = any(other["loc"][: len(path)] == path and other is not problem for other in problems)
+        if problem["type"] != "too_short" or not inner:  # of wrong items none is left, and they are named already
+            faults.append(Fault(path, _message(model, problem, path)))
+    sound = value
+    for path, _ in faults:
+        sound = _without(sound, path)
+    try:
+        return model.model_validate_json(json.dumps({**fallback, **sound})), faults
+    except ValidationError:
+        return None, faults
+
+
+def flat(section: Closed, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value for every key of ``section`` and of the sections in it."""
+    found: dict[str, Any] = {}
+    for key in type(section).model_fields:
+        value = getattr(section, key)
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Closed) else {prefix + key: value}
+    return found
+
+
+def dotted(path: Path) -> str:
+    """A path for people: ``difficulty.depths[1]``."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+def suggestion(word: str, known: Collection[str]) -> str:
+    """`` did you mean ...?`` with the nearest of ``known``, or nothing."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def shown(value: Any) -> str:
+    """A value as it stands in a YAML file, shortened."""
+    text = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+_MESSAGES = {
+    "missing": "is missing{description}",
+    "int_type": "must be a whole number, got {got}",
+    "int_from_float": "must be a whole number, got {got}",
+    "float_type": "must be a number, got {got}",
+    "finite_number": "must be a finite number, got {got}",
+    "string_type": "must be text, got {got}",
+    "tuple_type": "must be a list, for example [a, b], got {got}",
+    "dict_type": "must be a mapping of names to numbers, got {got}",
+    "model_type": "must be a mapping with keys below it, got {got}",
+    "greater_than_equal": "must be at least {ge}, got {got}",
+    "less_than_equal": "must be at most {le}, got {got}",
+    "less_than": "must be less than {lt}, got {got}",
+    "too_short": "must have at least {min_length} item",
+    "value_error": "{error}",
+}
+
+
+def _message(model: type[Closed], problem: Mapping[str, Any], path: Path) -> str:
+    kind, got = problem["type"], shown(problem["input"])
+    if kind == "extra_forbidden":
+        return _unknown_key(model, path)
+    if kind == "literal_error":
+        expected = re.findall(r"\w+", problem["ctx"]["expected"].replace(" or ", " "))
+        return f"must be {' or '.join(expected)}, got {got}{suggestion(str(problem['input']), expected)}"
+    section = _section(model, path[:-1])
+    field = section.model_fields.get(str(path[-1])) if section else None
+    context = {"got": got, "description": f": {field.description}" if field else "", **problem.get("ctx", {})}
+    return _MESSAGES[kind].format(**context) if kind in _MESSAGES else f"{problem['msg']}, got {got}"
+
+
+def _unknown_key(model: type[Closed], path: Path) -> str:
+    word = str(path[-1])
+    section = _section(model, path[:-1])
+    siblings = list(section.model_fields) if section else []
+    misplaced = [key for key in _keys(model) if key.rpartition(".")[2] == word]
+    close = misplaced or difflib.get_close_matches(word, siblings, n=1)
+    if close:
+        return f"there is no such key; did you mean {' or '.join(close)}?"
+    return f"there is no such key; the keys here are {', '.join(siblings)}"
+
+
+def _keys(model: type[Closed], prefix: str = "") -> list[str]:
+    keys = []
+    for key in model.model_fields:
+        inner = _section(model, (key,))
+        keys += _keys(inner, f"{prefix}{key}.") if inner else [prefix + key]
+    return keys
+
+
+def _section(model: type[Closed], path: Path) -> type[Closed] | None:
+    """The model of the section at ``path``."""
+    section: Any = model
+    for part in path:
+        field = section.model_fields.get(str(part))
+        section = field.annotation if field else None
+        if not (isinstance(section, type) and issubclass(section, Closed)):
+            return None
+    return section
+
+
+def _without(value: Any, path: Path) -> Any:
+    """``value`` without what stands at ``path``; a list with a faulty item goes as a whole."""
+    keys = {str(key): key for key in value}
+    if str(path[0]) not in keys:
+        return value
+    key = keys[str(path[0])]
+    inner = value[key]
+    if len(path) > 1 and isinstance(inner, dict):
+        return {**value, key: _without(inner, path[1:])}
+    return {other: value[other] for other in value if other != key}

@@ -1,0 +1,430 @@
+"""Prints a program as readable Python: three functions that need torch alone and compute bit for bit what the
+reference computes on the CPU.
+
+Operators print as operators and values that are used once stand where they are used, so the text reads like the
+formula. A loop over the tensors covers all that needs no sum over the whole model; where a program has such sums the
+loop is split there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from genomes.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, VIEWS, Node, Program
+from genomes.shapes import ShapeClass
+
+_LINE = 100  # a longer expression gets a name of its own
+_ATOM, _POWER, _UNARY, _PRODUCT, _SUM, _COMPARE, _NOT, _AND, _OR, _CHOICE = range(10)  # tighter binding first
+
+# Templates: {0} stands for an argument that may be anything, {0:3} for one that must bind at least as tight as level 3.
+_INFIX = {
+    "add": (f"{{0:{_SUM}}} + {{1:{_PRODUCT}}}", _SUM),
+    "sub": (f"{{0:{_SUM}}} - {{1:{_PRODUCT}}}", _SUM),
+    "mul": (f"{{0:{_PRODUCT}}} * {{1:{_UNARY}}}", _PRODUCT),
+    "div": (f"{{0:{_PRODUCT}}} / {{1:{_UNARY}}}", _PRODUCT),
+    "neg": (f"-{{0:{_POWER}}}", _UNARY),
+    "gt": (f"{{0:{_SUM}}} > {{1:{_SUM}}}", _COMPARE),
+    "ge": (f"{{0:{_SUM}}} >= {{1:{_SUM}}}", _COMPARE),
+    "eq": (f"{{0:{_SUM}}} == {{1:{_SUM}}}", _COMPARE),
+}
+HOST = {
+    **_INFIX,
+    "div": ("_div({0}, {1})", _ATOM),
+    "safe_div": ("_div({0}, {1})", _ATOM),
+    "mod": ("_mod({0}, {1})", _ATOM),
+    "power": ("_pow({0}, {1})", _ATOM),
+    "abs": ("abs({0})", _ATOM),
+    "sign": ("_sign({0})", _ATOM),
+    "sqrt": ("math.sqrt({0})", _ATOM),
+    "exp": ("math.exp({0})", _ATOM),
+    "log": ("math.log({0})", _ATOM),
+    "tanh": ("math.tanh({0})", _ATOM),
+    "sin": ("_sin({0})", _ATOM),
+    "cos": ("_cos({0})", _ATOM),
+    "atan2": ("math.atan2({0}, {1})", _ATOM),
+    "floor": ("_floor({0})", _ATOM),
+    "max": ("_max({0}, {1})", _ATOM),
+    "min": ("_min({0}, {1})", _ATOM),
+    "and": (f"{{0:{_AND}}} and {{1:{_NOT}}}", _AND),
+    "or": (f"{{0:{_OR}}} or {{1:{_AND}}}", _OR),
+    "not": (f"not {{0:{_NOT}}}", _NOT),
+    "where": (f"{{1:{_OR}}} if {{0:{_OR}}} else {{2:{_OR}}}", _CHOICE),
+    "number": ("float({0})", _ATOM),
+    "expand": (f"{{0:{_CHOICE}}}", _CHOICE),
+}
+DEVICE = {
+    **_INFIX,
+    "safe_div": ("_safe_div({0}, {1})", _ATOM),
+    "mod": ("_safe_mod({0}, {1})", _ATOM),
+    "power": ("_safe_pow({0}, {1})", _ATOM),
+    "abs": ("torch.abs({0})", _ATOM),
+    "sign": ("torch.sign({0})", _ATOM),
+    "sqrt": ("torch.sqrt({0})", _ATOM),
+    "exp": ("torch.exp({0})", _ATOM),
+    "log": ("torch.log({0})", _ATOM),
+    "tanh": ("torch.tanh({0})", _ATOM),
+    "sin": ("torch.sin({0})", _ATOM),
+    "cos": ("torch.cos({0})", _ATOM),
+    "atan2": ("torch.atan2({0}, {1})", _ATOM),
+    "floor": ("torch.floor({0})", _ATOM),
+    "max": ("torch.maximum({0}, {1})", _ATOM),
+    "min": ("torch.minimum({0}, {1})", _ATOM),
+    "and": (f"{{0:{_ATOM}}} & {{1:{_ATOM}}}", _COMPARE),
+    "or": (f"{{0:{_ATOM}}} | {{1:{_ATOM}}}", _COMPARE),
+    "not": (f"~{{0:{_ATOM}}}", _UNARY),
+    "where": ("torch.where({0}, {1}, {2})", _ATOM),
+    "number": (f"{{0:{_ATOM}}}.to(model_params[0].dtype)", _ATOM),
+    "sum_tensor": (f"{{0:{_ATOM}}}.sum(dim=(0, 1), keepdim=True)", _ATOM),
+    "max_tensor": (f"{{0:{_ATOM}}}.amax(dim=(0, 1), keepdim=True)", _ATOM),
+    "sum_row": (f"{{0:{_ATOM}}}.sum(dim=1, keepdim=True)", _ATOM),
+    "max_row": (f"{{0:{_ATOM}}}.amax(dim=1, keepdim=True)", _ATOM),
+    "sum_column": (f"{{0:{_ATOM}}}.sum(dim=0, keepdim=True)", _ATOM),
+    "max_column": (f"{{0:{_ATOM}}}.amax(dim=0, keepdim=True)", _ATOM),
+}
+# Forms for one argument on the host beside one on the device, by (operation, which argument is the host's).
+MIXED = {
+    ("max", 0): (f"{{1:{_ATOM}}}.clamp(min={{0}})", _ATOM),
+    ("max", 1): (f"{{0:{_ATOM}}}.clamp(min={{1}})", _ATOM),
+    ("min", 0): (f"{{1:{_ATOM}}}.clamp(max={{0}})", _ATOM),
+    ("min", 1): (f"{{0:{_ATOM}}}.clamp(max={{1}})", _ATOM),
+    ("where", 0): (f"{{1:{_OR}}} if {{0:{_OR}}} else {{2:{_OR}}}", _CHOICE),
+}
+
+HELPERS = {
+    "_div": '''def _div(a, b):
+    """a / b; 0 where b is 0."""
+    return a / b if b else 0.0''',
+    "_mod": '''def _mod(a, b):
+    """Remainder with the divisor's sign; 0 where b is 0."""
+    return math.nan if math.isinf(a) or math.isnan(b) else (a % b if b else 0.0)''',
+    "_pow": '''def _pow(a, b):
+    """max(a, 0) ** b; 1 where b is 0, else 0 where a <= 0."""
+    if b == 0:
+        return 1.0
+    if a <= 0:
+        return 0.0
+    try:
+        return a**b
+    except OverflowError:
+        return math.inf''',
+    "_sign": '''def _sign(a):
+    """-1, 0 or 1."""
+    return float((a > 0) - (a < 0))''',
+    "_sin": '''def _sin(a):
+    """Sine; NaN for infinite a."""
+    return math.sin(a) if math.isfinite(a) else math.nan''',
+    "_cos": '''def _cos(a):
+    """Cosine; NaN for infinite a."""
+    return math.cos(a) if math.isfinite(a) else math.nan''',
+    "_floor": '''def _floor(a):
+    """Largest whole number not above a."""
+    return float(math.floor(a)) if math.isfinite(a) else a''',
+    "_max": '''def _max(a, b):
+    """The larger; NaN where either is NaN."""
+    return a + b if math.isnan(a) or math.isnan(b) else max(a, b)''',
+    "_min": '''def _min(a, b):
+    """The smaller; NaN where either is NaN."""
+    return a + b if math.isnan(a) or math.isnan(b) else min(a, b)''',
+    "_safe_div": '''def _safe_div(a, b):
+    """a / b; 0 where b is 0."""
+    return torch.where(b == 0, torch.zeros_like(b), a / b)''',
+    "_safe_mod": '''def _safe_mod(a, b):
+    """Remainder with the divisor's sign; 0 where b is 0."""
+    if not isinstance(b, torch.Tensor):
+        return torch.remainder(a, b) if b else torch.zeros_like(a)
+    return torch.where(b == 0, torch.zeros_like(b), torch.remainder(a, b))''',
+    "_safe_pow": '''def _safe_pow(a, b):
+    """max(a, 0) ** b; 1 where b is 0, else 0 where a <= 0."""
+    if isinstance(a, torch.Tensor):
+        raised, kept = torch.pow(a.clamp(min=0.0), b), (a > 0) | (b == 0)
+    else:
+        raised, kept = torch.pow(max(a, 0.0), b), (b == 0) | torch.full_like(b, a, dtype=torch.bool)
+    return torch.where(kept, raised, torch.zeros_like(raised))''',
+    "_total": '''def _total(parts):
+    """Sum of one value a tensor, in order."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total''',
+    "_largest": '''def _largest(parts):
+    """Largest of one value a tensor."""
+    largest = parts[0]
+    for part in parts[1:]:
+        largest = torch.maximum(largest, part)
+    return largest''',
+}
+_CLOCK_TEXT = {
+    "t": 't = float(state["t"])',
+    "epoch": "epoch = float(epoch)",
+    "has_loss": "has_loss = train_loss is not None and val_loss is not None",
+    "train_loss": "train_loss = float(train_loss) if has_loss else 1.0",
+    "val_loss": "val_loss = float(val_loss) if has_loss else 1.0",
+    "model_size": 'model_size = state["model_size"]',
+}
+
+_ROLE_TEXT = {
+    **{f"is_{role}": f'roles[i] == "{role}"' for role in ("weight", "bias", "norm_scale", "norm_shift")},
+    "is_first": "layers[i] == 0",
+    "is_last": "layers[i] == last",
+    "depth_fraction": "layers[i] / last if last else 0.0",
+    "rows": "float(rows)",
+    "columns": "float(columns)",
+}
+_LEAVES = (*CLOCK_SOURCES, *ROLE_SOURCES, "const", "load", "g", "theta")
+Zone = tuple[str, int]  # ("clock", 0), ("model", level) or ("tensor", level): where a value is computed
+
+
+def render(program: Program) -> str:
+    """The functions' source: helpers, then optimizer_init_state, optimizer_query_at_params, optimizer_step."""
+    functions = "\n\n\n".join([_init_state(program), _query(program), _Step(program).text()])
+    used = [name for name in HELPERS if re.search(rf"(?<![\w.]){name}\(", functions)]
+    imports = "import torch\n"
+    if "math." in functions or any("math." in HELPERS[name] for name in used):
+        imports = "import math\n\n" + imports
+    return "\n\n".join([imports, *(HELPERS[name] + "\n" for name in used), functions]) + "\n"
+
+
+def _init_state(program: Program) -> str:
+    used = {node.op for node in program.nodes}
+    lines = [
+        "def optimizer_init_state(seed, param_sizes, **context):",
+        '    """Fresh state. context: shapes; where known roles, trainable, layers (one a tensor), device, dtype."""',
+        '    shapes = [tuple(shape) for shape in context["shapes"]]',
+        '    roles = context.get("roles") or ["weight" if len(shape) > 1 else "bias" for shape in shapes]',
+        '    trainable = context.get("trainable") or [not role.startswith("running") for role in roles]',
+        '    layers = context.get("layers") or [max(0, roles[: i + 1].count("weight") - 1) for i in range(len(roles))]',
+        '    device, dtype = context.get("device", "cpu"), context.get("dtype", torch.float32)',
+        "    last = max((layer for layer, flag in zip(layers, trainable) if flag), default=0)",
+        "    tensors = []",
+        "    for i, shape in enumerate(shapes):",
+        "        if not trainable[i]:",
+        "            continue",
+        "        columns = 1",
+        "        for size in shape[1:]:",
+        "            columns *= size",
+        "        rows = shape[0] if shape else 1",
+        '        tensor = {"index": i, "shape": (rows, columns)}',
+        *(f'        tensor["{name}"] = {text}' for name, text in _ROLE_TEXT.items() if name in used),
+    ]
+    model = []
+    for slot in program.slots:
+        extent = _extent(slot.shape, "rows", "columns")
+        if slot.init == "theta":
+            lines.append(f'        tensor["{slot.name}"] = None  # copied from the parameters at the first step')
+        elif slot.shape is ShapeClass.CLOCK:
+            model.append(f'"{slot.name}": {slot.init!r}')
+        elif slot.shape is ShapeClass.MODEL:
+            model.append(f'"{slot.name}": torch.full((1, 1), {slot.init!r}, dtype=dtype, device=device)')
+        elif slot.shape is ShapeClass.ROLE:
+            lines.append(f'        tensor["{slot.name}"] = {slot.init!r}')
+        else:
+            lines.append(
+                f'        tensor["{slot.name}"] = torch.full({extent}, {slot.init!r}, dtype=dtype, device=device)'
+            )
+    lines.append("        tensors.append(tensor)")
+    if "model_size" in used:
+        model.append('"model_size": float(sum(t["shape"][0] * t["shape"][1] for t in tensors))')
+    entries = ['"t": 0', '"tensors": tensors', *model]
+    lines += ["    return {", *(f"        {entry}," for entry in entries), "    }"]
+    return "\n".join(lines)
+
+
+def _extent(shape: ShapeClass, rows: str, columns: str) -> str:
+    _, per_row, per_column, _ = shape.value
+    return f"({rows if per_row else 1}, {columns if per_column else 1})"
+
+
+def _query(program: Program) -> str:
+    head = "def optimizer_query_at_params(state, model_params, epoch, train_loss, val_loss):\n"
+    if program.query is None:
+        return head + '    """Gradients are taken at the parameters as they are."""\n    return None'
+    when = Program(program.name, program.query.when, (), (), len(program.query.when) - 1)
+    clock = _Step(when).clock_lines(len(when.nodes) - 1, 'float(state["t"] + 1)')
+    slot = program.slots[program.query.offset].name
+    lines = [
+        '    """Parameters at which to take the gradient, or None for the parameters as they are."""',
+        '    if state["t"] == 0:',
+        "        return None",
+        *(f"    {line}" for line in clock),
+        "        return None",
+        "    queried = list(model_params)",
+        '    for tensor in state["tensors"]:',
+        '        i = tensor["index"]',
+        f'        queried[i] = model_params[i] + tensor["{slot}"].reshape(model_params[i].shape)',
+        "    return queried",
+    ]
+    return head + "\n".join(lines)
+
+
+class _Step:
+    """Prints optimizer_step: decides what gets a name, then writes zone after zone."""
+
+    def __init__(self, program: Program):
+        self.program = program
+        self.levels = program.levels
+        self.zones = [self._zone(i, node) for i, node in enumerate(program.nodes)]
+        self.uses = Counter(a for node in program.nodes for a in node.arguments)
+        self.slot_of = {node: program.slots[slot].name for slot, node in program.stores}
+        self.names: dict[int, str] = {}
+        self.texts: dict[int, tuple[str, int]] = {}
+        self.saved: set[int] = set()  # per-tensor values that a later zone needs
+        labels = dict(program.labels)
+        last = max(self.levels)
+        needed = [(a, zone) for node, zone in zip(program.nodes, self.zones, strict=True) for a in node.arguments]
+        needed += [(node, ("tensor", last)) for _, node in program.stores] + [(program.update, ("tensor", last))]
+        for a, zone in needed:
+            if self.zones[a] != zone and self.zones[a][0] == "tensor" and program.nodes[a].op not in _LEAVES:
+                self.saved.add(a)
+        taken: set[str] = set()
+        for i in range(len(program.nodes)):
+            wanted = self.slot_of.get(i) or labels.get(i) or f"v{i}"
+            self.names[i] = wanted if wanted not in taken else f"{wanted}_{i}"
+            taken.add(self.names[i])
+
+    def _zone(self, i: int, node: Node) -> Zone:
+        if node.shape is ShapeClass.CLOCK:
+            return "clock", 0
+        return ("tensor" if node.shape.per_tensor else "model"), self.levels[i]
+
+    def text(self) -> str:
+        program = self.program
+        last = max(self.levels)
+        lines = [
+            "def optimizer_step(state, model_params, gradients, epoch, train_loss, val_loss):",
+            '    """Updates to be added to the parameters: one a tensor, zero for those that are not trainable."""',
+            '    state["t"] += 1',
+        ]
+        lines += [f"    {line}" for line in self._clock_sources(_CLOCK_TEXT["t"])]
+        lines += [f"    {line}" for line in self._zone_lines(("clock", 0))]
+        lines.append("    updates = [torch.zeros_like(p) for p in model_params]")
+        for level in range(last + 1):
+            lines += [f"    {line}" for line in self._zone_lines(("model", level))]
+            lines += self._loop(level)
+        for slot, node in program.stores:
+            if not program.slots[slot].shape.per_tensor:
+                lines.append(f'    state["{program.slots[slot].name}"] = {self._operand(node)}')
+        lines.append("    return updates")
+        return "\n".join(lines)
+
+    def clock_lines(self, mask: int, t: str) -> list[str]:
+        """For a query's condition: the clock values, then ``if not (mask):``."""
+        lines = self._clock_sources(f"t = {t}") + self._zone_lines(("clock", 0))
+        return [*lines, f"if not ({self._operand(mask)}):"]
+
+    def _clock_sources(self, t: str) -> list[str]:
+        used = {node.op for node in self.program.nodes}
+        if used & {"train_loss", "val_loss"}:
+            used.add("has_loss")
+        return [t if name == "t" else _CLOCK_TEXT[name] for name in CLOCK_SOURCES if name in used]
+
+    def _loop(self, level: int) -> list[str]:
+        program = self.program
+        body = self._zone_lines(("tensor", level))
+        here = [i for i, zone in enumerate(self.zones) if zone == ("tensor", level)]
+        body += [f"{self._saved(i)} = {self._operand(i)}" for i in here if i in self.saved]
+        if level == max(self.levels):
+            # stores come last: until then the loop reads what the last step stored
+            stores = [(program.slots[slot].name, node) for slot, node in program.stores]
+            per_tensor = [(n, i) for n, i in stores if self.zones[i][0] == "tensor"]
+            update = self._argument(program.update, level, _ATOM)
+            body.append(f"updates[i] = {update}.reshape(model_params[i].shape)")
+            copied = {node: ".clone()" for _, node in per_tensor if program.nodes[node].op in VIEWS}
+            body += [
+                f'tensor["{name}"] = {self._argument(node, level, _CHOICE)}{copied.get(node, "")}'
+                for name, node in per_tensor
+                if program.nodes[node].op != "load"
+                or program.slots[int(program.nodes[node].attribute or 0)].name != name
+            ]
+        if not body:
+            return []
+        head = ['for tensor in state["tensors"]:', '    i = tensor["index"]']
+        text = "\n".join(body)
+        theta_slots = [slot.name for slot in program.slots if slot.init == "theta"] if level == 0 else []
+        if re.search(r"\btheta\b", text) or theta_slots:
+            head.append('    theta = model_params[i].reshape(tensor["shape"])')
+        for name in theta_slots:
+            head += [f'    if tensor["{name}"] is None:', f'        tensor["{name}"] = theta.clone()']
+        if re.search(r"\bg\b", text):
+            head.append('    g = gradients[i].reshape(tensor["shape"])')
+        return [f"    {line}" for line in head] + [f"        {line}" for line in body]
+
+    def _zone_lines(self, zone: Zone) -> list[str]:
+        """Assignments of a zone's named values, in order."""
+        lines = []
+        for i, node in enumerate(self.program.nodes):
+            if self.zones[i] != zone:
+                continue
+            text, precedence = self._expression(i, node)
+            if self._inline(i, node, text):
+                self.texts[i] = text, precedence
+            else:
+                lines.append(f"{self.names[i]} = {text}")
+                self.texts[i] = self.names[i], _ATOM
+        return lines
+
+    def _inline(self, i: int, node: Node, text: str) -> bool:
+        if node.op in _LEAVES:
+            return True
+        if i in self.slot_of or i in self.saved or dict(self.program.labels).get(i) == "u":
+            return False
+        users = [k for k, other in enumerate(self.program.nodes) if i in other.arguments]
+        if any(self.zones[k] != self.zones[i] for k in users):
+            return False
+        return self.uses[i] <= 1 and len(text) <= _LINE
+
+    def _expression(self, i: int, node: Node) -> tuple[str, int]:
+        zone = self.zones[i]
+        if node.op == "const":
+            assert node.attribute is not None
+            value = float(node.attribute)
+            return _number(value), _UNARY if value < 0 else _ATOM
+        if node.op in (*CLOCK_SOURCES, "g", "theta"):
+            return node.op, _ATOM
+        if node.op in ROLE_SOURCES:
+            return f'tensor["{node.op}"]', _ATOM
+        if node.op == "load":
+            slot = self.program.slots[int(node.attribute or 0)]
+            return (f'tensor["{slot.name}"]' if slot.shape.per_tensor else f'state["{slot.name}"]'), _ATOM
+        if node.op in MODEL_REDUCTIONS:
+            helper = "_total" if node.op == "sum_model" else "_largest"
+            return f'{helper}([{self._saved(node.arguments[0])} for tensor in state["tensors"]])', _ATOM
+        hosts = [self.program.nodes[a].shape.on_host for a in node.arguments]
+        if node.op == "expand" and not node.shape.on_host:
+            return self._expand(node, zone, hosts[0])
+        template, precedence = HOST[node.op] if node.shape.on_host else DEVICE[node.op]
+        if not node.shape.on_host and any(hosts):
+            template, precedence = MIXED.get((node.op, hosts.index(True)), (template, precedence))
+
+        def argument(match: re.Match) -> str:
+            return self._argument(node.arguments[int(match[1])], zone[1], int(match[2] or _CHOICE))
+
+        return re.sub(r"\{(\d)(?::(\d))?\}", argument, template), precedence
+
+    def _expand(self, node: Node, zone: Zone, from_host: bool) -> tuple[str, int]:
+        extent = _extent(node.shape, "theta.shape[0]", "theta.shape[1]")
+        if from_host:
+            value = self._argument(node.arguments[0], zone[1], _CHOICE)
+            like = "theta" if node.shape.per_tensor else "model_params[0]"
+            return f"torch.full({extent}, {value}, dtype={like}.dtype, device={like}.device)", _ATOM
+        return f"{self._argument(node.arguments[0], zone[1], _ATOM)}.expand({extent})", _ATOM
+
+    def _argument(self, node: int, level: int, binding: int) -> str:
+        """The text of an operand; a per-tensor value of an earlier level was saved with its tensor."""
+        if self.zones[node][0] == "tensor" and self.zones[node][1] != level and node in self.saved:
+            return self._saved(node)
+        text, precedence = self.texts[node]
+        return text if precedence <= binding else f"({text})"
+
+    def _saved(self, node: int) -> str:
+        """Where a per-tensor value waits for a later loop; apart from the slots, which keep the last step's values."""
+        return f'tensor["new_{self.names[node]}"]'
+
+    def _operand(self, node: int) -> str:
+        return self.texts[node][0]
+
+
+def _number(value: float) -> str:
+    if value != value or value in (float("inf"), float("-inf")):
+        return f'float("{value}")'
+    return repr(value)

@@ -1,0 +1,302 @@
+"""The readable definition of every operation in torch, and an interpreter that runs a program step by step.
+
+This is the reference that faster back ends are held to. Tensors are seen as ``[out, in]`` (vectors as ``[n, 1]``);
+model and tensor scalars are ``[1, 1]``. Values on the host (clock, role) are Python floats whatever the dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genomes import host_math
+from genomes.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, VIEWS, Node, Program
+from genomes.shapes import ShapeClass
+
+_NO_LOSS = 1.0  # what train_loss and val_loss are while unknown
+
+
+def _larger(a: Any, b: Any) -> Tensor:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return torch.maximum(a, b)
+    return a.clamp(min=b) if isinstance(a, Tensor) else b.clamp(min=a)
+
+
+def _smaller(a: Any, b: Any) -> Tensor:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return torch.minimum(a, b)
+    return a.clamp(max=b) if isinstance(a, Tensor) else b.clamp(max=a)
+
+
+def _safe_div(a: Any, b: Tensor) -> Tensor:
+    return torch.where(b == 0, torch.zeros_like(b), a / b)
+
+
+def _mod(a: Any, b: Any) -> Tensor:
+    if not isinstance(b, Tensor):
+        return torch.remainder(a, b) if b else torch.zeros_like(a)
+    return torch.where(b == 0, torch.zeros_like(b), torch.remainder(a, b))
+
+
+def _power(a: Any, b: Any) -> Tensor:
+    raised = torch.pow(_larger(a, 0.0) if isinstance(a, Tensor) else max(a, 0.0), b)
+    kept = (a > 0) | (b == 0) if isinstance(a, Tensor) else (b == 0) | torch.full_like(b, a, dtype=torch.bool)
+    return torch.where(kept, raised, torch.zeros_like(raised))
+
+
+def _where(mask: Any, a: Any, b: Any) -> Any:
+    if isinstance(mask, Tensor):
+        return torch.where(mask, a, b)
+    return a if mask else b
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "safe_div": _safe_div,
+    "mod": _mod,
+    "power": _power,
+    "neg": lambda a: -a,
+    "abs": torch.abs,
+    "sign": torch.sign,
+    "sqrt": torch.sqrt,
+    "exp": torch.exp,
+    "log": torch.log,
+    "tanh": torch.tanh,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "atan2": torch.atan2,
+    "floor": torch.floor,
+    "max": _larger,
+    "min": _smaller,
+    "gt": lambda a, b: a > b,
+    "ge": lambda a, b: a >= b,
+    "eq": lambda a, b: a == b,
+    "and": lambda a, b: a & b,
+    "or": lambda a, b: a | b,
+    "not": lambda a: ~a,
+    "where": _where,
+    "sum_tensor": lambda a: a.sum(dim=(0, 1), keepdim=True),
+    "max_tensor": lambda a: a.amax(dim=(0, 1), keepdim=True),
+    "sum_row": lambda a: a.sum(dim=1, keepdim=True),
+    "max_row": lambda a: a.amax(dim=1, keepdim=True),
+    "sum_column": lambda a: a.sum(dim=0, keepdim=True),
+    "max_column": lambda a: a.amax(dim=0, keepdim=True),
+}
+
+
+def _sum_model(parts: Sequence[Tensor]) -> Tensor:
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _max_model(parts: Sequence[Tensor]) -> Tensor:
+    largest = parts[0]
+    for part in parts[1:]:
+        largest = torch.maximum(largest, part)
+    return largest
+
+
+@dataclass
+class State:
+    """What lasts between steps. ``slots``: one entry a slot of the program; a list over tensors, or one value."""
+
+    trainable: list[int]
+    roles: dict[str, list[Any]]
+    model_size: float
+    dtype: torch.dtype
+    device: torch.device
+    t: int = 0
+    slots: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TorchOptimizer:
+    """The three functions of a program. Pure torch, one thread of control, no tensor of the caller is changed."""
+
+    program: Program
+
+    def init_state(self, seed: bytes, param_sizes: list[int], **context: Any) -> State:
+        """Fresh state. ``context``: shapes, roles, trainable, layers (one entry a tensor), device, dtype."""
+        trainable = [i for i, flag in enumerate(context["trainable"]) if flag]
+        shapes = [matrix_shape(context["shapes"][i]) for i in trainable]
+        state = State(
+            trainable=trainable,
+            roles=role_values(
+                shapes, [context["roles"][i] for i in trainable], [context["layers"][i] for i in trainable]
+            ),
+            model_size=float(sum(rows * columns for rows, columns in shapes)),
+            dtype=context["dtype"],
+            device=context["device"],
+        )
+        for slot in self.program.slots:
+            if slot.init == "theta":
+                state.slots.append(None)  # copied from theta at the first step
+            elif slot.shape is ShapeClass.CLOCK:
+                state.slots.append(slot.init)
+            elif slot.shape is ShapeClass.ROLE:
+                state.slots.append([slot.init] * len(trainable))
+            elif slot.shape is ShapeClass.MODEL:
+                state.slots.append(torch.full((1, 1), float(slot.init), dtype=state.dtype, device=state.device))
+            else:
+                state.slots.append([
+                    torch.full(extent(slot.shape, shape), float(slot.init), dtype=state.dtype, device=state.device)
+                    for shape in shapes
+                ])  # fmt: skip
+        return state
+
+    def query_at_params(
+        self,
+        state: State,
+        model_params: list[Tensor],
+        epoch: int,
+        train_loss: float | None,
+        val_loss: float | None,
+    ) -> list[Tensor] | None:
+        """Parameters at which to take the gradient, or None for the parameters as they are."""
+        query = self.program.query
+        if query is None or state.t == 0:
+            return None
+        clock = clock_values(state.t + 1, epoch, train_loss, val_loss, state.model_size)
+        values: list[Any] = []
+        for node in query.when:
+            values.append(_host(node, values, clock))
+        if not values[-1]:
+            return None
+        queried = list(model_params)
+        for k, i in enumerate(state.trainable):
+            queried[i] = model_params[i] + state.slots[query.offset][k].reshape(model_params[i].shape)
+        return queried
+
+    def step(
+        self,
+        state: State,
+        model_params: list[Tensor],
+        gradients: list[Tensor],
+        epoch: int,
+        train_loss: float | None,
+        val_loss: float | None,
+    ) -> list[Tensor]:
+        """Updates to be added to the parameters: one a tensor, zero for those that are not trainable."""
+        state.t += 1
+        clock = clock_values(state.t, epoch, train_loss, val_loss, state.model_size)
+        sources = {
+            "theta": [_matrix(model_params[i]) for i in state.trainable],
+            "g": [_matrix(gradients[i]) for i in state.trainable],
+        }
+        for k, slot in enumerate(self.program.slots):
+            if state.slots[k] is None:
+                assert slot.init == "theta"
+                state.slots[k] = [theta.clone() for theta in sources["theta"]]
+        values: list[Any] = []
+        for node in self.program.nodes:
+            values.append(self._value(node, values, clock, sources, state))
+        state.slots = [self._kept(node, values[node]) for _, node in sorted(self.program.stores)]
+        updates = [torch.zeros_like(p) for p in model_params]
+        for k, i in enumerate(state.trainable):
+            updates[i] = values[self.program.update][k].reshape(model_params[i].shape)
+        return updates
+
+    def _kept(self, node: int, value: Any) -> Any:
+        """A value to be stored: copied where it is a view of a tensor that the caller may write to."""
+        return [tensor.clone() for tensor in value] if self.program.nodes[node].op in VIEWS else value
+
+    def _value(self, node: Node, values: list[Any], clock: dict, sources: dict, state: State) -> Any:
+        """The value of a node: one value, or a list over tensors where its class varies with the tensor."""
+        nodes = self.program.nodes
+        if node.op == "load":
+            return state.slots[int(node.attribute or 0)]
+        if node.op in sources:
+            return sources[node.op]
+        if node.op in ROLE_SOURCES:
+            return state.roles[node.op]
+        if node.op == "sum_model":
+            return _sum_model(values[node.arguments[0]])
+        if node.op in MODEL_REDUCTIONS:
+            return _max_model(values[node.arguments[0]])
+        if node.shape is ShapeClass.CLOCK:
+            return _host(node, values, clock)
+        if node.shape is ShapeClass.MODEL:
+            return self._device(node, [values[a] for a in node.arguments], (1, 1), state)
+        result = []
+        for k, theta in enumerate(sources["theta"]):
+            given = [values[a][k] if nodes[a].shape.per_tensor else values[a] for a in node.arguments]
+            if node.shape is ShapeClass.ROLE:
+                result.append(host_math.OPERATIONS[node.op](*given))
+            else:
+                result.append(self._device(node, given, extent(node.shape, (theta.shape[0], theta.shape[1])), state))
+        return result
+
+    def _device(self, node: Node, given: list[Any], shape: tuple[int, int], state: State) -> Tensor:
+        if node.op == "expand":
+            if isinstance(given[0], Tensor):
+                return given[0].expand(shape)
+            return torch.full(shape, given[0], dtype=state.dtype, device=state.device)
+        if node.op == "number":
+            return given[0].to(state.dtype)
+        return OPERATIONS[node.op](*given)
+
+
+def optimizer(program: Program) -> TorchOptimizer:
+    """The three functions of a program, in torch."""
+    return TorchOptimizer(program)
+
+
+def clock_values(
+    t: int, epoch: int, train_loss: float | None, val_loss: float | None, model_size: float
+) -> dict[str, float | bool]:
+    """The clock sources in a step; losses are 1 and ``has_loss`` is false while they are unknown."""
+    clock: dict[str, float | bool] = {"t": float(t), "epoch": float(epoch), "model_size": model_size}
+    if train_loss is None or val_loss is None:
+        return clock | {"has_loss": False, "train_loss": _NO_LOSS, "val_loss": _NO_LOSS}
+    return clock | {"has_loss": True, "train_loss": float(train_loss), "val_loss": float(val_loss)}
+
+
+def role_values(shapes: list[tuple[int, int]], roles: list[str], layers: list[int]) -> dict[str, list[Any]]:
+    """The role sources: for each a list over the trainable tensors."""
+    last = max(layers, default=0)
+    values: dict[str, list[Any]] = {
+        f"is_{role}": [r == role for r in roles] for role in ("weight", "bias", "norm_scale", "norm_shift")
+    }
+    values["is_first"] = [layer == 0 for layer in layers]
+    values["is_last"] = [layer == last for layer in layers]
+    values["depth_fraction"] = [layer / last if last else 0.0 for layer in layers]
+    values["rows"] = [float(rows) for rows, _ in shapes]
+    values["columns"] = [float(columns) for _, columns in shapes]
+    return values
+
+
+def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
+    """``[out, in]`` of a tensor's shape; a vector of n entries is ``[n, 1]``."""
+    rows = int(shape[0]) if shape else 1
+    columns = 1
+    for size in shape[1:]:
+        columns *= int(size)
+    return rows, columns
+
+
+def extent(shape: ShapeClass, matrix: tuple[int, int]) -> tuple[int, int]:
+    """Size of a device value of class ``shape`` for a tensor ``[out, in]``."""
+    _, per_row, per_column, _ = shape.value
+    return (matrix[0] if per_row else 1, matrix[1] if per_column else 1)
+
+
+def _matrix(tensor: Tensor) -> Tensor:
+    return tensor.reshape(matrix_shape(tensor.shape))
+
+
+def _host(node: Node, values: list[Any], clock: dict[str, float | bool]) -> float | bool:
+    if node.op == "const":
+        assert node.attribute is not None
+        return node.attribute
+    if node.op in CLOCK_SOURCES:
+        return clock[node.op]
+    return host_math.OPERATIONS[node.op](*(values[a] for a in node.arguments))

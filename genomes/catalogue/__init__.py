@@ -1,0 +1,27 @@
+"""Known optimizers: one YAML each, with its source and the independent implementation that it is checked against."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+
+from genomes import genome
+from genomes.genome import Genome, GenomeError
+
+FOLDER = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """All names, sorted."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+@cache
+def load(name: str) -> Genome:
+    """The genome called ``name``. Raises GenomeError where there is none, with the nearest name."""
+    if name not in names():
+        near = get_close_matches(name, names(), 1)
+        hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(names())}"
+        raise GenomeError([f"no known optimizer is called {name!r}{hint}"])
+    return genome.load(FOLDER / f"{name}.yaml")

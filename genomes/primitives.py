@@ -1,0 +1,357 @@
+"""THE table: one record for each word of the genome language.
+
+A primitive means either one operation of the program (``op``) or a short text in the language itself (``body``).
+Every back end thus gets a new primitive for free: to add one, add its record here and nothing else.
+
+A body is a straight line of statements, one a line. ``name = expression`` names a value; where the name is one of
+the record's ``state`` buffers it also stores the value for the next step. Before its assignment a state name means the
+value stored by the last step. The last line is the result.
+
+Edge cases are decided once, here and in the records: ``a / b`` is 0 where b is 0; ``sqrt`` and ``log`` see
+``max(x, 0)``; ``exp`` sees ``min(x, 80)``; ``sign(0)`` is 0; comparisons with NaN are false.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["number", "mask", "average"]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What a literal constant may be, and where random genomes draw it from.
+
+    ``low <= constant <= high`` is checked. ``prior``: the range that is drawn from and that mutation stays within;
+    ``scale``: ``linear``, ``log``, ``one_minus_log`` (log-uniform in 1 - constant, as betas want) or ``integer``
+    (log-uniform, rounded).
+    """
+
+    low: float
+    high: float
+    prior: tuple[float, float]
+    scale: Literal["linear", "log", "one_minus_log", "integer"] = "linear"
+    unit: str = ""
+
+
+BETA = Domain(0.0, 0.999999, (0.5, 0.9999), "one_minus_log", "per step")
+EPSILON = Domain(0.0, 10.0, (1e-10, 1e-3), "log")
+FRACTION = Domain(0.0, 1.0, (0.0, 1.0))
+RATE = Domain(0.0, 10.0, (1e-5, 1e-1), "log")
+LIMIT = Domain(0.0, 1e9, (1e-2, 1e1), "log")
+EPOCHS = Domain(1, 1_000_000, (2, 1000), "integer", "epochs")
+STEPS = Domain(1, 10_000_000, (2, 2000), "integer", "steps")
+PERIOD = Domain(1, 10_000_000, (2, 50), "integer", "steps")
+EXPONENT = Domain(0.0, 8.0, (0.1, 2.0))
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """An argument. ``domain`` set: a constant (a literal, or a clock value); otherwise a value of ``kind``."""
+
+    name: str
+    kind: Kind = "number"
+    domain: Domain | None = None
+    default: float | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """A buffer that lasts from step to step, shaped as argument ``like`` (``clock``: one float), born as ``init``."""
+
+    name: str
+    like: str
+    init: float | Literal["theta"] = 0.0
+
+
+@dataclass(frozen=True)
+class Primitive:
+    """One word of the language: see the module's text. ``infix``: its operator and precedence, where it has one."""
+
+    name: str
+    group: str
+    doc: str
+    parameters: tuple[Parameter, ...] = ()
+    result: Kind = "number"
+    op: str | None = None
+    body: str | None = None
+    state: tuple[State, ...] = ()
+    infix: tuple[str, int] | None = None
+    scope: str = ""  # where it may stand: "" anywhere, "gates" or "post"
+    debias: str | None = None  # for averages: the bias-corrected value, over the body's names
+    latex: str | None = None  # with {0}, {1} ... for its arguments
+    source: str = ""
+
+    def __post_init__(self):
+        if (self.op is None) == (self.body is None):
+            raise ValueError(f"primitive {self.name}: give op or body, not both or none")
+        names = {parameter.name for parameter in self.parameters}
+        for state in self.state:
+            if state.like != "clock" and state.like not in names:
+                raise ValueError(f"primitive {self.name}: state {state.name} is like {state.like}, no argument")
+        optional = [p.default is not None for p in self.parameters]
+        if optional != sorted(optional):
+            raise ValueError(f"primitive {self.name}: a default stands before an argument without one")
+
+
+def value(name: str, kind: Kind = "number") -> Parameter:
+    return Parameter(name, kind)
+
+
+def constant(name: str, domain: Domain, default: float | None = None) -> Parameter:
+    return Parameter(name, "number", domain, default)
+
+
+X, Y = value("x"), value("y")
+NAMED_IN_GATES, NAMED_IN_POST = "gates", "post"
+
+_SOURCES = [
+    Primitive("g", "source", "gradient of the summed loss at the queried parameters", op="g", latex="g"),
+    Primitive("theta", "source", "parameters before this step", op="theta", latex=r"\theta"),
+    Primitive("theta_start", "source", "parameters at the first step", op="theta_start", latex=r"\theta_0"),
+    Primitive("last_update", "source", "update that the last step applied (0 at first)", op="last_update",
+              latex=r"\Delta_{t-1}"),
+    Primitive("u", "source", "the direction so far", op="u", scope=NAMED_IN_GATES, latex="u"),
+    Primitive("delta", "source", "the signed update so far", op="delta", scope=NAMED_IN_POST, latex=r"\Delta"),
+]  # fmt: skip
+
+_SIGNALS = [
+    Primitive("t", "signal", "number of this step, from 1", op="t", latex="t"),
+    Primitive("epoch", "signal", "number of this epoch, from 0", op="epoch", latex="e"),
+    Primitive("has_loss", "signal", "whether losses are known yet (not in epoch 0)", result="mask", op="has_loss"),
+    Primitive("train_loss", "signal", "training loss of the last epoch, mean; 1 while unknown", op="train_loss",
+              latex=r"L_{\mathrm{train}}"),
+    Primitive("val_loss", "signal", "validation loss of the last epoch, mean; 1 while unknown", op="val_loss",
+              latex=r"L_{\mathrm{val}}"),
+    Primitive("new_epoch", "signal", "true at the first step of an epoch", result="mask",
+              state=(State("last", "clock", -1.0),), body="last_seen = last\nlast = epoch\nepoch > last_seen"),
+    Primitive("best_loss", "signal", "lowest validation loss so far; 1 while unknown",
+              state=(State("best", "clock", 1.0), State("seen", "clock")),
+              body="""
+              best = where(has_loss, where(seen > 0, min(best, val_loss), val_loss), best)
+              seen = where(has_loss, 1, seen)
+              best"""),
+    Primitive("improved", "signal", "true at the first step after an epoch with the lowest validation loss so far",
+              result="mask", body="new_epoch and has_loss and val_loss <= best_loss"),
+    Primitive("stale_epochs", "signal", "epochs since the validation loss was lowest",
+              state=(State("stale", "clock"),),
+              body="""
+              stale = where(improved, 0, where(new_epoch and has_loss, stale + 1, stale))
+              stale"""),
+]  # fmt: skip
+
+_ROLES = [
+    Primitive(f"is_{role}", "role", f"true for tensors of role {role}", result="mask", op=f"is_{role}")
+    for role in ("weight", "bias", "norm_scale", "norm_shift")
+] + [
+    Primitive("is_first", "role", "true for the tensors of the first layer", result="mask", op="is_first"),
+    Primitive("is_last", "role", "true for the tensors of the last trainable layer", result="mask", op="is_last"),
+    Primitive("depth_fraction", "role", "0 at the first layer, 1 at the last trainable one", op="depth_fraction"),
+    Primitive("rows", "role", "rows (outputs) of the tensor", op="rows"),
+    Primitive("model_size", "role", "number of trainable parameters", op="model_size"),
+    Primitive("columns", "role", "columns (inputs) of the tensor; 1 for a vector", op="columns"),
+]
+
+_ELEMENTWISE = [
+    Primitive("or", "elementwise", "either", (value("a", "mask"), value("b", "mask")), "mask", op="or",
+              infix=("or", 1), latex=r"{0} \lor {1}"),
+    Primitive("and", "elementwise", "both", (value("a", "mask"), value("b", "mask")), "mask", op="and",
+              infix=("and", 2), latex=r"{0} \land {1}"),
+    Primitive("not", "elementwise", "the opposite", (value("a", "mask"),), "mask", op="not", infix=("not", 3),
+              latex=r"\lnot {0}"),
+    Primitive("gt", "elementwise", "greater", (X, Y), "mask", op="gt", infix=(">", 4), latex="{0} > {1}"),
+    Primitive("ge", "elementwise", "greater or equal", (X, Y), "mask", op="ge", infix=(">=", 4), latex=r"{0} \ge {1}"),
+    Primitive("lt", "elementwise", "less", (X, Y), "mask", body="y > x", infix=("<", 4), latex="{0} < {1}"),
+    Primitive("le", "elementwise", "less or equal", (X, Y), "mask", body="y >= x", infix=("<=", 4),
+              latex=r"{0} \le {1}"),
+    Primitive("eq", "elementwise", "equal", (X, Y), "mask", op="eq", infix=("==", 4), latex="{0} = {1}"),
+    Primitive("add", "elementwise", "sum", (X, Y), op="add", infix=("+", 5), latex="{0} + {1}"),
+    Primitive("sub", "elementwise", "difference", (X, Y), op="sub", infix=("-", 5), latex="{0} - {1}"),
+    Primitive("mul", "elementwise", "product", (X, Y), op="mul", infix=("*", 6), latex="{0} {1}"),
+    Primitive("div", "elementwise", "quotient; 0 where the divisor is 0", (X, Y), op="safe_div", infix=("/", 6),
+              latex=r"\frac{{{0}}}{{{1}}}"),
+    Primitive("mod", "elementwise", "remainder with the divisor's sign; 0 where the divisor is 0", (X, Y), op="mod",
+              infix=("%", 6), latex=r"{0} \bmod {1}"),
+    Primitive("neg", "elementwise", "negation", (X,), op="neg", infix=("-", 7), latex="-{0}"),
+    Primitive("pow", "elementwise", "power: whole exponents of any x, others of max(x, 0); 0 for 0 to a negative one",
+              (X, Y), op="power", infix=("**", 8), latex="{0}^{{{1}}}"),
+    Primitive("abs", "elementwise", "magnitude", (X,), op="abs", latex=r"\left|{0}\right|"),
+    Primitive("sign", "elementwise", "-1, 0 or 1", (X,), op="sign", latex=r"\mathrm{{sign}}({0})"),
+    Primitive("sqrt", "elementwise", "square root of max(x, 0)", (X,), op="sqrt", latex=r"\sqrt{{{0}}}"),
+    Primitive("exp", "elementwise", "exponential of min(x, 80)", (X,), op="exp", latex=r"e^{{{0}}}"),
+    Primitive("log", "elementwise", "natural logarithm of max(x, 1e-37)", (X,), op="log", latex=r"\log({0})"),
+    Primitive("tanh", "elementwise", "hyperbolic tangent", (X,), op="tanh", latex=r"\tanh({0})"),
+    Primitive("sin", "elementwise", "sine", (X,), op="sin", latex=r"\sin({0})"),
+    Primitive("cos", "elementwise", "cosine", (X,), op="cos", latex=r"\cos({0})"),
+    Primitive("atan2", "elementwise", "angle of (y, x), y first", (Y, X), op="atan2",
+              latex=r"\mathrm{{atan2}}({0}, {1})", source="Everett et al. 2024, arXiv:2407.05872"),
+    Primitive("floor", "elementwise", "largest whole number not above x", (X,), op="floor",
+              latex=r"\lfloor{0}\rfloor"),
+    Primitive("max", "elementwise", "the larger", (X, Y), op="max", latex=r"\max({0}, {1})"),
+    Primitive("min", "elementwise", "the smaller", (X, Y), op="min", latex=r"\min({0}, {1})"),
+    Primitive("where", "elementwise", "x where the mask is true, else y", (value("mask", "mask"), X, Y), op="where",
+              latex=r"\mathrm{{where}}({0}, {1}, {2})"),
+    Primitive("square", "elementwise", "x times x", (X,), body="x * x", latex="{0}^2"),
+    Primitive("softsign", "elementwise", "x / (1 + |x|)", (X,), body="x / (1 + abs(x))"),
+    Primitive("clip", "elementwise", "x limited to [-limit, limit]", (X, constant("limit", LIMIT, 1.0)),
+              body="max(min(x, limit), -limit)", latex=r"\mathrm{{clip}}({0}, {1})"),
+    Primitive("blend", "elementwise", "(1 - fraction) x + fraction y", (X, Y, constant("fraction", FRACTION, 0.5)),
+              body="(1 - fraction) * x + fraction * y"),
+]  # fmt: skip
+
+_STATEFUL = [
+    Primitive("ema", "stateful", "exponential moving average, from 0, not bias-corrected",
+              (X, constant("beta", BETA, 0.9)), "average", state=(State("m", "x"),),
+              body="m = beta * m + (1 - beta) * x\nm", debias="m / (1 - beta ** t)",
+              latex=r"\mathrm{{EMA}}_{{{1}}}({0})"),
+    Primitive("debias", "stateful", "an average divided by the weights it has gathered: ema / (1 - beta^t)",
+              (value("x", "average"),), op="debias", latex=r"\widehat{{{0}}}",
+              source="Kingma & Ba 2015, arXiv:1412.6980, section 3"),
+    Primitive("trace", "stateful", "decaying sum: m = beta m + x", (X, constant("beta", BETA, 0.9)),
+              state=(State("m", "x"),), body="m = beta * m + x\nm", latex=r"\mathrm{{trace}}_{{{1}}}({0})",
+              source="Polyak 1964"),
+    Primitive("prev", "stateful", "value at the last step (0 at first)", (X,), state=(State("p", "x"),),
+              body="before = p\np = x\nbefore", latex=r"{{{0}}}_{{t-1}}"),
+    Primitive("change", "stateful", "difference to the last step (0 at first)", (X,), state=(State("p", "x"),),
+              body="d = where(t > 1, x - p, 0)\np = x\nd", latex=r"\delta({0})"),
+    Primitive("running_sum", "stateful", "sum over all steps", (X,), state=(State("s", "x"),),
+              body="s = s + x\ns", latex=r"\textstyle\sum_t {0}"),
+    Primitive("running_product", "stateful", "product over all steps", (X,), state=(State("p", "x", 1.0),),
+              body="p = p * x\np", latex=r"\textstyle\prod_t {0}"),
+    Primitive("running_max", "stateful", "largest of 0 and the values of all steps", (X,), state=(State("h", "x"),),
+              body="h = max(h, x)\nh", latex=r"\max_t {0}"),
+]  # fmt: skip
+
+_REDUCTIONS = [
+    Primitive("sum_all", "reduction", "sum over a tensor", (X,), op="sum_tensor", latex=r"\textstyle\sum {0}"),
+    Primitive("max_all", "reduction", "largest entry of a tensor", (X,), op="max_tensor", latex=r"\max {0}"),
+    Primitive("sum_row", "reduction", "sum over each row", (X,), op="sum_row"),
+    Primitive("sum_column", "reduction", "sum over each column", (X,), op="sum_column"),
+    Primitive("max_row", "reduction", "largest entry of each row", (X,), op="max_row"),
+    Primitive("max_column", "reduction", "largest entry of each column", (X,), op="max_column"),
+    Primitive("sum_model", "reduction", "sum over all trainable tensors", (X,), op="sum_model"),
+    Primitive("max_model", "reduction", "largest entry of all trainable tensors", (X,), op="max_model"),
+    Primitive("mean_all", "reduction", "mean over a tensor", (X,), body="sum_all(x) / (rows * columns)"),
+    Primitive("mean_row", "reduction", "mean over each row", (X,), body="sum_row(x) / columns"),
+    Primitive("mean_column", "reduction", "mean over each column", (X,), body="sum_column(x) / rows"),
+    Primitive("mean_model", "reduction", "mean over all trainable tensors", (X,),
+              body="sum_model(x) / model_size"),
+    Primitive("norm", "reduction", "Euclidean norm of a tensor", (X,), body="sqrt(sum_all(x * x))",
+              latex=r"\|{0}\|"),
+    Primitive("norm_row", "reduction", "Euclidean norm of each row", (X,), body="sqrt(sum_row(x * x))"),
+    Primitive("rms", "reduction", "root mean square of a tensor", (X,), body="sqrt(mean_all(x * x))",
+              latex=r"\mathrm{{rms}}({0})"),
+    Primitive("global_norm", "reduction", "Euclidean norm over all trainable tensors", (X,),
+              body="sqrt(sum_model(x * x))", latex=r"\|{0}\|_{{\mathrm{{all}}}}"),
+]  # fmt: skip
+
+_SCHEDULES = [
+    Primitive("linear_warmup", "schedule", "rises from 1/epochs in epoch 0 to 1", (constant("epochs", EPOCHS),),
+              body="min(1, (epoch + 1) / epochs)", latex=r"\mathrm{{warmup}}({0})"),
+    Primitive("linear_warmup_steps", "schedule", "rises from 1/steps at step 1 to 1", (constant("steps", STEPS),),
+              body="min(1, t / steps)", latex=r"\mathrm{{warmup}}_t({0})"),
+    Primitive("cosine", "schedule", "half a cosine from 1 in epoch 0 to floor at `epochs`, then floor",
+              (constant("epochs", EPOCHS), constant("floor", FRACTION, 0.0)),
+              body="floor + (1 - floor) * 0.5 * (1 + cos(3.141592653589793 * min(1, epoch / epochs)))",
+              latex=r"\cos_{{{0}}}", source="Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5"),
+    Primitive("cosine_restarts", "schedule", "a cosine from 1 to floor, begun anew every `epochs`",
+              (constant("epochs", EPOCHS), constant("floor", FRACTION, 0.0)),
+              body="floor + (1 - floor) * 0.5 * (1 + cos(3.141592653589793 * (epoch % epochs) / epochs))",
+              source="Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5"),
+    Primitive("linear_decay", "schedule", "a line from 1 in epoch 0 to floor at `epochs`, then floor",
+              (constant("epochs", EPOCHS), constant("floor", FRACTION, 0.0)),
+              body="1 - (1 - floor) * min(1, epoch / epochs)"),
+    Primitive("exponential_decay", "schedule", "factor to the power of the epoch",
+              (constant("factor", Domain(0.0, 1.0, (0.9, 0.9999), "one_minus_log", "per epoch")),),
+              body="factor ** epoch"),
+    Primitive("step_decay", "schedule", "multiplied by factor every `epochs`",
+              (constant("epochs", EPOCHS), constant("factor", FRACTION, 0.1)),
+              body="factor ** floor(epoch / epochs)"),
+    Primitive("inverse_sqrt", "schedule", "1 for `epochs`, then falls with the square root of the epoch",
+              (constant("epochs", EPOCHS),), body="sqrt(epochs / max(epochs, epoch + 1))",
+              source="Vaswani et al. 2017, arXiv:1706.03762, section 5.3"),
+    Primitive("warmup_stable_decay", "schedule", "linear rise, constant 1, linear fall to floor; three lengths",
+              (constant("rise", EPOCHS), constant("stable", EPOCHS), constant("fall", EPOCHS),
+               constant("floor", FRACTION, 0.0)),
+              body="""
+              down = min(1, max(0, epoch - rise - stable) / fall)
+              min(1, (epoch + 1) / rise) * (1 - (1 - floor) * down)""",
+              source="Hu et al. 2024, arXiv:2404.06395, section 4"),
+    Primitive("plateau", "schedule",
+              "a factor in [floor, 1]: times `grow` on a validation improvement, times `shrink` after each `patience` "
+              "stale epochs",
+              (constant("patience", EPOCHS), constant("shrink", FRACTION, 0.5),
+               constant("floor", FRACTION, 0.01), constant("grow", Domain(1.0, 10.0, (1.0, 1.2)), 1.0)),
+              state=(State("s", "clock", 1.0),),
+              body="""
+              waited = new_epoch and stale_epochs > 0 and stale_epochs % patience == 0
+              s = where(improved, min(1, grow * s), where(waited, max(floor, shrink * s), s))
+              s"""),
+]  # fmt: skip
+
+_GATES = [
+    Primitive("cautious", "gate", "u where it agrees with the gradient's sign, else floor times u",
+              (X, constant("floor", FRACTION, 0.0)), body="where(x * g > 0, x, floor * x)",
+              latex=r"\mathrm{{cautious}}_{{{1}}}({0})", source="Liang et al. 2024, arXiv:2411.16085"),
+    Primitive("cautious_rescaled", "gate", "cautious with floor 0, times size / (entries that agree + 1)", (X,),
+              body="""
+              agrees = where(x * g > 0, 1, 0)
+              x * agrees * (rows * columns / (sum_all(agrees) + 1))""",
+              source="Liang et al. 2024, arXiv:2411.16085, algorithm 1"),
+    Primitive("clip_norm", "gate", "x scaled down to norm `limit` per tensor where it is longer",
+              (X, constant("limit", LIMIT, 1.0)), body="x * min(1, limit / norm(x))"),
+    Primitive("clip_global_norm", "gate", "x scaled down to norm `limit` over all tensors where it is longer",
+              (X, constant("limit", LIMIT, 1.0)), body="x * min(1, limit / global_norm(x))",
+              source="Pascanu et al. 2013, arXiv:1211.5063"),
+    Primitive("clip_rms", "gate", "x scaled down to root mean square `limit` per tensor where it is larger",
+              (X, constant("limit", LIMIT, 1.0)), body="x / max(1, rms(x) / limit)",
+              source="Shazeer & Stern 2018, arXiv:1804.04235, section 6"),
+    Primitive("clip_deviation", "gate", "x limited to `k` running root mean squares of its entries",
+              (X, constant("k", Domain(0.0, 100.0, (1.0, 10.0), "log"), 3.0), constant("beta", BETA, 0.99)),
+              body="""
+              limit = k * sqrt(debias(ema(x * x, beta)))
+              max(min(x, limit), -limit)"""),
+    Primitive("trust_ratio", "gate", "x scaled to the norm of the parameters; unscaled where either norm is 0",
+              (X,), body="x * where(norm(theta) * norm(x) > 0, norm(theta) / norm(x), 1)",
+              source="You et al. 2020 (LAMB), arXiv:1904.00962, algorithm 2"),
+    Primitive("relative_cap", "gate", "x limited to `ratio` times the magnitude of each parameter plus 1e-3",
+              (X, constant("ratio", Domain(0.0, 100.0, (1e-3, 1.0), "log"), 0.1)),
+              body="""
+              cap = ratio * (abs(theta) + 1e-3)
+              max(min(x, cap), -cap)"""),
+    Primitive("centralise", "gate", "x less the mean of each row (matrices); vectors stay",
+              (X,), body="where(columns > 1, x - mean_row(x), x)", source="Yong et al. 2020, arXiv:2004.01461"),
+    Primitive("freeze_after", "gate", "x until `epochs` have passed, then 0", (X, constant("epochs", EPOCHS)),
+              body="where(epoch < epochs, x, 0)"),
+    Primitive("lookahead", "gate", "every `period` steps: the parameters return to slow ones moved by `alpha`",
+              (X, constant("period", PERIOD, 5), constant("alpha", FRACTION, 0.5)),
+              state=(State("slow", "x", "theta"),), scope=NAMED_IN_POST,
+              body="""
+              synchronise = t % period == 0
+              slow = where(synchronise, slow + alpha * (theta + x - slow), slow)
+              where(synchronise, slow - theta, x)""",
+              source="Zhang et al. 2019, arXiv:1907.08610, algorithm 1"),
+]  # fmt: skip
+
+_COMPOSITES = [
+    Primitive("momentum", "composite", "heavy ball: a decaying sum", (X, constant("beta", BETA, 0.9)),
+              body="trace(x, beta)", latex=r"\mathrm{{momentum}}_{{{1}}}({0})", source="Polyak 1964"),
+    Primitive("nesterov", "composite", "x + beta times its decaying sum", (X, constant("beta", BETA, 0.9)),
+              body="x + beta * trace(x, beta)", source="Sutskever et al. 2013"),
+    Primitive("rms_scaled", "composite", "x over the root of the average of x squared",
+              (X, constant("beta", BETA, 0.99), constant("epsilon", EPSILON, 1e-8)),
+              body="x / (sqrt(ema(x * x, beta)) + epsilon)", source="Tieleman & Hinton 2012"),
+    Primitive("adam", "composite", "bias-corrected mean over the root of the bias-corrected square",
+              (X, constant("beta1", BETA, 0.9), constant("beta2", BETA, 0.999), constant("epsilon", EPSILON, 1e-8)),
+              body="debias(ema(x, beta1)) / (sqrt(debias(ema(x * x, beta2))) + epsilon)",
+              source="Kingma & Ba 2015, arXiv:1412.6980, algorithm 1"),
+]  # fmt: skip
+
+TABLE: dict[str, Primitive] = {}
+for _primitive in (
+    *_SOURCES, *_SIGNALS, *_ROLES, *_ELEMENTWISE, *_STATEFUL, *_REDUCTIONS, *_SCHEDULES, *_GATES, *_COMPOSITES,
+):  # fmt: skip
+    if _primitive.name in TABLE:
+        raise ValueError(f"two primitives are called {_primitive.name}")
+    TABLE[_primitive.name] = _primitive

@@ -1,0 +1,55 @@
+"""Shape classes: along which axes a value of an optimizer varies, and whether the host or the device holds it.
+
+Every parameter tensor is seen as a matrix ``[out, in]``; a vector of n entries is ``[n, 1]``.
+
+| class   | varies with           | held as                          |
+|---------|-----------------------|----------------------------------|
+| clock   | nothing but the step  | one Python float (float64)       |
+| role    | the tensor            | a Python float a tensor          |
+| model   | nothing but the step  | a device scalar ``[1, 1]``       |
+| tensor  | the tensor            | a device scalar ``[1, 1]`` each  |
+| row     | the tensor, its rows  | ``[out, 1]`` each                |
+| column  | the tensor, its columns | ``[1, in]`` each               |
+| element | the tensor, each entry | ``[out, in]`` each              |
+
+``clock`` and ``role`` values are known without looking at a gradient: schedules and learning-rate multipliers live
+there, in float64, whatever the precision of the training.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from functools import reduce
+
+
+class ShapeClass(Enum):
+    """A shape class: its value holds the axes ``(per_tensor, per_row, per_column)`` and ``on_device``."""
+
+    CLOCK = (False, False, False, False)
+    ROLE = (True, False, False, False)
+    MODEL = (False, False, False, True)
+    TENSOR = (True, False, False, True)
+    ROW = (True, True, False, True)
+    COLUMN = (True, False, True, True)
+    ELEMENT = (True, True, True, True)
+
+    @property
+    def per_tensor(self) -> bool:
+        return self.value[0]
+
+    @property
+    def on_host(self) -> bool:
+        return not self.value[3]
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+def join(*classes: ShapeClass) -> ShapeClass:
+    """The class of an elementwise result: it varies along every axis of its arguments (broadcasting)."""
+    return reduce(_join, classes, ShapeClass.CLOCK)
+
+
+def _join(a: ShapeClass, b: ShapeClass) -> ShapeClass:
+    merged = tuple(x or y for x, y in zip(a.value, b.value, strict=True))
+    return ShapeClass(merged)
