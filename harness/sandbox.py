@@ -71,9 +71,7 @@ class Isolation:
         return tuple(name for name, reason in self.layers.items() if not reason)
 
     def __str__(self) -> str:
-        always = [
-            "active    process: own session, limits on time, memory, output and files, empty environment"
-        ]
+        always = ["active    process: own session, limits on time, memory, output and files, empty environment"]
         return "\n".join(
             always
             + [
@@ -344,9 +342,7 @@ def _stop_launcher() -> None:
 
 def _environment() -> dict[str, str]:
     """All that a submission finds in its environment, but for HOME and TMPDIR: nothing of ours."""
-    one_thread = {
-        f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB")
-    }
+    one_thread = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB")}
     found = {key: os.environ[key] for key in ("LD_LIBRARY_PATH",) if key in os.environ}  # Python may need it
     return {
         "PATH": os.defpath,

@@ -118,9 +118,7 @@ class Submission:
 
     def _expect(self, state: int) -> None:
         if state != self._state:
-            raise ValueError(
-                "this state is gone: a submission holds the state of its latest init_state alone"
-            )
+            raise ValueError("this state is gone: a submission holds the state of its latest init_state alone")
 
     def _take(self) -> list[Tensor]:
         """A copy of the tensors that the process gave: it could go on writing to the shared ones."""
@@ -138,9 +136,7 @@ def _shared_memory(size: int) -> tuple[mmap.mmap, int]:
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("evo-submission", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(descriptor, size)
-        fcntl.fcntl(
-            descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-        )
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())

@@ -20,7 +20,7 @@ import socket
 import sys
 import traceback
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy
@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from harness import confinement, wire
+from harness.optimizer import OptimizerFault, checked
 
 INIT, QUERY, STEP = "optimizer_init_state", "optimizer_query_at_params", "optimizer_step"
 AREAS = 3  # parameters, gradients, answers
@@ -44,14 +45,6 @@ class Refuser(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
         if fullname.partition(".")[0] in self.names:
             raise ImportError(f"a submission cannot import {fullname!r}", name=fullname)
-
-
-class Fault(Exception):
-    """The submission broke its contract."""
-
-    def __init__(self, status: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.message = status, message
 
 
 def tensors_in(shared: mmap.mmap, shapes: list[tuple[int, ...]], dtype: torch.dtype) -> list[list[Tensor]]:
@@ -78,9 +71,7 @@ def seed_global_generators(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def main(
-    request: dict[str, Any], channel: socket.socket, output: int, user: int, layers: dict[str, str]
-) -> NoReturn:
+def main(request: dict[str, Any], channel: socket.socket, output: int, user: int, layers: dict[str, str]) -> NoReturn:
     """Confine this process, say which ``layers`` are active, then answer ``channel`` until it is closed.
 
     ``layers``: those applied so far, with the reason where one could not be.
@@ -198,14 +189,14 @@ class Worker:
             code = compile(source, name, "exec", dont_inherit=True)
         except (SyntaxError, ValueError) as error:
             line = getattr(error, "lineno", None) or 1
-            raise Fault("syntax_error", f"{name}:{line}: {error.args[0]}") from None
+            raise OptimizerFault("syntax_error", f"{name}:{line}: {error.args[0]}") from None
         exec(code, module.__dict__)  # noqa: S102  the purpose of this process
         for function in (INIT, QUERY, STEP):
             value = getattr(module, function, None)
             if callable(value):
                 self.functions[function] = value
             elif value is not None or function != QUERY:
-                raise Fault("missing_function", f"{name}: there is no function {function}(...)")
+                raise OptimizerFault("missing_function", f"{name}: there is no function {function}(...)")
         return "queries" if QUERY in self.functions else "never_queries"
 
     def init(self, request: dict[str, Any], memory: int) -> str:
@@ -223,10 +214,10 @@ class Worker:
         return "done"
 
     def give(self, function: str, result: Any) -> str:
-        """Pass on the tensors that ``function`` returned. Raises Fault where they are not as agreed."""
+        """Pass on the tensors that ``function`` returned. Raises OptimizerFault where they are not as agreed."""
         if result is None and function == QUERY:
             return "none"
-        tensors = checked(function, result, self.shapes, self.dtype)
+        tensors = checked(function, result, self.answers)
         with torch.no_grad():
             for answer, tensor in zip(self.answers, tensors, strict=True):
                 answer.copy_(tensor)
@@ -234,7 +225,7 @@ class Worker:
 
     def describe(self, error: BaseException) -> dict[str, Any]:
         """Status and one-line message of what the submission raised."""
-        if isinstance(error, Fault):
+        if isinstance(error, OptimizerFault):
             return {"reply": "fault", "status": error.status, "message": error.message}
         walk = traceback.walk_tb(error.__traceback__)
         lines = [line for frame, line in walk if frame.f_code.co_filename == self.name]
@@ -258,27 +249,3 @@ def accepted(function: Callable, context: dict[str, Any]) -> dict[str, Any]:
         return context
     names = {p.name for p in parameters[2:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     return {name: value for name, value in context.items() if name in names}
-
-
-def checked(
-    function: str, result: Any, shapes: list[tuple[int, ...]], dtype: torch.dtype
-) -> Sequence[Tensor]:
-    """``result`` if it is a list of tensors of these shapes and this dtype, else Fault is raised."""
-
-    def fault(text: str) -> Fault:
-        return Fault("invalid_update", f"{function} returned {text}")
-
-    if not isinstance(result, list | tuple):
-        raise fault(f"{type(result).__name__}, not a list of tensors")
-    if len(result) != len(shapes):
-        raise fault(f"{len(result)} tensors, not {len(shapes)}")
-    for index, (tensor, shape) in enumerate(zip(result, shapes, strict=True)):
-        if not isinstance(tensor, Tensor):
-            raise fault(f"{type(tensor).__name__}, not a tensor, at index {index}")
-        if tensor.shape != shape:
-            raise fault(f"shape {list(tensor.shape)} instead of {list(shape)} at index {index}")
-        if tensor.dtype != dtype:
-            raise fault(f"{tensor.dtype} instead of {dtype} at index {index}")
-        if tensor.layout != torch.strided or tensor.device.type != "cpu":
-            raise fault(f"a tensor that is {tensor.layout} on {tensor.device} at index {index}")
-    return result

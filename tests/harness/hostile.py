@@ -116,9 +116,7 @@ time.sleep(2)
         step("import threading, time; threading.Thread(target=time.sleep, args=(3600,)).start()"),
         None,
     ),
-    Hostile(
-        "kills_its_parent", step("import os, signal; os.kill(os.getppid() or 1, 9); os.kill(-1, 9)"), "error"
-    ),
+    Hostile("kills_its_parent", step("import os, signal; os.kill(os.getppid() or 1, 9); os.kill(-1, 9)"), "error"),
     Hostile(
         "kills_everything",
         step(
@@ -135,13 +133,9 @@ for pid in [-1, 0, *range(1, 30000)]:
     # memory and output
     Hostile("memory_hog", step("x = bytearray(10 ** 12)"), "out_of_memory", "line|:"),
     Hostile("tensor_hog", step("x = torch.ones(10 ** 11)"), "out_of_memory"),
-    Hostile(
-        "memory_leak", step("x = []\nwhile True: x.append([0] * 10 ** 5)"), "out_of_memory", limits=LITTLE
-    ),
+    Hostile("memory_leak", step("x = []\nwhile True: x.append([0] * 10 ** 5)"), "out_of_memory", limits=LITTLE),
     Hostile("prints_a_gigabyte", step("for _ in range(1024): print('x' * (1 << 20))"), "too_much_output"),
-    Hostile(
-        "prints_without_end", step("while True: print('spam' * 100)"), "too_much_output", "1048576 bytes"
-    ),
+    Hostile("prints_without_end", step("while True: print('spam' * 100)"), "too_much_output", "1048576 bytes"),
     Hostile(
         "prints_slowly_forever",
         step("import time\nwhile True: print('still here'); time.sleep(0.01)"),
@@ -163,27 +157,21 @@ for pid in [-1, 0, *range(1, 30000)]:
     Hostile("segfault", step("import ctypes; ctypes.string_at(8)"), "killed", "SIGSEGV"),
     Hostile("abort", step("import os; os.abort()"), "killed", "SIG"),
     # updates
-    Hostile("wrong_count", step("updates = updates[:-1]"), "invalid_update", "1 tensors, not 2"),
-    Hostile(
-        "wrong_shape", step("updates[0] = updates[0].t()"), "invalid_update", "instead of [3, 5] at index 0"
-    ),
-    Hostile(
-        "float64", step("updates[1] = updates[1].double()"), "invalid_update", "torch.float64 instead of"
-    ),
+    Hostile("wrong_count", step("updates = updates[:-1]"), "invalid_update", "expected 2 tensors, got 1"),
+    Hostile("wrong_shape", step("updates[0] = updates[0].t()"), "invalid_update", "expected shape [3, 5], got [5, 3]"),
+    Hostile("float64", step("updates[1] = updates[1].double()"), "invalid_update", "tensor 1: expected torch.float32"),
     Hostile("complex", step("updates[0] = updates[0] * 1j"), "invalid_update", "torch.complex64"),
-    Hostile("no_tensors", step("updates = [0.1, 0.2]"), "invalid_update", "float, not a tensor, at index 0"),
-    Hostile("returns_none", step("return None"), "invalid_update", "NoneType, not a list of tensors"),
+    Hostile("no_tensors", step("updates = [0.1, 0.2]"), "invalid_update", "expected a torch.Tensor, got float"),
+    Hostile("returns_none", step("return None"), "invalid_update", "got NoneType"),
     Hostile(
         "nested",
         step("updates = [[[u] * 1000] * 1000 for u in updates]"),
         "invalid_update",
-        "list, not a tensor",
+        "got list",
     ),
     Hostile("meta_tensors", step("updates = [u.to('meta') for u in updates]"), "invalid_update", "meta"),
     Hostile("sparse", step("updates = [u.to_sparse() for u in updates]"), "invalid_update", "sparse"),
-    Hostile(
-        "changes_in_place", step("[p.fill_(7e7) for p in model_params]; [g.zero_() for g in gradients]"), None
-    ),
+    Hostile("changes_in_place", step("[p.fill_(7e7) for p in model_params]; [g.zero_() for g in gradients]"), None),
     # looking around
     Hostile(
         "reads_the_environment",
@@ -217,9 +205,7 @@ assert 'hunter2' not in text and 'root:' not in text and 'MY_SECRET' not in text
         step("import sys; sys.meta_path.pop(0); sys.path.insert(0, {project!r}); import harness.data"),
         "import_error|error",
     ),
-    Hostile(
-        "imports_what_is_not_there", "import no_such_package_anywhere", "import_error", "submission.py:1"
-    ),
+    Hostile("imports_what_is_not_there", "import no_such_package_anywhere", "import_error", "submission.py:1"),
     # the connection
     Hostile(
         "prints_junk_to_every_file",
@@ -273,9 +259,7 @@ for fd in range(3, 64):
         "protocol_error",
         "nobody asked for",
     ),
-    Hostile(
-        "closes_all_files", step("import os; os.closerange(0, 64)"), "protocol_error", "closed its connection"
-    ),
+    Hostile("closes_all_files", step("import os; os.closerange(0, 64)"), "protocol_error", "closed its connection"),
     Hostile(
         "closes_all_files_and_stays",
         step("import os; os.closerange(0, 64)\nwhile True: pass"),
@@ -319,9 +303,7 @@ for fd in range(3, 64):
     Hostile("syntax_error", BENIGN + "\ndef broken(:\n", "syntax_error", "submission.py:15: invalid syntax"),
     Hostile("null_bytes", "x = 1\0", "syntax_error"),
     Hostile("deep_source", "x = " + "(" * 10_000 + ")" * 10_000, "syntax_error"),
-    Hostile(
-        "no_step", "def optimizer_init_state(seed, param_sizes): pass", "missing_function", "optimizer_step"
-    ),
+    Hostile("no_step", "def optimizer_init_state(seed, param_sizes): pass", "missing_function", "optimizer_step"),
     Hostile("functions_are_numbers", BENIGN + "\noptimizer_step = 3", "missing_function", "optimizer_step"),
     Hostile("init_wants_more", BENIGN.replace("**context", "shapes, data"), "error", "'data'"),
 ]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +18,8 @@ from harness.confinement import LAYERS, filter_program
 from harness.optimizer import OptimizerFault
 from harness.sandbox import DEFAULT_LIMITS, Limits, isolation_level
 from harness.submission import open_submission
+from harness.task import Instance, seed_bytes
+from harness.train import train
 from tests.harness.hostile import BENIGN, HOSTILE, Hostile, step
 
 PROJECT = str(Path(__file__).resolve().parents[2])
@@ -74,9 +77,7 @@ def write(tmp_path):
 
     def write(source: str) -> Path:
         path = tmp_path / "submission.py"
-        path.write_text(
-            source.replace("{private!r}", repr(str(private))).replace("{project!r}", repr(PROJECT))
-        )
+        path.write_text(source.replace("{private!r}", repr(str(private))).replace("{project!r}", repr(PROJECT)))
         return path
 
     yield write
@@ -115,10 +116,7 @@ def test_hostile_submission_ends_in_time_and_harms_nobody(case: Hostile, write, 
         assert any(part in (message or "") for part in case.message.split("|")), message
     assert message is None or (message.isprintable() and len(message) <= 500)
     allowed = dict(case.limits)
-    assert (
-        seconds
-        < allowed.get("call_seconds", allowed.get("total_seconds", allowed.get("load_seconds", 8))) + 2
-    )
+    assert seconds < allowed.get("call_seconds", allowed.get("total_seconds", allowed.get("load_seconds", 8))) + 2
     assert processes() <= before, "a process was left behind"
     updates = run(write(BENIGN))
     assert all(torch.equal(a, b) for a, b in zip(updates, expected, strict=True)), "the next run was harmed"
@@ -159,9 +157,7 @@ for pid in (-1, os.getppid() or 1, *range(2, 20000)):
     [(FORKS, None), (FORK_BOMB, "too_many_tasks"), (HOGS_IN_CHILDREN, "out_of_memory")],
     ids=["orphan in a new session", "fork bomb", "memory in children"],
 )
-def test_processes_of_a_submission_are_counted_and_killed_where_they_are_not_refused(
-    layers, body, status, write
-):
+def test_processes_of_a_submission_are_counted_and_killed_where_they_are_not_refused(layers, body, status, write):
     limits = dataclasses.replace(DEFAULT_LIMITS, tasks=8, memory_bytes=250 << 20)
     isolation_level()
     before = processes()
@@ -224,6 +220,52 @@ def test_updates_equal_those_in_this_process_bit_by_bit(write, expected):
     assert all(torch.equal(a, b) for a, b in zip(run(write(BENIGN)), expected, strict=True))
 
 
+def functions(source: str) -> SimpleNamespace:
+    """The three functions of a file of ours, in this process."""
+    module: dict = {}
+    exec(source, module)  # noqa: S102
+    names = ("init_state", "query_at_params", "step")
+    return SimpleNamespace(**{name: module[f"optimizer_{name}"] for name in names})
+
+
+MOMENTUM_AND_MATRICES = BENIGN.replace(
+    "return None",
+    "return [p + 0.01 * m / (m.norm() + 1) for p, m in zip(model_params, state['momentum'])] if epoch else None",
+).replace(
+    "-1e-4 * m for m in state",
+    "-1e-3 * (m @ (m.T @ m) / (m.norm() ** 3 + 1e-9) if m.ndim == 2 else m / (m.norm() + 1e-9)) for m in state",
+)
+
+
+@pytest.mark.parametrize("task", ["tig", "seed"])
+def test_a_training_in_the_sandbox_equals_one_in_this_process_bit_by_bit(task, write):
+    instance = Instance(task, 3, seed_bytes(5))
+    with open_submission(write(MOMENTUM_AND_MATRICES)) as optimizer:
+        outside = train(instance, optimizer, epochs=2)
+    inside = train(instance, functions(MOMENTUM_AND_MATRICES), epochs=2)
+    assert inside.status == "finished"
+    assert dataclasses.replace(outside, seconds=0) == dataclasses.replace(inside, seconds=0)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("updates[0][0] = float('nan')", "diverged"),
+        ("updates = [u * float('inf') for u in updates]", "diverged"),
+        ("updates = [1e38 * u.sign() for u in updates]", "diverged"),
+        ("if epoch == 1: raise ValueError('boo')", "error"),
+        ("if train_loss is not None: updates.pop()", "invalid_update"),
+        ("if epoch == 1: import os; os._exit(0)", "exited"),
+    ],
+)
+def test_a_training_ends_with_the_status_of_its_submission(body, status, write):
+    with open_submission(write(step(body))) as optimizer:
+        training = train(Instance("tig", 2, seed_bytes(1)), optimizer, epochs=2)
+    assert training.status == status
+    assert training.message
+    assert training.epochs_run == 1
+
+
 @pytest.mark.parametrize(
     "parameters", ["seed, param_sizes", "seed, param_sizes, shapes", "a, b, *, device, dtype", "*a, **k"]
 )
@@ -271,9 +313,7 @@ def test_losses_arrive_exactly_and_non_finite_updates_are_handed_on(write):
 
 
 def test_unseeded_random_numbers_repeat(write):
-    source = step(
-        "import random, numpy; updates[0].fill_(random.random() + numpy.random.rand()).add_(torch.rand(5))"
-    )
+    source = step("import random, numpy; updates[0].fill_(random.random() + numpy.random.rand()).add_(torch.rand(5))")
     first, second = run(write(source)), run(write(source))
     assert torch.equal(first[0], second[0])
 
@@ -344,9 +384,7 @@ def test_a_thousand_hostile_submissions_in_a_row_leave_nothing_behind(write, exp
     isolation_level()
     before = processes()
     files = len(os.listdir("/proc/self/fd"))
-    cases = [case for case in HOSTILE if case.limits != ()] + [
-        case for case in HOSTILE if case.status == "error"
-    ]
+    cases = [case for case in HOSTILE if case.limits != ()] + [case for case in HOSTILE if case.status == "error"]
     for count in range(1000):
         case = cases[count % len(cases)]
         limits = dataclasses.replace(DEFAULT_LIMITS, **{"call_seconds": 20.0, **dict(case.limits)})
