@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -17,6 +18,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
+
+import torch
 
 from harness import wire
 from harness.confinement import LAYERS
@@ -71,16 +74,13 @@ class Isolation:
         return tuple(name for name, reason in self.layers.items() if not reason)
 
     def __str__(self) -> str:
-        always = ["active    process: own session, limits on time, memory, output and files, empty environment"]
-        return "\n".join(
-            always
-            + [
-                f"missing   {name}: {reason} (would be: {LAYERS[name]})"
-                if reason
-                else f"active    {name}: {LAYERS[name]}"
-                for name, reason in self.layers.items()
-            ]
-        )
+        lines = ["active    process: own session, limits on time, memory, output and files, empty environment"]
+        for name, reason in self.layers.items():
+            if reason:
+                lines.append(f"missing   {name}: {reason} (would be: {LAYERS[name]})")
+            else:
+                lines.append(f"active    {name}: {LAYERS[name]}")
+        return "\n".join(lines)
 
 
 DEFAULT_LIMITS = Limits()
@@ -116,7 +116,8 @@ class Sandbox:
         self._control, supervisor_end = socket.socketpair()
         try:
             request = {"limits": asdict(limits), "layers": list(layers), "scratch": self._scratch}
-            _launcher().start_sandbox(request, worker_end, supervisor_end)
+            self._launcher = _launcher()
+            self._launcher.start_sandbox(request, worker_end, supervisor_end)
             worker_end.close()
             supervisor_end.close()
             self.isolation = Isolation(self._receive("starting", _START_SECONDS)["layers"])
@@ -229,7 +230,7 @@ class Sandbox:
             _shut(self._control)
             self._end = self._last_word(_END_SECONDS)
         if self._end is None:
-            _launcher().stop()  # takes all its descendants along
+            self._launcher.stop()  # a supervisor that does not end its worker for us may do so for itself
             self._end = {}
         return self._end
 
@@ -344,6 +345,9 @@ def _environment() -> dict[str, str]:
     """All that a submission finds in its environment, but for HOME and TMPDIR: nothing of ours."""
     one_thread = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB")}
     found = {key: os.environ[key] for key in ("LD_LIBRARY_PATH",) if key in os.environ}  # Python may need it
+    packages = str(Path(torch.__file__).parents[1])
+    if packages not in sysconfig.get_paths().values():
+        found["PYTHONPATH"] = packages
     return {
         "PATH": os.defpath,
         "LANG": "C.UTF-8",

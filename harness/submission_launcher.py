@@ -95,8 +95,10 @@ def _supervise(request: dict[str, Any], channel: socket.socket, control: socket.
         os.close(worker_output)
         report = _watch(worker, output, control, request["limits"])
         wire.send(control, report)
+        if sys.platform != "linux":
+            os.killpg(0, signal.SIGKILL)  # nothing better finds descendants there
     except BaseException as error:
-        os.write(2, f"supervisor: {type(error).__name__}: {error}\n".encode())
+        wire.send(control, {"cause": "failed", "code": 0, "output": f"{type(error).__name__}: {error}"})
     finally:
         os._exit(0)
 
@@ -172,9 +174,11 @@ def _status(pid: int) -> dict[str, str]:
 
 
 def _descendants(ancestor: int) -> dict[int, dict[str, str]]:
+    """The process table's entries for all processes below ``ancestor``."""
     children: dict[str, list[int]] = {}
     table = {}
-    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+    names = os.listdir("/proc") if os.path.isdir("/proc") else []
+    for pid in (int(name) for name in names if name.isdigit()):
         if fields := _status(pid):
             table[pid] = fields
             children.setdefault(fields["PPid"], []).append(pid)
