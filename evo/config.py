@@ -95,7 +95,7 @@ class Start(Closed):
 
 
 class Limits(Closed):
-    nodes: int = Field(default=64, ge=4, le=2000, description="most nodes of a genome's expressions together")
+    nodes: int = Field(default=128, ge=4, le=2000, description="most nodes of a genome's expressions together")
     states: int = Field(default=6, ge=0, le=64, description="most state buffers, each as large as the model")
     terms: int = Field(default=4, ge=1, le=32, description="most terms of a direction")
     seconds_per_lane: float = Field(

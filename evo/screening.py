@@ -118,6 +118,4 @@ def _start(functions):
 
 
 def _loss(params: list[torch.Tensor], target: list[torch.Tensor], curvature: list[torch.Tensor]) -> float:
-    return float(
-        sum((0.5 * c * (p - y) ** 2).sum() for c, p, y in zip(curvature, params, target, strict=True))
-    )
+    return float(sum((0.5 * c * (p - y) ** 2).sum() for c, p, y in zip(curvature, params, target, strict=True)))

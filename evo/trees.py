@@ -59,7 +59,20 @@ class ClockMask(Mask):
 # Free-standing numbers in expressions: mixing weights, mostly.
 PLAIN = Domain(-1e6, 1e6, (0.01, 10.0), "log")
 _CLOCK_NAMES = ("t", "epoch", "train_loss", "val_loss", "best_loss", "stale_epochs", "model_size")
-_RARE = ("or", "and", "not", "eq", "mod", "floor", "sin", "cos", "model_size", "running_product", "sum_model", "max_model")
+_RARE = (
+    "or",
+    "and",
+    "not",
+    "eq",
+    "mod",
+    "floor",
+    "sin",
+    "cos",
+    "model_size",
+    "running_product",
+    "sum_model",
+    "max_model",
+)
 
 
 @cache
@@ -194,7 +207,14 @@ def _choices(scope: str, kind: Type) -> tuple:
     return listed, (names, weights)
 
 
-_GROUP_WEIGHTS = {"elementwise": 1.0, "stateful": 1.5, "composite": 2.0, "reduction": 0.25, "gate": 0.4, "schedule": 1.0}
+_GROUP_WEIGHTS = {
+    "elementwise": 1.0,
+    "stateful": 1.5,
+    "composite": 2.0,
+    "reduction": 0.25,
+    "gate": 0.4,
+    "schedule": 1.0,
+}
 
 
 def _draw_number(kind: Type, rng: random.Random) -> float:

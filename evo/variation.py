@@ -6,7 +6,6 @@ trying, with fresh draws, until a child is sound: it lowers, stays within the li
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from typing import Any
 from deap import gp
 
 from evo import screening
+from evo.places import at, expression_of, genes, literals, paths, replaced, with_expression, with_term
 from evo.randomness import global_random
 from evo.trees import PLAIN, Clock, Value, draw, from_tree, grow, one_minus, primitive_set, rounded, to_tree
 from genomes.expressions import Expression, call, number
@@ -45,7 +45,7 @@ _G, _U, _DELTA = Expression("g"), Expression("u"), Expression("delta")
 class Bounds:
     """What a genome may cost: expression nodes, state buffers as large as the model, terms."""
 
-    nodes: int = 64
+    nodes: int = 128
     states: int = 6
     terms: int = 4
 
@@ -150,21 +150,21 @@ def mutate_lr(parent: Genome, rng: random.Random) -> Genome:
 @operator(parents=1, weight=3.0)
 def mutate_constant(parent: Genome, rng: random.Random) -> Genome:
     """One literal of one expression, on the scale of its domain."""
-    places = [(gene, path) for gene in _genes(parent) for path in _literals(_expression(parent, gene))]
+    places = [(gene, path) for gene in genes(parent) for path in literals(expression_of(parent, gene))]
     if not places:
         return mutate_lr(parent, rng)
     gene, (path, domain) = rng.choice(places)
-    expression = _expression(parent, gene)
-    old = _at(expression, path).value
+    expression = expression_of(parent, gene)
+    old = at(expression, path).value
     assert old is not None, "a literal has a value"
-    return _with_expression(parent, gene, _replaced(expression, path, number(perturbed(old, domain, rng))))
+    return with_expression(parent, gene, replaced(expression, path, number(perturbed(old, domain, rng))))
 
 
 @operator(parents=1, weight=1.0)
 def mutate_weight(parent: Genome, rng: random.Random) -> Genome:
     i = rng.randrange(len(parent.terms))
     weight = _scaled(parent.terms[i].weight, 1.0, WEIGHT_RANGE, rng) * (-1 if rng.random() < 0.05 else 1)
-    return _with_term(parent, i, replace(parent.terms[i], weight=weight))
+    return with_term(parent, i, replace(parent.terms[i], weight=weight))
 
 
 @operator(parents=1, weight=1.0)
@@ -232,16 +232,16 @@ def open_composite(parent: Genome, rng: random.Random) -> Genome:
     """A composite such as adam(...) written out in its parts, so that they can vary one by one."""
     places = [
         (gene, path)
-        for gene in _genes(parent)
-        for path, node in _paths(_expression(parent, gene))
+        for gene in genes(parent)
+        for path, node in paths(expression_of(parent, gene))
         if node.name in TABLE and TABLE[node.name].group == "composite"
     ]
     if not places:
         return mutate_node(parent, rng)
     gene, path = rng.choice(places)
-    expression = _expression(parent, gene)
+    expression = expression_of(parent, gene)
     opened = mutate_constant(
-        _with_expression(parent, gene, _replaced(expression, path, opened_composite(_at(expression, path)))), rng
+        with_expression(parent, gene, replaced(expression, path, opened_composite(at(expression, path)))), rng
     )
     return opened
 
@@ -324,11 +324,11 @@ def cross_terms(first: Genome, second: Genome, rng: random.Random) -> Genome:
 @operator(parents=2, weight=1.0)
 def cross_genes(first: Genome, second: Genome, rng: random.Random) -> Genome:
     """Decay, schedule, roles, gates, post and query each from either parent; the direction from the first."""
-    genes: dict[str, Any] = {}
+    taken: dict[str, Any] = {}
     for gene in ("decay", "schedule", "roles", "gates", "post", "query"):
         if rng.random() < 0.5:
-            genes[gene] = getattr(second, gene)
-    return _same_size(replace(first, **genes), first)
+            taken[gene] = getattr(second, gene)
+    return _same_size(replace(first, **taken), first)
 
 
 @operator(parents=2, weight=1.0)
@@ -338,7 +338,7 @@ def cross_subtrees(first: Genome, second: Genome, rng: random.Random) -> Genome:
     donor = rng.choice(second.terms).expr
     with global_random(rng):
         tree, _ = gp.cxOnePoint(to_tree(first.terms[i].expr, ""), to_tree(donor, ""))
-    child = _with_term(first, i, replace(first.terms[i], expr=from_tree(tree)))
+    child = with_term(first, i, replace(first.terms[i], expr=from_tree(tree)))
     return _same_size(child, first)
 
 
@@ -468,102 +468,14 @@ def _grower(scope: str, rng: random.Random) -> Callable[..., list]:
 
 def _by_deap(parent: Genome, rng: random.Random, mutate: Callable[[gp.PrimitiveTree, str], tuple]) -> Genome:
     """Apply a DEAP mutation to one expression, weighted by size; the learning rate follows the update's size."""
-    genes = [gene for gene in _genes(parent) if gene[0] != "when"]
-    sizes = [_expression(parent, gene).size * (0.3 if gene[0] == "schedule" else 1.0) for gene in genes]
-    gene = rng.choices(genes, sizes)[0]
+    choices = [gene for gene in genes(parent) if gene[0] != "when"]
+    sizes = [expression_of(parent, gene).size * (0.3 if gene[0] == "schedule" else 1.0) for gene in choices]
+    gene = rng.choices(choices, sizes)[0]
     scope = {"terms": "", "offset": "post"}.get(gene[0], gene[0])
     with global_random(rng):
         try:
-            (tree,) = mutate(to_tree(_expression(parent, gene), scope), scope)
+            (tree,) = mutate(to_tree(expression_of(parent, gene), scope), scope)
         except IndexError:  # DEAP found no terminal of a type that has none
             return parent
-    child = _with_expression(parent, gene, from_tree(tree))
+    child = with_expression(parent, gene, from_tree(tree))
     return _same_size(child, parent) if gene[0] in ("terms", "gates") else child
-
-
-# --- where expressions stand: (gene, index) --------------------------------------------------------------------------
-
-Gene = tuple[str, int]
-Path = tuple[int, ...]
-
-
-def _genes(genome: Genome) -> list[Gene]:
-    genes: list[Gene] = [("terms", i) for i in range(len(genome.terms))]
-    genes += [("gates", i) for i in range(len(genome.gates))]
-    genes += [("post", i) for i in range(len(genome.post))]
-    if genome.schedule != ONE:
-        genes.append(("schedule", 0))
-    if genome.query:
-        genes += [("offset", 0), ("when", 0)]
-    return genes
-
-
-def _expression(genome: Genome, gene: Gene) -> Expression:
-    kind, i = gene
-    match kind:
-        case "terms":
-            return genome.terms[i].expr
-        case "gates":
-            return genome.gates[i]
-        case "post":
-            return genome.post[i]
-        case "schedule":
-            return genome.schedule
-    assert genome.query is not None
-    return genome.query.offset if kind == "offset" else genome.query.when
-
-
-def _with_expression(genome: Genome, gene: Gene, expression: Expression) -> Genome:
-    kind, i = gene
-    match kind:
-        case "terms":
-            return _with_term(genome, i, replace(genome.terms[i], expr=expression))
-        case "gates":
-            return replace(genome, gates=_with_item(genome.gates, i, expression))
-        case "post":
-            return replace(genome, post=_with_item(genome.post, i, expression))
-        case "schedule":
-            return replace(genome, schedule=expression)
-    assert genome.query is not None
-    return replace(genome, query=replace(genome.query, **{kind: expression}))
-
-
-def _with_term(genome: Genome, i: int, term: Term) -> Genome:
-    return replace(genome, terms=_with_item(genome.terms, i, term))
-
-
-def _with_item(items: tuple, i: int, item: object) -> tuple:
-    return (*items[:i], item, *items[i + 1 :])
-
-
-def _paths(expression: Expression, path: Path = ()) -> list[tuple[Path, Expression]]:
-    found = [(path, expression)]
-    for i, argument in enumerate(expression.arguments):
-        found += _paths(argument, (*path, i))
-    return found
-
-
-def _literals(expression: Expression) -> list[tuple[Path, Domain]]:
-    """Paths of all literals, each with the domain of its place."""
-    found = []
-    for path, node in _paths(expression):
-        if node.value is not None:
-            domain = None
-            if path:
-                above = _at(expression, path[:-1])
-                domain = TABLE[above.name].parameters[path[-1]].domain
-            found.append((path, domain or PLAIN))
-    return found
-
-
-def _at(expression: Expression, path: Path) -> Expression:
-    for i in path:
-        expression = expression.arguments[i]
-    return expression
-
-
-def _replaced(expression: Expression, path: Path, new: Expression) -> Expression:
-    if not path:
-        return new
-    inner = _replaced(expression.arguments[path[0]], path[1:], new)
-    return replace(expression, arguments=_with_item(expression.arguments, path[0], inner))

@@ -115,6 +115,11 @@ class Program:
     labels: tuple[tuple[int, str], ...] = ()
 
     @property
+    def update_is_shared(self) -> bool:
+        """Whether the update's memory may be a slot's or the caller's too, so that a back end must return a copy."""
+        return self.nodes[self.update].op in (*VIEWS, "load", "expand") or self.update in dict(self.stores).values()
+
+    @property
     def levels(self) -> tuple[int, ...]:
         """For each node: how many reductions over the whole model stand before it, along the longest path.
 

@@ -79,9 +79,7 @@ class StdRng:
                 while product & 0xFFFFFFFF > zone:
                     product = next_u32() * n
                 products.append(product)
-        chosen = (
-            (np.array(products, dtype=np.uint64) >> np.uint64(32)).astype(np.intp).reshape(count, length - 1)
-        )
+        chosen = (np.array(products, dtype=np.uint64) >> np.uint64(32)).astype(np.intp).reshape(count, length - 1)
         return _swap_from_the_end(chosen, length)
 
 

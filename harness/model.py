@@ -72,9 +72,7 @@ def network_layout(task: str, num_hidden_layers: int) -> Layout:
         tensors += [((fan_out, fan_in), "weight", trainable, i), ((fan_out,), "bias", trainable, i)]
     for i in range(num_hidden_layers):
         trainable = i < num_hidden_layers - spec.frozen_norms
-        tensors += [
-            ((HIDDEN_WIDTH,), role, trainable and role not in RUNNING_ROLES, i) for role in _NORM_ROLES
-        ]
+        tensors += [((HIDDEN_WIDTH,), role, trainable and role not in RUNNING_ROLES, i) for role in _NORM_ROLES]
     return Layout(*zip(*tensors, strict=True))
 
 

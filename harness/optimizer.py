@@ -110,16 +110,12 @@ def _call(name: str, function: Callable[..., Any], *args: Any, **context: Any) -
         raise OptimizerFault("error", f"{name} raised {type(error).__name__}: {told}"[:500]) from error
 
 
-def _call_on_params(
-    name: str, function: Callable[..., Any], state: Any, params: list[Tensor], *rest: Any
-) -> Any:
+def _call_on_params(name: str, function: Callable[..., Any], state: Any, params: list[Tensor], *rest: Any) -> Any:
     versions = [param._version for param in params]  # torch counts the changes made in place
     returned = _call(name, function, state, list(params), *rest)
     for i, (param, version) in enumerate(zip(params, versions, strict=True)):
         if param._version != version:
-            raise OptimizerFault(
-                "invalid_update", f"{name} changed model_params[{i}] in place: return the change"
-            )
+            raise OptimizerFault("invalid_update", f"{name} changed model_params[{i}] in place: return the change")
     return returned
 
 

@@ -98,9 +98,7 @@ def train(
                     break
             if loop.val_loss and not math.isfinite(loop.val_loss[-1]):
                 status = "diverged"
-                message = (
-                    f"epoch {len(loop.val_loss) - 1}: {loop.lost or 'the validation loss is not finite'}"
-                )
+                message = f"epoch {len(loop.val_loss) - 1}: {loop.lost or 'the validation loss is not finite'}"
         except OptimizerFault as fault:
             status, message = fault.status, fault.message
             best_params, best_epoch = None, None  # a run that broke the contract has no result
@@ -139,9 +137,7 @@ class _Loop:
         self.x, self.y = (torch.tensor(array, dtype=dtype, device=device) for array in (data.x, data.y))
         self.params = [torch.tensor(v, dtype=dtype, device=device) for v in initial_parameters(instance)]
         self.optimizer = optimizer
-        self.optimizer_seed = hashlib.sha256(
-            b"optimizer" + instance.seed
-        ).digest()  # tells nothing of the test data
+        self.optimizer_seed = hashlib.sha256(b"optimizer" + instance.seed).digest()  # tells nothing of the test data
         self.state: Any = None
         self.train_loss: list[float] = []
         self.val_loss: list[float] = []
@@ -222,6 +218,4 @@ class _Loop:
 
 
 def _batches(rows: slice) -> list[slice]:
-    return [
-        slice(start, min(start + BATCH_SIZE, rows.stop)) for start in range(rows.start, rows.stop, BATCH_SIZE)
-    ]
+    return [slice(start, min(start + BATCH_SIZE, rows.stop)) for start in range(rows.start, rows.stop, BATCH_SIZE)]

@@ -328,7 +328,8 @@ class _Step:
             stores = [(program.slots[slot].name, node) for slot, node in program.stores]
             per_tensor = [(n, i) for n, i in stores if self.zones[i][0] == "tensor"]
             update = self._argument(program.update, level, _ATOM)
-            body.append(f"updates[i] = {update}.reshape(model_params[i].shape)")
+            copy = ".clone()" if program.update_is_shared else ""
+            body.append(f"updates[i] = {update}.reshape(model_params[i].shape){copy}")
             copied = {node: ".clone()" for _, node in per_tensor if program.nodes[node].op in VIEWS}
             body += [
                 f'tensor["{name}"] = {self._argument(node, level, _CHOICE)}{copied.get(node, "")}'

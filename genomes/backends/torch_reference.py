@@ -202,7 +202,8 @@ class TorchOptimizer:
         state.slots = [self._kept(node, values[node]) for _, node in sorted(self.program.stores)]
         updates = [torch.zeros_like(p) for p in model_params]
         for k, i in enumerate(state.trainable):
-            updates[i] = values[self.program.update][k].reshape(model_params[i].shape)
+            update = values[self.program.update][k].reshape(model_params[i].shape)
+            updates[i] = update.clone() if self.program.update_is_shared else update
         return updates
 
     def _kept(self, node: int, value: Any) -> Any:

@@ -193,8 +193,7 @@ class Lion(Optimizer):
         if self.m is None:
             self.m = [np.zeros_like(g) for g in gradients]
         updates = [
-            -self.lr * np.sign(self.beta1 * m + (1 - self.beta1) * g)
-            for m, g in zip(self.m, gradients, strict=True)
+            -self.lr * np.sign(self.beta1 * m + (1 - self.beta1) * g) for m, g in zip(self.m, gradients, strict=True)
         ]
         self.m = [self.beta2 * m + (1 - self.beta2) * g for m, g in zip(self.m, gradients, strict=True)]
         return updates

@@ -1,0 +1,101 @@
+"""Prints a genome as mathematics: lines of LaTeX that TeX and matplotlib's mathtext both set."""
+
+from __future__ import annotations
+
+from genomes.expressions import Expression
+from genomes.genome import ONE, Genome
+from genomes.primitives import TABLE
+
+_ATOM, _UNARY = 9, 7
+
+
+def render(genome: Genome) -> list[str]:
+    """The genome's update, one formula a line, without dollar signs; in the order in which a step applies them."""
+    lines = []
+    if genome.decay.kind == "coupled":
+        lines.append(rf"g \leftarrow g + {_number(genome.decay.rate)}\,\theta" + _roles(genome))
+    terms = [_term(t.weight, t.expr) for t in genome.terms]
+    lines.append("u = " + " + ".join(terms).replace("+ -", "- "))
+    lines += [rf"u \leftarrow {expression(gate)}" for gate in genome.gates]
+    pulls = {
+        "decoupled": r"\theta",
+        "cautious": r"\theta\,[u\theta \geq 0]",
+        "start": r"(\theta - \theta_0)",
+    }
+    if genome.decay.kind in pulls:
+        lines.append(rf"u \leftarrow u + {_number(genome.decay.rate)}\,{pulls[genome.decay.kind]}" + _roles(genome))
+    scheduled = r"\,s" if genome.schedule != ONE else ""
+    scaled = r"\,\rho" if genome.roles else ""
+    lines.append(rf"\Delta = -{_number(genome.lr)}{scheduled}{scaled}\,u")
+    if genome.schedule != ONE:
+        lines.append(f"s = {expression(genome.schedule)}")
+    if genome.roles:
+        scales = r",\; ".join(rf"{_number(scale)}\;\mathrm{{({_word(role)})}}" for role, scale in genome.roles)
+        lines.append(rf"\rho = {scales}")
+    lines += [rf"\Delta \leftarrow {expression(gate)}" for gate in genome.post]
+    if genome.query:
+        offset, when = expression(genome.query.offset), expression(genome.query.when)
+        lines.append(rf"g = \nabla f(\theta + {offset}) \;\mathrm{{where}}\; {when}")
+    lines.append(r"\theta \leftarrow \theta + \Delta")
+    return lines
+
+
+def expression(tree: Expression) -> str:
+    """One expression as LaTeX."""
+    return _render(tree)[0]
+
+
+def _render(tree: Expression) -> tuple[str, int]:
+    """Text and precedence."""
+    if tree.value is not None:
+        return _number(tree.value), _ATOM if tree.value >= 0 else _UNARY
+    if tree.name == "mul" and tree.arguments[0] == tree.arguments[1]:
+        tree = Expression("square", tree.arguments[:1])
+    primitive = TABLE[tree.name]
+    parts = [_render(a) for a in tree.arguments]
+    if primitive.infix is None or tree.name in ("div", "pow"):
+        if tree.name == "pow" and parts[0][1] < _ATOM:
+            parts[0] = rf"\left({parts[0][0]}\right)", _ATOM
+        if tree.name == "square" and parts[0][1] < _ATOM:
+            parts[0] = rf"\left({parts[0][0]}\right)", _ATOM
+        level = 8 if tree.name in ("pow", "square") else _ATOM
+        return _filled(primitive.name, primitive.latex, [text for text, _ in parts]), level
+    level = primitive.infix[1]
+    texts = []
+    for i, (text, inner) in enumerate(parts):
+        bare = inner > level or (inner == level and i == 0)
+        texts.append(text if bare else rf"\left({text}\right)")
+    if tree.name == "mul" and texts[1][0].isdigit():
+        return rf"{texts[0]} \cdot {texts[1]}", level
+    return _filled(primitive.name, primitive.latex, texts), level
+
+
+def _filled(name: str, template: str | None, texts: list[str]) -> str:
+    if template is not None:
+        return template.format(*texts) if texts else template
+    arguments = rf"({', '.join(texts)})" if texts else ""
+    return rf"\mathrm{{{_word(name)}}}{arguments}"
+
+
+def _term(weight: float, tree: Expression) -> str:
+    text, precedence = _render(tree)
+    if weight == 1:
+        return text
+    return rf"{_number(weight)}\,{text}" if precedence >= 6 else rf"{_number(weight)}\,\left({text}\right)"
+
+
+def _roles(genome: Genome) -> str:
+    return rf"\;\mathrm{{({_word(', '.join(genome.decay.roles))})}}"
+
+
+def _word(name: str) -> str:
+    return name.replace("_", r"\_")
+
+
+def _number(value: float) -> str:
+    text = f"{value:.6g}"
+    if "e" not in text:
+        return text
+    mantissa, exponent = text.split("e")
+    power = rf"10^{{{int(exponent)}}}"
+    return power if mantissa == "1" else rf"{mantissa} \cdot {power}"

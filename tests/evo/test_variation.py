@@ -1,0 +1,125 @@
+"""Operators return sound genomes, whatever they are given, and move in the steps that they promise."""
+
+import random
+
+import pytest
+
+from evo import screening
+from evo.trees import Value, domain_type, draw, from_tree, grow, primitive_set, to_tree
+from evo.variation import OPERATORS, Bounds, apply, perturbed, random_genome, sound, vary
+from genomes import catalogue
+from genomes.expressions import parse as parse_expression
+from genomes.expressions import show
+from genomes.genome import dump, parse
+from genomes.identity import semantic_hash
+from genomes.lowering import lower
+from genomes.primitives import TABLE
+
+BOUNDS = Bounds(nodes=128, states=6, terms=4)
+PARENTS = ("adam", "lion", "nadam", "cautious_adanw", "sgd", "adan")
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_an_operator_gives_sound_genomes_that_act_unlike_the_parent(name):
+    made = 0
+    for case in range(8):
+        rng = random.Random(f"{name} {case}")
+        parents = [catalogue.load(n) for n in ("cautious_adanw", rng.choice(PARENTS[:3]))]  # genes of every kind
+        child = apply(OPERATORS[name], parents, BOUNDS, rng)
+        if child is not None:
+            made += 1
+            assert sound(child, BOUNDS)
+            assert parse(dump(child)) == child
+            assert semantic_hash(child) != semantic_hash(parents[0])
+    assert made >= 4, "an operator that mostly fails earns nothing"
+
+
+def test_chains_of_variation_stay_valid():
+    rng = random.Random(3)
+    population = [catalogue.load(n) for n in PARENTS]
+    for _ in range(60):
+        parents = rng.sample(population, 2)
+        child = vary(parents, 0.5, {}, BOUNDS, rng).genome
+        assert sound(child, BOUNDS)
+        assert parse(dump(child)) == child
+        population[rng.randrange(len(population))] = child
+
+
+@pytest.mark.slow
+def test_two_thousand_chains_of_twenty_mutations_stay_valid():
+    for chain in range(2000):
+        rng = random.Random(chain)
+        genome = catalogue.load(rng.choice(catalogue.names()))
+        for _ in range(20):
+            genome = vary([genome], 0.0, {}, Bounds(nodes=200, states=10, terms=8), rng).genome
+        assert parse(dump(genome)) == genome
+        lower(genome)
+
+
+def test_the_same_key_gives_the_same_child_and_leaves_global_random_alone():
+    parents = [catalogue.load("adam"), catalogue.load("lion")]
+    random.seed(1)
+    before = random.getstate()
+    first = [vary(parents, 0.5, {}, BOUNDS, random.Random(i)) for i in range(10)]
+    assert random.getstate() == before
+    random.seed(99)
+    assert [vary(parents, 0.5, {}, BOUNDS, random.Random(i)) for i in range(10)] == first
+
+
+def test_weights_of_zero_switch_operators_off():
+    weights = {name: 0.0 for name in OPERATORS if name != "mutate_lr"}
+    children = [vary([catalogue.load("adam")], 0.5, weights, BOUNDS, random.Random(i)) for i in range(10)]
+    assert {child.operator for child in children} == {"mutate_lr"}
+
+
+def test_bounds_hold():
+    tight = Bounds(nodes=20, states=2, terms=1)
+    for case in range(20):
+        child = vary([catalogue.load("adam"), catalogue.load("lion")], 0.5, {}, tight, random.Random(case)).genome
+        assert child.size <= 20
+        assert len(child.terms) == 1
+        assert screening.buffers(child) <= 2
+
+
+def test_random_genomes_differ_and_descend():
+    genomes = [random_genome(f"r{i}", BOUNDS, random.Random(i)) for i in range(12)]
+    assert len({semantic_hash(g) for g in genomes}) >= 10
+    assert all(screening.descends(g) and sound(g, BOUNDS) for g in genomes)
+
+
+@pytest.mark.parametrize(
+    "expr", ["0 * g", "g * g", "theta", "abs(g)", "1", "t", "1e30 * exp(g) * exp(g)"], ids=lambda e: e
+)
+def test_screening_refuses_what_cannot_train(expr):
+    genome = parse(f'genome: 1\nname: bad\nlr: 1\nterms: [{{expr: "{expr}"}}]')
+    assert not (sound(genome, BOUNDS) and screening.descends(genome))
+
+
+def test_screening_accepts_every_known_optimizer():
+    assert [
+        n for n in PARENTS if not screening.descends(catalogue.load(n)) or not screening.acts(catalogue.load(n))
+    ] == []
+
+
+@pytest.mark.parametrize("scope", ["", "gates", "post", "schedule"])
+def test_trees_and_expressions_are_two_forms_of_one_thing(scope):
+    for case in range(50):
+        rng = random.Random(f"{scope} {case}")
+        kind = primitive_set(scope).ret if scope == "schedule" else Value
+        nodes = grow(scope, kind, 4, rng)
+        expression = from_tree(nodes)
+        assert parse_expression(show(expression), scope if scope in ("gates", "post") else "") == expression
+        assert from_tree(to_tree(expression, scope)) == expression
+
+
+def test_drawn_and_perturbed_constants_keep_to_their_domain():
+    rng = random.Random(0)
+    for primitive in TABLE.values():
+        for parameter in primitive.parameters:
+            if (domain := parameter.domain) is None:
+                continue
+            assert domain_type(domain) is domain_type(domain)
+            value = draw(domain, rng)
+            for _ in range(50):
+                assert domain.low <= value <= domain.high, (primitive.name, parameter.name, value)
+                value = perturbed(value, domain, rng)

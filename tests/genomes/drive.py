@@ -1,0 +1,100 @@
+"""Runs the three functions of a program, in the reference or as generated Python, along the common trajectory."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genomes import genome
+from genomes.backends.python_source import render
+from genomes.backends.torch_reference import optimizer
+from genomes.lowering import lower
+from genomes.program import Program
+from tests.genomes import trajectory
+
+
+class Generated:
+    """The functions of a program's Python source, imported from a file as a user of an export would."""
+
+    def __init__(self, program: Program, folder: Path):
+        path = folder / "generated.py"
+        path.write_text(render(program))
+        self.module = load_module(path)
+
+    def init_state(self, seed: bytes, param_sizes: list[int], **context: Any) -> Any:
+        return self.module.optimizer_init_state(seed, param_sizes, **context)
+
+    def query_at_params(self, *arguments: Any) -> list[Tensor] | None:
+        return self.module.optimizer_query_at_params(*arguments)
+
+    def step(self, *arguments: Any) -> list[Tensor]:
+        return self.module.optimizer_step(*arguments)
+
+
+def load_module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generated", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def drive(functions: Any, steps: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """All that the functions return in the first ``steps`` steps: queried parameters and updates, in order."""
+    state = functions.init_state(bytes(range(32)), trajectory.sizes(), **trajectory.context(dtype))
+    theta = trajectory.start(dtype)
+    returned = []
+    for now in trajectory.moments(steps):
+        queried = functions.query_at_params(state, theta, now.epoch, now.train_loss, now.val_loss)
+        returned += queried or []
+        gradients = now.gradient(theta if queried is None else queried)
+        updates = functions.step(state, theta, gradients, now.epoch, now.train_loss, now.val_loss)
+        assert [u.shape for u in updates] == [p.shape for p in theta]
+        assert all(u.dtype == dtype for u in updates)
+        returned += updates
+        theta = [p + torch.tanh(u) for p, u in zip(theta, updates, strict=True)]  # bounded, whatever the optimizer
+    return returned
+
+
+def from_expression(text: str, **genes: Any) -> Program:
+    """The program whose direction is one expression, with lr 1."""
+    lines = [f"expr: {_quoted(text)}"]
+    gates = genes.pop("gates", [])
+    post = genes.pop("post", [])
+    query = genes.pop("query", None)
+    yaml = ["genome: 1", "name: probe", "lr: 1", "terms:", f"  - {lines[0]}"]
+    if gates:
+        yaml += ["gates:", *(f"  - {_quoted(gate)}" for gate in gates)]
+    if post:
+        yaml += ["post:", *(f"  - {_quoted(gate)}" for gate in post)]
+    if query:
+        yaml += [f"query: {{offset: {_quoted(query[0])}, when: {_quoted(query[1])}}}"]
+    yaml += [f"{key}: {value}" for key, value in genes.items()]
+    return lower(genome.parse("\n".join(yaml)))
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '\\"') + '"'
+
+
+def value_of(text: str, g: list[float], theta: list[float] | None = None, dtype: torch.dtype = torch.float64) -> Tensor:
+    """The value of an expression in the first step, for one weight tensor ``[n, 1]`` with these gradients."""
+    functions = optimizer(from_expression(text))
+    return -one_step(functions, g, theta, dtype)
+
+
+def one_step(functions: Any, g: list[float], theta: list[float] | None, dtype: torch.dtype) -> Tensor:
+    count = len(g)
+    state = functions.init_state(
+        bytes(32), [count], shapes=[(count, 1)], roles=["weight"], trainable=[True], layers=[0],
+        device=torch.device("cpu"), dtype=dtype,
+    )  # fmt: skip
+    parameters = torch.tensor(theta or [0.5] * count, dtype=dtype).reshape(count, 1)
+    gradient = torch.tensor(g, dtype=dtype).reshape(count, 1)
+    return functions.step(state, [parameters], [gradient], 0, None, None)[0].flatten()

@@ -1,0 +1,97 @@
+"""One odd little training that every optimizer is driven through: shapes, gradients, epochs, losses.
+
+The shapes are awkward on purpose (1x1, one row, one column, a vector of one), the gradients are those of a noisy
+quadratic bowl at the *queried* parameters, some units are dead for a while, and the losses are unknown in epoch 0, then
+improve, stall long enough for every plateau rule, improve again. Later epochs are one step long and the last ones jump
+ahead, so that warm-up, decay and restarts all end inside the run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SHAPES = ((33, 17), (33,), (7, 1), (7,), (1, 7), (1, 1), (1,), (5,), (5,), (3, 2))
+ROLES = (
+    "weight", "bias", "weight", "norm_scale", "weight", "weight", "bias", "norm_shift", "running_mean", "weight",
+)  # fmt: skip
+LAYERS = (0, 0, 1, 1, 2, 3, 3, 3, 0, 4)
+TRAINABLE = (True,) * 8 + (False, False)
+EPOCHS = (*range(44), 120, 349, 350, 699, 700, 701, 999)
+LONG_EPOCHS = 13  # these have 8 steps, the others 1
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What an optimizer is told in one step. ``gradient``: parameters -> gradients of this step's batch."""
+
+    number: int  # from 1
+    epoch: int
+    train_loss: float | None
+    val_loss: float | None
+    gradient: Callable[[list[Tensor]], list[Tensor]]
+
+
+def context(dtype: torch.dtype = torch.float64) -> dict[str, Any]:
+    """What init_state is told besides the seed and the sizes."""
+    return {
+        "shapes": [tuple(shape) for shape in SHAPES],
+        "roles": list(ROLES),
+        "trainable": list(TRAINABLE),
+        "layers": list(LAYERS),
+        "device": torch.device("cpu"),
+        "dtype": dtype,
+    }
+
+
+def sizes() -> list[int]:
+    return [math.prod(shape) for shape in SHAPES]
+
+
+def start(dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """Parameters before the first step."""
+    generator = np.random.Generator(np.random.PCG64(1))
+    return [torch.from_numpy(0.5 * generator.standard_normal(shape)).to(dtype) for shape in SHAPES]
+
+
+def losses(epoch: int) -> tuple[float | None, float | None]:
+    """Training and validation loss that are known in ``epoch``."""
+    if epoch == 0:
+        return None, None
+    improving = epoch if epoch < 6 else 6 if epoch < 9 else 9 if epoch < 40 else 11 if epoch < 300 else 12
+    return 0.9**epoch + 0.05, 0.9**improving + 0.3 + 0.01 * (epoch % 3) * (epoch != improving)
+
+
+def moments(limit: int | None = None) -> Iterator[Moment]:
+    """All steps in order; at most ``limit`` of them."""
+    number = 0
+    for epoch in EPOCHS:
+        for _ in range(8 if epoch < LONG_EPOCHS else 1):
+            number += 1
+            if limit is not None and number > limit:
+                return
+            yield Moment(number, epoch, *losses(epoch), gradient=_gradient(number))
+
+
+def _gradient(number: int) -> Callable[[list[Tensor]], list[Tensor]]:
+    generator = np.random.Generator(np.random.PCG64((7, number)))
+    noise = [generator.standard_normal(shape) for shape in SHAPES]
+    scale = (1.0, 20.0, 0.1, 3.0)[number % 4]  # so that clips, caps and epsilons all show
+
+    def gradient(theta: list[Tensor]) -> list[Tensor]:
+        result = []
+        for i, (p, n) in enumerate(zip(theta, noise, strict=True)):
+            bowl = p - 0.3 * torch.cos(torch.arange(p.numel(), dtype=p.dtype)).reshape(p.shape)
+            g = scale * (0.7 * bowl + 0.5 * torch.from_numpy(n).to(p.dtype))
+            if 10 <= number < 14 and i in (0, 1):
+                g[3:5] = 0.0  # dead units
+            result.append(g if TRAINABLE[i] else torch.zeros_like(g))
+        return result
+
+    return gradient
