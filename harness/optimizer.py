@@ -84,7 +84,7 @@ class GuardedOptimizer:
     ) -> list[Tensor] | None:
         name, query = "query_at_params", self._optimizer.query_at_params
         returned = _call_on_params(name, query, state, model_params, epoch, train_loss, val_loss)
-        return None if returned is None else _checked(name, returned, model_params)
+        return None if returned is None else checked(name, returned, model_params)
 
     def step(
         self,
@@ -97,7 +97,7 @@ class GuardedOptimizer:
     ) -> list[Tensor]:
         name, step = "step", self._optimizer.step
         returned = _call_on_params(name, step, state, model_params, gradients, epoch, train_loss, val_loss)
-        return _checked(name, returned, model_params)
+        return checked(name, returned, model_params)
 
 
 def _call(name: str, function: Callable[..., Any], *args: Any, **context: Any) -> Any:
@@ -119,7 +119,8 @@ def _call_on_params(name: str, function: Callable[..., Any], state: Any, params:
     return returned
 
 
-def _checked(name: str, returned: Any, params: list[Tensor]) -> list[Tensor]:
+def checked(name: str, returned: Any, params: list[Tensor]) -> list[Tensor]:
+    """``returned`` if it is a list of tensors like ``params``, else an OptimizerFault says what is not."""
     if not isinstance(returned, (list, tuple)):
         raise _invalid(name, f"expected a list of {len(params)} tensors, got {type(returned).__name__}")
     if len(returned) != len(params):
