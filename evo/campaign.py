@@ -1,7 +1,7 @@
-"""A campaign: drives the search through its generations, with the ledger as its memory.
+"""A campaign: begun, gone on with, looked at.
 
-The search asks, the ledger or the workers answer. Nothing is kept but what the ledger holds, so that a campaign
-can be stopped at any moment, by any means, and goes on from there to the same end.
+Nothing is kept but what the ledger holds, so that a campaign can be stopped at any moment, by any means, and goes
+on from there to the same end. What needs torch is imported late: a wrong recipe is refused at once.
 """
 
 from __future__ import annotations
@@ -9,29 +9,24 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-import signal
-import threading
-import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evo import backup, config
 from evo.config import Recipe
 from evo.errors import EvoError, UsageError
-from evo.evaluator import TRAIN_LANE, Pool
 from evo.folder import RunFolder
 from evo.ledger import Ledger
 from evo.progress import Progress
-from evo.records import Fame, Individual, Request, Results, SearchState
+from evo.stop import Stop
 from genomes import strict_yaml
-from harness.train import NUMERICS_VERSION
 
-Steps = Generator[Request, Results, tuple[SearchState, tuple[Individual, ...]]]
-Search = Callable[[Recipe, SearchState], Steps]
+if TYPE_CHECKING:
+    from evo.generations import Search
+    from evo.records import Fame
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ class Machine:
 
     workers: int = 0
     max_minutes: float | None = None
-    function: str = TRAIN_LANE
+    function: str = "evo.trainer:train_lane"
 
 
 def launch(
@@ -74,6 +69,9 @@ def launch(
         if not folder.recipe.is_file():
             raise UsageError(f"{folder.recipe}: there is no recipe; `evo recipe` prints one to start from")
         recipe = config.load(folder.recipe, overrides)
+        from evo.generations import run
+        from harness.train import NUMERICS_VERSION
+
         meta = {
             "recipe": config.dump(recipe),
             "numerics": str(NUMERICS_VERSION),
@@ -86,7 +84,7 @@ def launch(
             _refuse_progress(folder)  # it may have come since
             progress.log = folder.log
             with Ledger.create(folder.ledger, meta) as ledger:
-                return _run(folder, recipe, ledger, machine, stop, progress, search)
+                return run(folder, recipe, ledger, machine, stop, progress, search)
 
 
 def resume(
@@ -106,12 +104,14 @@ def resume(
     progress = progress or Progress()
     if not _has_progress(folder):
         raise UsageError(f"{folder.path}: nothing to resume; begin with: evo launch {folder.path}")
+    from evo.generations import run
+
     with Stop(machine.max_minutes) as stop, folder.locked():
         progress.log = folder.log
         with backup.open_or_restore(folder.ledger, progress.say) as ledger:
             meta = ledger.meta()
             recipe = _recipe_to_resume(folder, meta, overrides, ledger, progress)
-            return _run(folder, recipe, ledger, machine, stop, progress, search)
+            return run(folder, recipe, ledger, machine, stop, progress, search)
 
 
 def status(path: Path | str) -> dict[str, Any]:
@@ -141,121 +141,6 @@ def status(path: Path | str) -> dict[str, Any]:
         }
 
 
-class Stop:
-    """Whether to stop: at once after SIGINT, SIGTERM or SIGHUP; softly when the minutes are over.
-
-    Signals only raise a flag: nothing is interrupted half-way, and a second Ctrl-C does no harm.
-    """
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def __init__(self, max_minutes: float | None = None):
-        self.signal: signal.Signals | None = None
-        self._deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
-        self._previous: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> Stop:
-        if threading.current_thread() is threading.main_thread():  # elsewhere, signals are not ours to handle
-            self._previous = {number: signal.signal(number, self._note) for number in self.SIGNALS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, _: FrameType | None) -> None:
-        self.signal = signal.Signals(number)
-
-    def now(self) -> bool:
-        return self.signal is not None
-
-    def soon(self) -> bool:
-        """No new work is to be begun; what runs may end."""
-        return self.now() or (self._deadline is not None and time.monotonic() > self._deadline)
-
-
-def _run(
-    folder: RunFolder,
-    recipe: Recipe,
-    ledger: Ledger,
-    machine: Machine,
-    stop: Stop,
-    progress: Progress,
-    search: Search | None,
-) -> Outcome:
-    if search is None:
-        from evo.search import generation  # brings in deap
-
-        search = generation
-    pool = Pool(
-        machine.workers,
-        patience=recipe.patience,
-        device=ledger.meta()["device"],
-        seconds_per_lane=recipe.limits.seconds_per_lane,
-        log=folder.log,
-        function=machine.function,
-    )
-    located = recipe.located(folder.path)
-    with pool, progress:
-        state = ledger.state()
-        _write_champion(folder, state)
-        progress.begin(recipe, state, [s for (s,) in ledger.rows("SELECT seconds FROM generations")])
-        while state.generation < recipe.generations and not stop.soon():
-            started = time.monotonic()
-            end = _generation(search(located, state), state.generation, ledger, pool, stop, progress)
-            if end is None:
-                break
-            state, individuals = end
-            seconds = time.monotonic() - started
-            ledger.save(state, individuals, seconds)
-            _write_champion(folder, state)
-            progress.generation(state, seconds)
-            if backup.due(state.generation):
-                backup.rotate(ledger)
-    champion = state.hall_of_fame[0] if state.hall_of_fame else None
-    return Outcome(state.generation >= recipe.generations, state.generation, recipe.generations, champion)
-
-
-def _generation(
-    steps: Steps, number: int, ledger: Ledger, pool: Pool, stop: Stop, progress: Progress
-) -> tuple[SearchState, tuple[Individual, ...]] | None:
-    """Answer all requests of a generation: its individuals and the new state, or None when stopped before."""
-    try:
-        request = next(steps)
-        while True:
-            results = _answer(request, number, ledger, pool, stop, progress)
-            if results is None:
-                return None
-            request = steps.send(results)
-    except StopIteration as end:
-        return end.value
-
-
-def _answer(
-    request: Request, generation: int, ledger: Ledger, pool: Pool, stop: Stop, progress: Progress
-) -> Results | None:
-    """The results of a request, from the ledger or from the workers; None when stopped before all are there."""
-    keys = dict.fromkeys(lane.key for lane in request.lanes)
-    results = ledger.results(keys)
-    missing = [lane for lane in request.lanes if lane.key not in results]
-    progress.request(request.purpose, len(keys), len(results))
-    for lane, training in pool.evaluate(missing, stop=stop.now, drain=stop.soon):
-        ledger.add([(lane, training)], request.purpose, generation)
-        results[lane.key] = training
-        progress.lane(training)
-    if len(results) < len(keys) or stop.now():
-        return None
-    # in the order of the request and without times, so that the search cannot depend on either
-    return {key: replace(results[key], seconds=0.0) for key in keys}
-
-
-def _write_champion(folder: RunFolder, state: SearchState) -> None:
-    if state.hall_of_fame:
-        text = state.hall_of_fame[0].individual.genome
-        if not folder.champion.is_file() or folder.champion.read_text(encoding="utf-8") != text:
-            folder.write(folder.champion, text)
-
-
 def _has_progress(folder: RunFolder) -> bool:
     return any(file.is_file() for file in (folder.ledger, *backup.copies(folder.ledger)))
 
@@ -272,6 +157,8 @@ def _recipe_to_resume(
     folder: RunFolder, meta: dict[str, str], overrides: Sequence[str], ledger: Ledger, progress: Progress
 ) -> Recipe:
     """The recipe as launched, with the changes that a campaign under way may take. Raises UsageError."""
+    from harness.train import NUMERICS_VERSION
+
     if meta["numerics"] != str(NUMERICS_VERSION):
         raise UsageError(
             f"{folder.path}: launched with version {meta['numerics']} of the harness's numerics, this is"
