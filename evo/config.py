@@ -169,6 +169,14 @@ def load(
     return recipe
 
 
+def named(name: str) -> Recipe:
+    """The recipe with all defaults. Raises RecipeError where the name is not one."""
+    recipe, faults = validate(Recipe, {"name": name}, fallback={"name": "unnamed"})
+    if recipe is None or faults:
+        raise RecipeError([str(fault) for fault in faults])
+    return recipe
+
+
 def from_text(text: str) -> Recipe:
     """The recipe that ``dump`` wrote. Raises RecipeError."""
     try:
@@ -286,9 +294,7 @@ def _yaml(value: Any) -> str:
 def _lines(section: Closed, indent: str, comments: bool) -> Iterator[str]:
     for key, field in type(section).model_fields.items():
         value = getattr(section, key)
-        comment = f"  # {field.description}" if comments else ""
+        text = f"{indent}{key}:" if isinstance(value, Closed) else f"{indent}{key}: {_yaml(value)}"
+        yield f"{text:<34}  # {field.description}" if comments else text
         if isinstance(value, Closed):
-            yield f"{indent}{key}:{comment}"
             yield from _lines(value, indent + "  ", comments)
-        else:
-            yield f"{indent}{key}: {_yaml(value)}{comment}"

@@ -207,6 +207,28 @@ class LiveProgress(Progress):
         return table
 
 
+def summary(status: dict[str, Any]) -> str:
+    """`campaign.status` in a few lines for people."""
+    if status["state"] == "not launched":
+        return f"{status['run']}: not launched yet; begin with: evo launch {status['run']}"
+    statistics, evaluations = status["statistics"], status["evaluations"]
+    lines = [
+        f"{status['name']}: {status['state']}, {status['generation']} of {status['generations']} generations"
+        f" of {status['population']} (task {status['task']})"
+    ]
+    if statistics:
+        measured = {key: statistics.get(key) for key in ("best", "median")} | (statistics.get("baselines") or {})
+        lines.append("last generation: " + "  ".join(f"{name} {quality(value)}" for name, value in measured.items()))
+        champion = statistics.get("champion") or {}
+        lines.append(f"champion: {champion.get('name')} {quality(champion.get('quality'))} on the selection instances")
+    by_status = ", ".join(f"{count} {name}" for name, count in sorted(evaluations.items()))
+    lines.append(f"trainings: {sum(evaluations.values())}{f' ({by_status})' if by_status else ''}")
+    lines.append(f"time in complete generations: {duration(status['seconds'])}")
+    if status["state"] == "stopped":
+        lines.append(f"go on with: evo resume {status['run']}")
+    return "\n".join(lines)
+
+
 def quality(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
