@@ -22,8 +22,7 @@ class Optimizer(Protocol):
     """Three functions over an explicit state, which they alone may change.
 
     Losses are None throughout epoch 0, later the averages of the previous epoch. ``epoch`` counts from 0.
-    Parameters and gradients are not theirs to change in place; they may be kept, for the loop never changes
-    them either.
+    Parameters must not be changed in place; gradients may. Both may be kept: the loop never changes them.
     """
 
     def init_state(self, seed: bytes, param_sizes: list[int], **context: Any) -> Any:
@@ -115,7 +114,7 @@ def _call_on_params(name: str, function: Callable[..., Any], state: Any, params:
     returned = _call(name, function, state, list(params), *rest)
     for i, (param, version) in enumerate(zip(params, versions, strict=True)):
         if param._version != version:
-            raise OptimizerFault("invalid_update", f"{name} changed model_params[{i}] in place: return the change")
+            raise _invalid(name, f"changed model_params[{i}] in place; return the change instead")
     return returned
 
 
