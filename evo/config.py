@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -159,7 +159,7 @@ def load(
     recipe, faults = validate(Recipe, value, fallback={"name": "unnamed"})
     if recipe is not None:
         wrong = [fault.path for fault in faults]
-        for keys, fault in contradictions(recipe, path.parent, known or _known()):
+        for keys, fault in contradictions(recipe, path.parent, known or Known(_operators, _catalogue)):
             if not any(_related(key, path) for key in keys for path in wrong):
                 faults.append(fault)
     places = [(_place(document, applied, fault.path), fault) for fault in faults]
@@ -208,11 +208,16 @@ def changes(before: Recipe, after: Recipe) -> list[Change]:
     return [Change(key, old[key], new[key], key in allowed) for key in old if old[key] != new[key]]
 
 
-def _known() -> Known:
-    from evo.variation import OPERATORS  # brings in deap, which `evo --help` need not wait for
+def _operators() -> Collection[str]:
+    from evo.variation import OPERATORS  # brings in torch and deap, which most recipes need not wait for
+
+    return tuple(OPERATORS)
+
+
+def _catalogue() -> Collection[str]:
     from genomes import catalogue
 
-    return Known(tuple(OPERATORS), tuple(catalogue.names()))
+    return catalogue.names()
 
 
 _Key = tuple[str, ...]
