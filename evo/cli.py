@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from evo.errors import EvoError
+from evo.errors import EvoError, UsageError
 
 if TYPE_CHECKING:
     from evo.campaign import Outcome
@@ -126,6 +126,107 @@ def report(
     from evo import report as pages
 
     print(pages.write(run, out))
+
+
+@app.command(epilog="Example: evo export runs/quickstart --format python --out champion.py")
+def export(
+    target: Annotated[str, typer.Argument(metavar="RUN|GENOME", help="a campaign's folder, a genome file, or a name")],
+    format: Annotated[str, typer.Option(help="yaml: the genome; python: one file that needs torch alone")] = "python",
+    out: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="default: standard output", show_default=False)
+    ] = None,
+    rank: Annotated[int, typer.Option(min=1, help="place in the campaign's hall of fame")] = 1,
+) -> None:
+    """Take an optimizer along: as a genome, or as a standalone Python file."""
+    from evo import export as exports
+
+    if format not in exports.FORMATS:
+        raise UsageError(f"--format {format}: not one of {', '.join(exports.FORMATS)}")
+    text = exports.FORMATS[format](exports.find(target, rank))
+    if out is None:
+        print(text, end="")
+    else:
+        exports.write(out, text)
+        print(out)
+
+
+@app.command(epilog="Example: evo evaluate adam lion mine.py --task tig --depths 4,7 --seeds 0:8 --epochs 100")
+def evaluate(
+    targets: Annotated[
+        list[str], typer.Argument(metavar="TARGET...", help="known optimizers, genomes (.yaml), submissions (.py)")
+    ],
+    task: Annotated[str, typer.Option(help="tig: as deployed; seed: as written")] = "tig",
+    depths: Annotated[str, typer.Option(help="numbers of hidden layers, e.g. 4,7")] = "4",
+    seeds: Annotated[str, typer.Option(help="e.g. 0:8, or 3,5, or hex: and 64 digits")] = "0:8",
+    epochs: Annotated[int, typer.Option(help="most epochs of a training")] = 1000,
+    patience: Annotated[int, typer.Option(help="epochs without improvement that end a training")] = 50,
+    init: Annotated[str, typer.Option(help="initial weights: per_layer or shared")] = "per_layer",
+    accuracy_factor: Annotated[int, typer.Option(help="task seed alone: the higher, the harder")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    workers: Workers = 0,
+    as_json: Json = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="a row for each training")] = False,
+) -> None:
+    """Train optimizers on instances that you name, and say how well they do."""
+    from evo import evaluate as evaluation
+
+    evaluation.run(
+        targets, task=task, depths=depths, seeds=seeds, epochs=epochs, patience=patience, init=init,
+        accuracy_factor=accuracy_factor, device=device, workers=workers, json_output=as_json, verbose=verbose,
+    )  # fmt: skip
+
+
+@app.command(epilog="Example: evo catalogue lion")
+def catalogue(
+    name: Annotated[str | None, typer.Argument(help="one of them", show_default=False)] = None, as_json: Json = False
+) -> None:
+    """List the known optimizers, or show one of them."""
+    from evo import show
+
+    show.catalogue_entry(name, as_json) if name else show.catalogue_list(as_json)
+
+
+genome_app = typer.Typer(no_args_is_help=True, help="Look at a genome: check, show, simplify.")
+app.add_typer(genome_app, name="genome")
+GenomeFile = Annotated[str, typer.Argument(metavar="FILE", help="a genome file (.yaml) or a known optimizer's name")]
+
+
+@genome_app.command(epilog="Example: evo genome check mine.yaml")
+def check(file: GenomeFile) -> None:
+    """Say whether a genome is sound, or all that is wrong with it."""
+    from evo import show
+
+    show.check(file)
+
+
+@genome_app.command("show", epilog="Example: evo genome show cautious_adanw")
+def show_genome(file: GenomeFile, as_json: Json = False) -> None:
+    """Formula as text and LaTeX, state buffers, operations and passes."""
+    from evo import show
+
+    show.genome(file, as_json)
+
+
+@genome_app.command(epilog="Example: evo genome simplify found.yaml --out simple.yaml")
+def simplify(
+    file: GenomeFile,
+    out: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="default: standard output", show_default=False)
+    ] = None,
+) -> None:
+    """Remove what does not change how a genome acts, and say what was removed."""
+    from evo import show
+
+    show.simplified(file, out)
+
+
+@app.command(epilog="Example: evo demo runs/quickstart")
+def demo(run: Run = Path("runs/quickstart"), workers: Workers = 0) -> None:
+    """Run a campaign, export its champion and judge the exported file on unseen instances, beside the baselines."""
+    from evo import demo as demonstration
+
+    if not demonstration.run(run, workers):
+        raise typer.Exit(CHECKPOINTED)
 
 
 @app.command(epilog="Example: evo recipe > runs/mine/recipe.yaml")

@@ -31,9 +31,7 @@ def golden():
             layer_seeds=entry["layer_seed_u64"],
             orders=entry["epoch_orders"],
             late_u64=entry["next_u64_after_200_epochs"],
-            data={
-                task: tuple(arrays[f"{name}{prefix}{i}"] for name in "xfy") for task, prefix in PREFIX.items()
-            },
+            data={task: tuple(arrays[f"{name}{prefix}{i}"] for name in "xfy") for task, prefix in PREFIX.items()},
         )
         for i, entry in enumerate(json.loads((GOLDEN / "rng.json").read_text()))
     ]

@@ -102,9 +102,7 @@ def train_batch(params, hidden, x, y):
         # The chain rule, through normalised values, variance and mean one after the other.
         grad_normalized = grad * params[at]
         grad_var = (grad_normalized * (active - batch_mean)).sum(axis=0) * -0.5 * std**-3
-        grad_mean = (
-            -(grad_normalized / std).sum(axis=0) - 2 * grad_var * (active - batch_mean).sum(axis=0) / n
-        )
+        grad_mean = -(grad_normalized / std).sum(axis=0) - 2 * grad_var * (active - batch_mean).sum(axis=0) / n
         grad = grad_normalized / std + grad_var * 2 * (active - batch_mean) / n + grad_mean / n
         grad = np.where(pre > 0, grad, 0)
         gradients[2 * layer], gradients[2 * layer + 1] = grad.T @ x, grad.sum(axis=0)

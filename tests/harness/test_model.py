@@ -47,9 +47,7 @@ def test_parameter_order_is_linears_then_norms_with_running_statistics():
 def test_tig_freezes_the_last_two_linears_and_the_last_norm(hidden):
     layout = network_layout("tig", hidden)
     trained = {
-        (role, layer)
-        for role, layer, flag in zip(layout.roles, layout.layers, layout.trainable, strict=True)
-        if flag
+        (role, layer) for role, layer, flag in zip(layout.roles, layout.layers, layout.trainable, strict=True) if flag
     }
     first = range(hidden - 1)
     roles = ("weight", "bias", "norm_scale", "norm_shift")
@@ -94,9 +92,7 @@ def test_forward_and_gradients_equal_the_oracle(task, hidden):
     params, x, y = random_network(task, hidden)
     passed = forward(layout, params, x)
     gradients = backward(layout, params, passed, 2 * (passed.prediction - y))
-    prediction, moved, expected = oracle.train_batch(
-        [p.numpy() for p in params], hidden, x.numpy(), y.numpy()
-    )
+    prediction, moved, expected = oracle.train_batch([p.numpy() for p in params], hidden, x.numpy(), y.numpy())
     np.testing.assert_allclose(passed.prediction, prediction, rtol=1e-10, atol=1e-12)
     for gradient, other, flag in zip(gradients, expected, layout.trainable, strict=True):
         np.testing.assert_allclose(gradient, other if flag else 0 * other, rtol=1e-9, atol=1e-11)

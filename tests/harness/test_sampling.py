@@ -31,9 +31,7 @@ def test_seeds_are_all_different_between_keys_and_purposes(sampler):
         ]
     ]
     seeds = [instance.seed for group in groups for instance in group]
-    assert (
-        len({seed[:8] for seed in seeds}) == len(seeds) == 100
-    )  # the data set takes the first 8 bytes alone
+    assert len({seed[:8] for seed in seeds}) == len(seeds) == 100  # the data set takes the first 8 bytes alone
 
 
 def test_a_seed_depends_on_neither_the_count_nor_the_sampler():

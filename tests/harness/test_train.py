@@ -116,9 +116,7 @@ def test_gradients_are_sums_and_reported_losses_means(instance):
         trainable = network_layout(instance.task, 2).trainable
         for ours, theirs, flag in zip(call["gradients"], gradients, trainable, strict=True):
             np.testing.assert_allclose(ours, theirs * flag, rtol=1e-8, atol=1e-8)
-        if (
-            instance.task == "seed"
-        ):  # the last bias has no chain rule in between: 2 (prediction - y), not divided
+        if instance.task == "seed":  # the last bias has no chain rule in between: 2 (prediction - y), not divided
             np.testing.assert_allclose(call["gradients"][5], 2 * np.sum(prediction - y, axis=0), rtol=1e-9)
     assert result.train_loss[0] == pytest.approx(squares / 1000, rel=1e-12)
 
@@ -192,9 +190,7 @@ def test_updates_of_frozen_tensors_and_running_statistics_are_ignored(instance, 
     class Junk(SGD):
         def step(self, state, model_params, gradients, *rest):
             updates = super().step(state, model_params, gradients, *rest)
-            return [
-                u if flag else torch.full_like(u, junk) for u, flag in zip(updates, trainable, strict=True)
-            ]
+            return [u if flag else torch.full_like(u, junk) for u, flag in zip(updates, trainable, strict=True)]
 
     clean, dirty = (train(instance, kind(1e-6), epochs=2) for kind in (SGD, Junk))
     assert (dirty.train_loss, dirty.val_loss, dirty.quality) == (
