@@ -62,7 +62,8 @@ def test_a_lone_weight_moves_into_the_learning_rate_where_that_is_exact():
 
 
 def test_equal_terms_join_and_empty_ones_go():
-    text = "genome: 1\nname: x\nlr: 1\nterms: [{expr: g}, {expr: theta * g}, {weight: 2, expr: g}, {weight: 0, expr: t}]"
+    terms = "[{expr: g}, {expr: theta * g}, {weight: 2, expr: g}, {weight: 0, expr: t}]"
+    text = f"genome: 1\nname: x\nlr: 1\nterms: {terms}"
     form = canonical(parse_genome(text))
     assert [(t.weight, show(t.expr)) for t in form.terms] == [(3.0, "g"), (1.0, "g * theta")]
 
