@@ -62,7 +62,6 @@ def lower(genome: Genome) -> Program:
         with at.key(f"post.{i}"):
             delta = builder.lower(gate, {**names, "delta": Value(delta)}).node
     delta = builder.expand(delta, ShapeClass.ELEMENT)
-    builder.close_last_update(delta)
 
     query = None
     if genome.query:
@@ -72,6 +71,7 @@ def lower(genome: Genome) -> Program:
             builder.stores[slot] = builder.expand(offset, ShapeClass.ELEMENT)
         with at.key("query.when"):
             query = Query(slot, _condition(genome.query.when))
+    builder.close_last_update(delta)
     lowered = builder.program(delta, query)
     if len(lowered.nodes) > MAX_PROGRAM_NODES:
         raise GenomeError([f"{genome.name}: {len(lowered.nodes)} operations; at most {MAX_PROGRAM_NODES} are allowed"])
@@ -585,6 +585,9 @@ def _where(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
     mask, x, y = args
     if x == y:
         return x
+    compared = [b._number(a) for a in b.nodes[mask].arguments]
+    if compared and None not in compared:
+        return x if host_math.OPERATIONS[b.nodes[mask].op](*compared) else y
     shape = join(*(b.nodes[a].shape for a in args))
     if shape.on_host:
         return None

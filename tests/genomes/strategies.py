@@ -55,7 +55,11 @@ def genomes(draw: st.DrawFn, depth: int = 4) -> Genome:
     weights = st.floats(-10, 10, allow_nan=False)
     terms = draw(st.lists(st.builds(Term, weights, expressions(depth=depth)), min_size=1, max_size=3))
     kind = draw(st.sampled_from(DECAY_KINDS))
-    decay = Decay(kind, draw(st.floats(1e-4, 1.0)), tuple(draw(st.permutations(TENSOR_ROLES)))) if kind != "none" else Decay()
+    decay = (
+        Decay(kind, draw(st.floats(1e-4, 1.0)), tuple(draw(st.permutations(TENSOR_ROLES))))
+        if kind != "none"
+        else Decay()
+    )
     if decay.roles:
         decay = Decay(decay.kind, decay.rate, tuple(r for r in TENSOR_ROLES if r in decay.roles))
     scaled = draw(st.lists(st.sampled_from(ROLES), unique=True, max_size=3))
