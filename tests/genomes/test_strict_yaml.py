@@ -105,21 +105,23 @@ def test_billion_laughs_is_refused_at_once():
         parse("l0: &l0 lol\n" + levels)
 
 
+LINES = """\
+# first
+name: adam
+
+terms:
+  - {weight: 1,
+     expr: g}
+  - expr: >-
+      g
+    weight: 2
+lr: 1
+"""
+
+
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 def test_every_value_has_its_line(ending: str):
-    lines = [
-        "# first",
-        "name: adam",
-        "",
-        "terms:",
-        "  - {weight: 1,",
-        "     expr: g}",
-        "  - expr: >-",
-        "      g",
-        "    weight: 2",
-        "lr: 1",
-    ]
-    text = ending.join(lines)
+    text = LINES.replace("\n", ending)
     document = parse(text)
     assert document.line(("name",)) == 2
     assert document.line(("terms",)) == 4
