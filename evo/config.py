@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -159,13 +159,21 @@ def load(
     recipe, faults = validate(Recipe, value, fallback={"name": "unnamed"})
     if recipe is not None:
         wrong = [fault.path for fault in faults]
-        for keys, fault in contradictions(recipe, path.parent, known or _known()):
+        for keys, fault in contradictions(recipe, path.parent, known or Known(_operators, _catalogue)):
             if not any(_related(key, path) for key in keys for path in wrong):
                 faults.append(fault)
     places = [(_place(document, applied, fault.path), fault) for fault in faults]
     errors += [f"{where}: {fault}" for (_, where), fault in sorted(places, key=lambda item: item[0][0])]
     if errors or recipe is None:
         raise RecipeError(errors)
+    return recipe
+
+
+def named(name: str) -> Recipe:
+    """The recipe with all defaults. Raises RecipeError where the name is not one."""
+    recipe, faults = validate(Recipe, {"name": name}, fallback={"name": "unnamed"})
+    if recipe is None or faults:
+        raise RecipeError([str(fault) for fault in faults])
     return recipe
 
 
@@ -208,11 +216,16 @@ def changes(before: Recipe, after: Recipe) -> list[Change]:
     return [Change(key, old[key], new[key], key in allowed) for key in old if old[key] != new[key]]
 
 
-def _known() -> Known:
-    from evo.variation import OPERATORS  # brings in deap, which `evo --help` need not wait for
+def _operators() -> Collection[str]:
+    from evo.variation import OPERATORS  # brings in torch and deap, which most recipes need not wait for
+
+    return tuple(OPERATORS)
+
+
+def _catalogue() -> Collection[str]:
     from genomes import catalogue
 
-    return Known(tuple(OPERATORS), tuple(catalogue.names()))
+    return catalogue.names()
 
 
 _Key = tuple[str, ...]
@@ -281,9 +294,7 @@ def _yaml(value: Any) -> str:
 def _lines(section: Closed, indent: str, comments: bool) -> Iterator[str]:
     for key, field in type(section).model_fields.items():
         value = getattr(section, key)
-        comment = f"  # {field.description}" if comments else ""
+        text = f"{indent}{key}:" if isinstance(value, Closed) else f"{indent}{key}: {_yaml(value)}"
+        yield f"{text:<34}  # {field.description}" if comments else text
         if isinstance(value, Closed):
-            yield f"{indent}{key}:{comment}"
             yield from _lines(value, indent + "  ", comments)
-        else:
-            yield f"{indent}{key}: {_yaml(value)}{comment}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Known:
-    """The names that a recipe may use: operators of variation, optimizers of the catalogue."""
+    """The names that a recipe may use, called for when it uses some: operators of variation, known optimizers."""
 
-    operators: Collection[str]
-    catalogue: Collection[str]
+    operators: Callable[[], Collection[str]]
+    catalogue: Callable[[], Collection[str]]
 
 
 def contradictions(recipe: Recipe, folder: Path, known: Known) -> Iterator[tuple[list[tuple], Fault]]:
@@ -59,14 +59,16 @@ def contradictions(recipe: Recipe, folder: Path, known: Known) -> Iterator[tuple
         if not (folder / path).is_file():
             yield fault(f"there is no file {folder / path}", "start.genomes", item=i)
 
-    weights = recipe.variation.weights
-    for name in (name for name in weights if name not in known.operators):
-        hint = suggestion(name, known.operators) or f"; there are {', '.join(known.operators)}"
-        yield fault(f"there is no such operator{hint}", f"variation.weights.{name}")
-    if weights.keys() >= set(known.operators) and not any(weights.values()):
-        yield fault("all operators have weight 0, so nothing could vary", "variation.weights")
+    if weights := recipe.variation.weights:
+        operators = known.operators()
+        for name in (name for name in weights if name not in operators):
+            hint = suggestion(name, operators) or f"; there are {', '.join(operators)}"
+            yield fault(f"there is no such operator{hint}", f"variation.weights.{name}")
+        if weights.keys() >= set(operators) and not any(weights.values()):
+            yield fault("all operators have weight 0, so nothing could vary", "variation.weights")
+    catalogue = known.catalogue()
     for key, names in (("start.catalogue", start.catalogue), ("baselines", recipe.baselines)):
         for i, name in enumerate(names):
-            if name not in known.catalogue:
-                hint = suggestion(name, known.catalogue) or "; `evo catalogue` lists the names"
+            if name not in catalogue:
+                hint = suggestion(name, catalogue) or "; `evo catalogue` lists the names"
                 yield fault(f"the catalogue has no {name!r}{hint}", key, item=i)

@@ -9,10 +9,17 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from evo.errors import EvoError
+from evo import config
+from evo.config import Recipe
+from evo.errors import EvoError, UsageError
+from evo.folder import RunFolder
+from evo.ledger import Ledger
+from evo.records import Individual
+from genomes import catalogue, genome
 from genomes.backends import python_source
 from genomes.genome import Genome, dump
 from genomes.lowering import lower
@@ -55,11 +62,11 @@ def as_python(export: Export) -> str:
     )  # fmt: skip
     header = environment.get_template("submission.py.j2")
     # the header is a docstring: no text of a genome may end it, or escape
-    genome = dump(export.genome).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    text = dump(export.genome).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     origin = textwrap.fill(export.origin, 110).replace("\\", "\\\\").replace('"', "'")
     code = python_source.render(lower(export.genome))
     return header.render(
-        name=export.genome.name, genome=genome, origin=origin, measured=export.measured, code=code.rstrip("\n")
+        name=export.genome.name, genome=text, origin=origin, measured=export.measured, code=code.rstrip("\n")
     )
 
 
@@ -86,3 +93,73 @@ def write(path: Path, text: str) -> None:
 def file_name(name: str) -> str:
     """A file name that a genome's name can do no harm with: letters, digits, - and _ alone."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:64] or "genome"
+
+
+def find(target: str, rank: int = 1) -> Export:
+    """What ``target`` names: a campaign's folder (``rank`` in its hall of fame), a genome file, a known optimizer.
+
+    Raises UsageError, LedgerError, GenomeError.
+    """
+    path = Path(target)
+    if path.is_dir() or path.name == "recipe.yaml":
+        return from_run(path, rank)
+    if rank != 1:
+        raise UsageError(f"--rank {rank}: {target} is one genome; only a campaign's folder has ranks")
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise UsageError(f"{target}: no such file")
+        return Export(genome.load(path))
+    return Export(catalogue.load(target))
+
+
+def from_run(path: Path, rank: int = 1) -> Export:
+    """The genome at ``rank`` (from 1) in a campaign's hall of fame, with its ancestors and results."""
+    folder = RunFolder.find(path)
+    if not folder.ledger.is_file():
+        raise UsageError(f"{path}: this campaign has not begun; launch it with: evo launch {path}")
+    with Ledger.open_to_read(folder.ledger) as ledger:
+        recipe = config.from_text(ledger.meta()["recipe"])
+        fame = ledger.state().hall_of_fame
+        if not fame:
+            raise UsageError(f"{path}: nobody is in the hall of fame yet; go on with: evo resume {path}")
+        if not 1 <= rank <= len(fame):
+            raise UsageError(f"--rank {rank}: the hall of fame of {path} has ranks 1 to {len(fame)}")
+        chosen = fame[rank - 1]
+        ancestors = [individual for _, individual in lineage(ledger, chosen.individual)]
+        baselines = [(name, mean_on_selection(ledger, recipe, name)) for name in recipe.baselines]
+    founder = ancestors[-1]
+    steps = [i.operator for i in reversed(ancestors[:-1]) if i.operator != "elite"]
+    by = ", ".join(steps) if len(steps) <= 12 else f"{len(steps)} steps, the last of them {', '.join(steps[-8:])}"
+    origin = (
+        f"campaign {recipe.name} (seed {recipe.seed}), individual {chosen.individual.id}, place {rank} in its hall of "
+        f"fame; descends from {founder.name} ({founder.operator})" + (f" by {by}." if steps else ".")
+    )
+    depths = ", ".join(str(depth) for depth in recipe.difficulty.depths)
+    measured = Measured(
+        where=f"task {recipe.task}, depths {depths}, at most {recipe.epochs} epochs, "
+        f"{recipe.instances.selection} selection instances",
+        rows=(("this", chosen.quality), *((name, quality) for name, quality in baselines if quality is not None)),
+        caution="The search chose it by these instances: expect less on others.",
+    )
+    # the name it carries in files of its own; genomes in the ledger are called by generation and index
+    found = genome.parse(chosen.individual.genome).renamed(f"{recipe.name}-{chosen.individual.name}", origin)
+    return Export(found, origin, measured)
+
+
+def lineage(ledger: Ledger, individual: Individual) -> list[tuple[int, Individual]]:
+    """The individual and its first parents back to the start, as (steps back, individual)."""
+    line = [(0, individual)]
+    while line[-1][1].parents:
+        line.append((len(line), ledger.individual(line[-1][1].parents[0])))
+    return line
+
+
+def mean_on_selection(ledger: Ledger, recipe: Recipe, name: str) -> float | None:
+    """A known optimizer's mean quality on the campaign's selection instances; None where a run has none."""
+    baseline = dump(catalogue.load(name))
+    rows = ledger.rows(
+        "SELECT quality FROM evaluations JOIN genomes ON genomes.id = genome WHERE purpose = 'selection' AND text = ?",
+        (baseline,),
+    )
+    qualities = [float(quality) for (quality,) in rows if quality is not None]
+    return fmean(qualities) if len(qualities) == recipe.instances.selection else None

@@ -22,6 +22,7 @@ from evo.ledger_schema import (
     EVALUATIONS,
     GENERATIONS,
     GENOMES,
+    INDEX,
     INDIVIDUALS,
     META,
     TABLES,
@@ -68,6 +69,7 @@ class Ledger:
             with contextlib.closing(connection), _transaction(connection):
                 for table in TABLES:
                     connection.execute(table.create)
+                connection.execute(INDEX)
                 connection.execute(f"PRAGMA user_version = {VERSION}")
                 for key, value in {"schema": str(VERSION), **meta}.items():
                     connection.execute(META.insert, META.row(key, value))

@@ -120,6 +120,9 @@ INDIVIDUALS = Table(
     ),
 )
 
+# `evo status` counts by status; without this it would read through all the curves
+INDEX = "CREATE INDEX evaluations_by_status ON evaluations (status)"
+
 TABLES = (META, GENOMES, EVALUATIONS, GENERATIONS, INDIVIDUALS)
 
 

@@ -375,7 +375,7 @@ def perturbed(value: float, domain: Domain, rng: random.Random) -> float:
 
 def opened_composite(node: Expression) -> Expression:
     """A composite's body with its arguments in place (composites have one line and no state of their own)."""
-    from genomes.lowering import body
+    from genomes.builder import body
 
     primitive = TABLE[node.name]
     given = dict(zip((p.name for p in primitive.parameters), node.arguments, strict=True))

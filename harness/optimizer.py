@@ -22,8 +22,7 @@ class Optimizer(Protocol):
     """Three functions over an explicit state, which they alone may change.
 
     Losses are None throughout epoch 0, later the averages of the previous epoch. ``epoch`` counts from 0.
-    Parameters and gradients are not theirs to change in place; they may be kept, for the loop never changes
-    them either.
+    Parameters must not be changed in place; gradients may. Both may be kept: the loop never changes them.
     """
 
     def init_state(self, seed: bytes, param_sizes: list[int], **context: Any) -> Any:
@@ -84,7 +83,7 @@ class GuardedOptimizer:
     ) -> list[Tensor] | None:
         name, query = "query_at_params", self._optimizer.query_at_params
         returned = _call_on_params(name, query, state, model_params, epoch, train_loss, val_loss)
-        return None if returned is None else _checked(name, returned, model_params)
+        return None if returned is None else checked(name, returned, model_params)
 
     def step(
         self,
@@ -97,7 +96,7 @@ class GuardedOptimizer:
     ) -> list[Tensor]:
         name, step = "step", self._optimizer.step
         returned = _call_on_params(name, step, state, model_params, gradients, epoch, train_loss, val_loss)
-        return _checked(name, returned, model_params)
+        return checked(name, returned, model_params)
 
 
 def _call(name: str, function: Callable[..., Any], *args: Any, **context: Any) -> Any:
@@ -115,11 +114,12 @@ def _call_on_params(name: str, function: Callable[..., Any], state: Any, params:
     returned = _call(name, function, state, list(params), *rest)
     for i, (param, version) in enumerate(zip(params, versions, strict=True)):
         if param._version != version:
-            raise OptimizerFault("invalid_update", f"{name} changed model_params[{i}] in place: return the change")
+            raise _invalid(name, f"changed model_params[{i}] in place; return the change instead")
     return returned
 
 
-def _checked(name: str, returned: Any, params: list[Tensor]) -> list[Tensor]:
+def checked(name: str, returned: Any, params: list[Tensor]) -> list[Tensor]:
+    """``returned`` if it is a list of tensors like ``params``, else an OptimizerFault says what is not."""
     if not isinstance(returned, (list, tuple)):
         raise _invalid(name, f"expected a list of {len(params)} tensors, got {type(returned).__name__}")
     if len(returned) != len(params):

@@ -31,7 +31,7 @@ def sample_instances(
     - ``stratified``: every depth equally often, up to one (which depths get one more is drawn); the range of
       accuracy factors in ``count`` equal strata, one drawn from each, matched to the depths at random.
     - ``uniform``: every instance draws both on its own.
-    - ``curriculum``: stratified over what is open at ``progress`` in [0, 1], that is generation over generations:
+    - ``curriculum``: stratified over what is open at ``progress`` in [0, 1] (generation over generations):
       of D depths, shallow first, the first min(D, 1 + floor(progress * D)); accuracy factors from least to
       least + floor(progress * (greatest - least)).
 

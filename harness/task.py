@@ -15,11 +15,12 @@ INITS = ("per_layer", "shared")
 class Task:
     """What distinguishes one task from another; all else in the loop is common to both.
 
-    ``omega_divisor``: what divides the standard normal Fourier frequencies. ``frozen_linears``, ``frozen_norms``:
-    how many of the last Linear and BatchNorm layers keep their parameters (running statistics move all the
-    same). ``restores_running_stats``: whether the restore after a query also reverts the running statistics.
-    ``threshold``: whether a run passes or fails at its target (then ``accuracy_factor`` counts), or is only
-    graded. ``depths``: the values of ``num_hidden_layers`` that are used by default.
+    ``omega_divisor``: what divides the standard normal Fourier frequencies. ``frozen_linears``,
+    ``frozen_norms``: how many of the last Linear and BatchNorm layers keep their parameters (running
+    statistics move all the same). ``restores_running_stats``: whether the restore after a query also reverts
+    the running statistics. ``threshold``: whether a run passes or fails at its target (then
+    ``accuracy_factor`` counts), or is only graded. ``depths``: the values of ``num_hidden_layers`` that are
+    used by default.
     """
 
     name: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -25,3 +26,13 @@ def load(name: str) -> Genome:
         hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(names())}"
         raise GenomeError([f"no known optimizer is called {name!r}{hint}"])
     return genome.load(FOLDER / f"{name}.yaml")
+
+
+@cache
+def verified() -> dict[str, dict[str, float | int]]:
+    """For each entry what its last verification found: ``largest_error`` (relative) over so many ``steps``.
+
+    Written by ``python -m tests.genomes.verify``; empty where that was never run.
+    """
+    path = FOLDER / "verified.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -9,7 +9,7 @@ import pytest
 from evo import config
 from evo.config import Known, Recipe, RecipeError
 
-KNOWN = Known(("mutate_constant", "crossover_terms"), ("adam", "lion", "cautious_adanw"))
+KNOWN = Known(lambda: ("mutate_constant", "crossover_terms"), lambda: ("adam", "lion", "cautious_adanw"))
 START = "start: {catalogue: [adam], random: 2}\n"
 
 
@@ -139,7 +139,8 @@ def test_changes_name_the_key_and_say_what_a_campaign_may_take(tmp_path):
 
 def test_mutated_recipes_never_crash_the_reader(tmp_path):
     good = config.dump(Recipe(name="x"), comments=True)
-    known = Known((), (*Recipe(name="x").start.catalogue, "cautious_adanw"))
+    names = (*Recipe(name="x").start.catalogue, "cautious_adanw")
+    known = Known(lambda: (), lambda: names)
     pool = [
         "",
         "[",

@@ -1,8 +1,8 @@
-"""The training loop a second time: float64 NumPy, one statement a fact, no speed and nothing shared with `harness`.
+"""The training loop again: float64 NumPy, one statement a fact, no speed, nothing shared with `harness`.
 
-Whoever calls it supplies data, orders and layer seeds, so that it depends on no generator of `harness`. Arrays of a
-network stand in one list, in the parameter order. Optimizers are classes with ``query(params)`` and ``step(params,
-gradients)``, since none of those in the tests uses more.
+Whoever calls it supplies data, orders and layer seeds, so that it depends on no generator of `harness`.
+Arrays of a network stand in one list, in the parameter order. Optimizers are classes with ``query(params)``
+and ``step(params, gradients)``, since none of those in the tests uses more.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def train_batch(params, hidden, x, y):
 
 
 def train(task, hidden, x, y, orders, layer_seeds, optimizer, patience=50):
-    """The loop over ``len(orders)`` epochs at most. Returns train, validation and test loss, and the best epoch."""
+    """At most ``len(orders)`` epochs. Returns train, validation and test loss, and the best epoch."""
     spec = TASKS[task]
     params = initial_parameters(task, hidden, layer_seeds)
     stats = [i for norm in range(hidden) for i in (2 * hidden + 4 + 4 * norm, 2 * hidden + 5 + 4 * norm)]

@@ -1,0 +1,214 @@
+"""A campaign: begun, gone on with, looked at.
+
+Nothing is kept but what the ledger holds, so that a campaign can be stopped at any moment, by any means, and goes
+on from there to the same end. What needs torch is imported late: a wrong recipe is refused at once.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evo import backup, config
+from evo.config import Recipe
+from evo.errors import EvoError, UsageError
+from evo.folder import RunFolder
+from evo.ledger import Ledger
+from evo.progress import Progress
+from evo.stop import Stop
+from genomes import strict_yaml
+
+if TYPE_CHECKING:
+    from evo.generations import Search
+    from evo.records import Fame
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of ``launch`` or ``resume`` ended. ``finished``: all generations are complete."""
+
+    finished: bool
+    generation: int
+    generations: int
+    champion: Fame | None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How to run, which no result depends on. ``workers``, ``function``: see `Pool`; ``max_minutes``: see `Stop`."""
+
+    workers: int = 0
+    max_minutes: float | None = None
+    function: str = "evo.trainer:train_lane"
+
+
+def launch(
+    path: Path | str,
+    overrides: Sequence[str] = (),
+    *,
+    device: str = "auto",
+    machine: Machine = Machine(),
+    progress: Progress | None = None,
+    search: Search | None = None,
+) -> Outcome:
+    """Begin the campaign whose recipe is in the folder at ``path``, and run it to its end or until stopped.
+
+    ``overrides``: ``KEY=VALUE``, for the recipe's keys. Raises UsageError (wrong recipe, a folder that has
+    progress already), LockedError, LedgerError, EvoError.
+    """
+    folder = RunFolder.find(path)
+    progress = progress or Progress()
+    with Stop(machine.max_minutes) as stop:
+        _refuse_progress(folder)
+        if not folder.recipe.is_file():
+            raise UsageError(f"{folder.recipe}: there is no recipe; `evo recipe` prints one to start from")
+        recipe = config.load(folder.recipe, overrides)
+        from evo.generations import run
+        from harness.train import NUMERICS_VERSION
+
+        meta = {
+            "recipe": config.dump(recipe),
+            "numerics": str(NUMERICS_VERSION),
+            "device": _device(device),
+            "overrides": json.dumps(list(overrides)),
+            "versions": json.dumps(_versions()),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        with folder.locked():
+            _refuse_progress(folder)  # it may have come since
+            progress.log = folder.log
+            with Ledger.create(folder.ledger, meta) as ledger:
+                return run(folder, recipe, ledger, machine, stop, progress, search)
+
+
+def resume(
+    path: Path | str,
+    overrides: Sequence[str] = (),
+    *,
+    machine: Machine = Machine(),
+    progress: Progress | None = None,
+    search: Search | None = None,
+) -> Outcome:
+    """Go on with the campaign in the folder at ``path``, to its end or until stopped.
+
+    Raises UsageError (nothing to resume, a recipe that has changed otherwise than it may), LockedError,
+    LedgerError, EvoError.
+    """
+    folder = RunFolder.find(path)
+    progress = progress or Progress()
+    if not _has_progress(folder):
+        raise UsageError(f"{folder.path}: nothing to resume; begin with: evo launch {folder.path}")
+    from evo.generations import run
+
+    with Stop(machine.max_minutes) as stop, folder.locked():
+        progress.log = folder.log
+        with backup.open_or_restore(folder.ledger, progress.say) as ledger:
+            meta = ledger.meta()
+            recipe = _recipe_to_resume(folder, meta, overrides, ledger, progress)
+            return run(folder, recipe, ledger, machine, stop, progress, search)
+
+
+def status(path: Path | str) -> dict[str, Any]:
+    """Where a campaign stands, as plain data; it may be running meanwhile."""
+    folder = RunFolder.find(path)
+    if not _has_progress(folder):
+        return {"run": str(folder.path), "state": "not launched"}
+    running = folder.in_use()
+    with Ledger.open_to_read(folder.ledger) as ledger:
+        recipe = config.from_text(ledger.meta()["recipe"])
+        rows = ledger.rows("SELECT number, statistics, seconds FROM generations ORDER BY number DESC LIMIT 1")
+        complete = rows[0][0] + 1 if rows else 0
+        (seconds,) = ledger.rows("SELECT total(seconds) FROM generations")[0]
+        finished = complete >= recipe.generations
+        return {
+            "run": str(folder.path),
+            "name": recipe.name,
+            "task": recipe.task,
+            "state": "running" if running else "finished" if finished else "stopped",
+            "generation": complete,
+            "generations": recipe.generations,
+            "population": recipe.population,
+            "evaluations": dict(ledger.rows("SELECT status, count(*) FROM evaluations GROUP BY status")),
+            "statistics": json.loads(rows[0][1]) if rows else {},
+            "seconds": seconds,
+            "created": ledger.meta()["created"],
+        }
+
+
+def _has_progress(folder: RunFolder) -> bool:
+    return any(file.is_file() for file in (folder.ledger, *backup.copies(folder.ledger)))
+
+
+def _refuse_progress(folder: RunFolder) -> None:
+    if _has_progress(folder):
+        raise UsageError(
+            f"{folder.path}: this campaign has begun; go on with: evo resume {folder.path}"
+            f" (to start over, move {folder.out} aside)"
+        )
+
+
+def _recipe_to_resume(
+    folder: RunFolder, meta: dict[str, str], overrides: Sequence[str], ledger: Ledger, progress: Progress
+) -> Recipe:
+    """The recipe as launched, with the changes that a campaign under way may take. Raises UsageError."""
+    from harness.train import NUMERICS_VERSION
+
+    if meta["numerics"] != str(NUMERICS_VERSION):
+        raise UsageError(
+            f"{folder.path}: launched with version {meta['numerics']} of the harness's numerics, this is"
+            f" {NUMERICS_VERSION}; results would not be comparable: go on with that version, or launch anew"
+        )
+    before, now = json.loads(meta["versions"]), _versions()
+    for name in before:
+        if before[name] != now.get(name):
+            progress.say(f"launched with {name} {before[name]}, now {now.get(name)}: results may differ slightly")
+    launched = config.from_text(meta["recipe"])
+    if not folder.recipe.is_file():
+        progress.say(f"{folder.recipe} is gone: going on with the recipe as launched")
+        return launched
+    overrides = [*json.loads(meta["overrides"]), *overrides]
+    recipe = config.load(folder.recipe, overrides, launched=launched)
+    changes = config.changes(launched, recipe)
+    document = strict_yaml.load(folder.recipe)
+    refused = [
+        f"{folder.recipe}:{document.line(tuple(change.key.split('.')))}: {change}: a campaign under way keeps"
+        " this; restore it, or launch another folder"
+        for change in changes
+        if not change.allowed
+    ]
+    if refused:
+        raise UsageError("\n".join(refused))
+    if changes:
+        progress.say("; ".join(map(str, changes)))
+        ledger.set_meta({"recipe": config.dump(recipe), "overrides": json.dumps(overrides)})
+    return recipe
+
+
+def _device(name: str) -> str:
+    """``auto`` is the CPU: a lane by itself is quicker there."""
+    if name in ("auto", "cpu"):
+        return "cpu"
+    if name != "cuda":
+        raise UsageError(f"--device: must be auto, cpu or cuda, got {name!r}")
+    import torch
+
+    if not torch.cuda.is_available():
+        raise EvoError("--device cuda: torch sees no CUDA device here")
+    return "cuda"
+
+
+def _versions() -> dict[str, str]:
+    names = {"evo": "evo-optimizers", "torch": "torch", "numpy": "numpy"}
+    found = {"python": platform.python_version()}
+    for name, package in names.items():
+        try:
+            found[name] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:  # run from a checkout
+            continue
+    return found

@@ -1,0 +1,120 @@
+"""The folder of a campaign: what is where in it, and the lock that admits one process at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from evo.errors import EvoError, UsageError
+
+
+class LockedError(EvoError):
+    """Another process is at work in the folder."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """``runs/<slug>/``: the recipe, and in ``out/`` all that the campaign makes."""
+
+    path: Path
+
+    @classmethod
+    def find(cls, path: Path | str) -> RunFolder:
+        """The folder at ``path``, or the one whose recipe that is. Raises UsageError where there is none."""
+        path = Path(path)
+        if path.name == "recipe.yaml" and path.is_file():
+            path = path.parent
+        if not path.is_dir():
+            raise UsageError(f"{path}: there is no such folder; RUN is a folder with a recipe.yaml")
+        return cls(path)
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.yaml"
+
+    @property
+    def out(self) -> Path:
+        return self.path / "out"
+
+    @property
+    def ledger(self) -> Path:
+        return self.out / "ledger.sqlite"
+
+    @property
+    def champion(self) -> Path:
+        return self.out / "champion.yaml"
+
+    @property
+    def log(self) -> Path:
+        return self.out / "log.txt"
+
+    @property
+    def report(self) -> Path:
+        return self.out / "report.html"
+
+    @property
+    def _lock(self) -> Path:
+        return self.out / "lock"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder's lock. Raises LockedError, which names the owner; EvoError where we may not write.
+
+        The kernel lets go of the lock when its owner dies, however it dies: what the file says is for people.
+        """
+        with _writable(self.out):
+            self.out.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            deadline = time.monotonic() + 0.5  # `in_use` holds it for a moment
+            while not _take(descriptor):
+                if time.monotonic() > deadline:
+                    owner = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+                    raise LockedError(f"{self.path}: another evo is at work here ({owner or 'just started'})")
+                time.sleep(0.05)
+            with _writable(self.out):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def in_use(self) -> bool:
+        """Whether a process holds the lock at this moment."""
+        try:
+            descriptor = os.open(self._lock, os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            return not _take(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def write(self, path: Path, text: str) -> None:
+        """Replace a file in the folder, as a whole or not at all. Raises EvoError."""
+        unfinished = path.with_name(path.name + ".new")
+        with _writable(path):
+            unfinished.write_text(text, encoding="utf-8")
+            unfinished.replace(path)
+
+
+def _take(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EvoError(f"{path}: cannot be written: {error.strerror or error}") from None

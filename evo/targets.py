@@ -1,0 +1,122 @@
+"""What can be evaluated: a known optimizer's name, a genome file, or a foreign submission (a Python file).
+
+A target travels to a worker as text: a genome's YAML, or the path of a submission with its limits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from evo import trainer
+from evo.errors import UsageError
+from evo.validation import suggestion
+from evo.worker import failed
+from genomes import catalogue, genome
+from genomes.backends import torch_reference
+from genomes.genome import GenomeError
+from genomes.lowering import lower
+from harness.optimizer import Optimizer, OptimizerFault
+from harness.sandbox import DEFAULT_LIMITS, Limits
+from harness.score import target_loss
+from harness.submission import open_submission
+from harness.task import Instance
+from harness.train import train
+
+TRAIN_LANE = "evo.targets:train_lane"  # what a worker of `evo.evaluator` calls
+_SUBMISSION = "submission "  # no YAML of ours begins so
+_YAML = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class Target:
+    """``name``: as the user wrote it. ``text``: a genome, or where a submission is and what it may use."""
+
+    name: str
+    text: str
+
+    @property
+    def hash(self) -> str:
+        """Equal for targets that give equal results: the same text, and the same content of its file."""
+        content = Path(_submission(self.text)["path"]).read_bytes() if self.foreign else b""
+        return hashlib.sha256(self.text.encode() + content).hexdigest()
+
+    @property
+    def foreign(self) -> bool:
+        return self.text.startswith(_SUBMISSION)
+
+    @contextmanager
+    def optimizer(self) -> Iterator[Optimizer]:
+        """Its three functions, for one training at a time. Raises OptimizerFault where a submission fails."""
+        if not self.foreign:
+            yield torch_reference.optimizer(lower(genome.parse(self.text)))
+            return
+        fields = _submission(self.text)
+        with open_submission(fields.pop("path"), Limits(**fields)) as submission:
+            yield submission
+
+
+def resolve(names: Iterable[str], limits: Limits = DEFAULT_LIMITS) -> list[Target]:
+    """The targets called ``names``; ``limits`` hold for foreign ones. Raises UsageError with every mistake."""
+    targets, errors = [], []
+    for name in names:
+        try:
+            target = _resolve(name, limits)
+            if any(target.name == other.name for other in targets):
+                raise UsageError(f"{name}: asked for twice")
+            targets.append(target)
+        except UsageError as error:
+            errors.append(str(error))
+    if errors:
+        raise UsageError("\n".join(errors))
+    return targets
+
+
+def train_lane(text: str, hash: str, **fields: Any) -> dict[str, Any]:
+    """Train one lane of a target; returns the fields of a `Training`. See `evo.trainer.train_lane`."""
+    if not text.startswith(_SUBMISSION):
+        return trainer.train_lane(text, **fields)
+    seed, epochs, patience, device = (fields.pop(key) for key in ("seed", "epochs", "patience", "device"))
+    instance = Instance(seed=bytes.fromhex(seed), **fields)
+    try:
+        with Target("", text).optimizer() as optimizer:
+            return asdict(train(instance, optimizer, epochs=epochs, patience=patience, device=device))
+    except OptimizerFault as fault:  # it could not even be opened
+        return failed(fault.status, fault.message) | {"target_loss": target_loss(instance)}
+
+
+def _resolve(name: str, limits: Limits) -> Target:
+    path = Path(name)
+    if path.suffix == ".py":
+        _expect_file(path)
+        return Target(name, _SUBMISSION + json.dumps({"path": str(path.resolve()), **asdict(limits)}))
+    if path.suffix in _YAML:
+        _expect_file(path)
+        try:
+            return Target(name, genome.dump(genome.load(path)))
+        except GenomeError as error:
+            raise UsageError(str(error)) from None
+        except OSError as error:
+            raise UsageError(f"{name}: cannot be read: {error.strerror}") from None
+    if name in catalogue.names():
+        return Target(name, genome.dump(catalogue.load(name)))
+    if path.is_file():
+        raise UsageError(f"{name}: a genome's file ends in .yaml, a submission's in .py")
+    hint = suggestion(name, catalogue.names()) or f"; known are {', '.join(catalogue.names())}"
+    raise UsageError(f"{name}: neither a known optimizer nor a genome (.yaml) or submission (.py){hint}")
+
+
+def _expect_file(path: Path) -> None:
+    if path.is_file():
+        return
+    beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise UsageError(f"{path}: {'not a file' if path.exists() else 'no such file'}{suggestion(path.name, beside)}")
+
+
+def _submission(text: str) -> dict[str, Any]:
+    return json.loads(text.removeprefix(_SUBMISSION))

@@ -1,0 +1,67 @@
+"""A campaign on the fake search and the fake training, as a process that can be killed:
+
+python -m tests.evo.fake_campaign launch|resume FOLDER [WORKERS [STATEMENT]]
+
+STATEMENT: the process kills itself with SIGKILL before its ledger runs that many SQL statements.
+"""
+
+import itertools
+import os
+import signal
+import sys
+from pathlib import Path
+
+from evo import campaign
+from evo.campaign import Machine, Outcome
+from evo.errors import EvoError
+from evo.ledger import Ledger
+from evo.progress import PlainProgress
+from tests.evo import fakes
+
+RECIPE = """\
+name: fake
+population: 8
+generations: 6
+epochs: 3
+difficulty: {depths: [4, 7]}
+selection: {tournament: 2, elites: 1, contenders: 2}
+start: {catalogue: [adam], random: 2}
+baselines: [adam]
+"""
+
+
+def folder(path: Path, recipe: str = RECIPE) -> Path:
+    path.mkdir(parents=True)
+    (path / "recipe.yaml").write_text(recipe)
+    return path
+
+
+def run(verb: str, path: Path, overrides=(), workers: int = 1, max_minutes: float | None = None, **options) -> Outcome:
+    begin = campaign.launch if verb == "launch" else campaign.resume
+    machine = Machine(workers, max_minutes, function="tests.evo.fake_worker:train")
+    return begin(path, overrides, machine=machine, search=fakes.generation, **options)
+
+
+def kill_at(statement: int) -> None:
+    """SIGKILL this process at an SQL statement, wherever it stands: in a transaction, a checkpoint, a copy."""
+    made, count = Ledger.__init__, itertools.count(1)
+
+    def traced(self, path, connection):
+        made(self, path, connection)
+        connection.set_trace_callback(
+            lambda _: os.kill(os.getpid(), signal.SIGKILL) if next(count) == statement else None
+        )
+
+    Ledger.__init__ = traced
+
+
+if __name__ == "__main__":
+    verb, path, workers, statement = (*sys.argv[1:], *("1", "0")[len(sys.argv) - 3 :])
+    if int(statement):
+        kill_at(int(statement))
+    try:
+        outcome = run(verb, Path(path), workers=int(workers), progress=PlainProgress())
+    except EvoError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    sys.exit(0 if outcome.finished else 75)

@@ -1,0 +1,99 @@
+"""What a user may name as a target, and what is said about a name that is none."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from evo.errors import UsageError
+from evo.targets import resolve, train_lane
+from genomes import catalogue, genome
+from harness.sandbox import Limits
+from harness.task import Instance, seed_bytes
+from harness.train import train
+
+SUBMISSION = """
+def optimizer_init_state(seed, param_sizes): return None
+def optimizer_step(state, model_params, gradients, epoch, train_loss, val_loss):
+    return [-1e-6 * g for g in gradients]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(genome.dump(catalogue.load("lion").renamed("mine")))
+    (tmp_path / "theirs.py").write_text(SUBMISSION)
+    (tmp_path / "broken.yaml").write_text("genome: 1\nname: broken\nlr: fast\n")
+    (tmp_path / "notes.txt").write_text("")
+    return tmp_path
+
+
+def test_names_genome_files_and_submissions_are_targets(folder):
+    targets = resolve(["adam", "mine.yaml", "theirs.py"])
+    assert [target.name for target in targets] == ["adam", "mine.yaml", "theirs.py"]
+    assert [target.foreign for target in targets] == [False, False, True]
+    context = {"shapes": [(2, 3)], "roles": ["weight"], "trainable": [True], "layers": [0]}
+    for target in targets:
+        with target.optimizer() as optimizer:
+            state = optimizer.init_state(bytes(32), [6], **context, device=torch.device("cpu"), dtype=torch.float32)
+            updates = optimizer.step(state, [torch.ones(2, 3)], [torch.ones(2, 3)], 0, None, None)
+        assert updates[0].shape == (2, 3)
+        assert (updates[0] < 0).all()
+
+
+def test_a_worker_trains_every_kind_of_target_as_this_process_does(folder):
+    instance = Instance("tig", 2, seed_bytes(3))
+    fields = {"task": "tig", "num_hidden_layers": 2, "seed": instance.seed.hex(), "init": "per_layer"}
+    for target in resolve(["adam", "mine.yaml", "theirs.py"]):
+        answer = train_lane(target.text, target.hash, **fields, accuracy_factor=0, epochs=1, patience=50, device="cpu")
+        with target.optimizer() as optimizer:
+            training = train(instance, optimizer, epochs=1)
+        assert answer["train_loss"] == training.train_loss
+        assert answer["quality"] == training.quality
+
+
+def test_a_submission_that_cannot_be_opened_is_a_result(folder):
+    (folder / "theirs.py").write_text("def broken(:")
+    (target,) = resolve(["theirs.py"], Limits(load_seconds=5))
+    fields = {"task": "tig", "num_hidden_layers": 2, "seed": bytes(32).hex(), "init": "per_layer"}
+    answer = train_lane(target.text, target.hash, **fields, accuracy_factor=0, epochs=1, patience=50, device="cpu")
+    assert answer["status"] == "syntax_error"
+    assert answer["message"].startswith("theirs.py:1:")
+    assert answer["target_loss"] > 0
+
+
+def test_equal_targets_share_a_hash_and_a_changed_file_does_not(folder):
+    def hash_of(name: str) -> str:
+        return resolve([name])[0].hash
+
+    assert hash_of("adam") == hash_of("adam") != hash_of("lion")
+    before = hash_of("theirs.py")
+    (folder / "theirs.py").write_text(SUBMISSION + "\n# changed\n")
+    assert hash_of("theirs.py") != before
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("adm", "did you mean adam?"),
+        ("quux", "known are adabelief, adam"),
+        ("mime.yaml", "mime.yaml: no such file; did you mean mine.yaml?"),
+        ("their.py", "did you mean theirs.py?"),
+        ("nowhere/x.yaml", "nowhere/x.yaml: no such file"),
+        ("broken.yaml", "broken.yaml:3: lr:"),
+        ("notes.txt", "a genome's file ends in .yaml, a submission's in .py"),
+        ("", "neither a known optimizer"),
+    ],
+)
+def test_what_is_no_target_is_refused_with_a_hint(name, message, folder):
+    with pytest.raises(UsageError) as caught:
+        resolve([name])
+    assert message in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_all_mistakes_are_told_at_once(folder):
+    with pytest.raises(UsageError) as caught:
+        resolve(["adm", "adam", "adam", "mime.yaml"])
+    assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == ["adm", "adam", "mime.yaml"]
