@@ -2,8 +2,8 @@
 
     the user's process ── launcher ── supervisor ── worker (the submission)
 
-The launcher imports torch once and then forks, so that a submission starts within milliseconds. It never runs
-foreign code. The supervisor watches one worker, and sees to it that nothing of it is left in the end.
+The launcher imports torch once and then forks, so that a submission starts within milliseconds. It never runs foreign
+code. The supervisor watches one worker, and sees to it that nothing of it is left in the end.
 """
 
 from __future__ import annotations
