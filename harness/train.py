@@ -223,6 +223,4 @@ class _Loop:
 
 
 def _batches(rows: slice) -> list[slice]:
-    return [
-        slice(start, min(start + BATCH_SIZE, rows.stop)) for start in range(rows.start, rows.stop, BATCH_SIZE)
-    ]
+    return [slice(start, min(start + BATCH_SIZE, rows.stop)) for start in range(rows.start, rows.stop, BATCH_SIZE)]
