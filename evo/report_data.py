@@ -84,7 +84,7 @@ def collect(ledger: Ledger) -> Report:
     champion = state.hall_of_fame[0].individual if state.hall_of_fame else None
     named = [(f"champion {champion.name}", champion.hash)] if champion else []
     named += [(name, semantic_hash(catalogue.load(name))) for name in recipe.baselines]
-    curves = [curve(name, trainings) for name, hash in named if (trainings := _on_selection(ledger, hash))]
+    curves = [curve(name, trainings) for name, hash in named if (trainings := on_selection(ledger, hash))]
     return Report(
         recipe,
         state,
@@ -135,7 +135,8 @@ def operators(ledger: Ledger, state: SearchState) -> list[Operator]:
     return sorted(table, key=lambda operator: (-operator.famous, -operator.better, -operator.made))
 
 
-def _on_selection(ledger: Ledger, hash: str) -> list[Training]:
+def on_selection(ledger: Ledger, hash: str) -> list[Training]:
+    """All trainings of a behaviour on the campaign's selection instances."""
     rows = ledger.rows(f"{EVALUATIONS.select} WHERE hash = ? AND purpose = 'selection'", (hash,))
     return [training(row) for row in rows]
 
