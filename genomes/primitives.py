@@ -50,6 +50,7 @@ LOWEST_STEP = Domain(0.0, 1.0, (1e-4, 1e-1), "log")
 HIGHEST_STEP = Domain(1.0, 1e9, (2.0, 1e3), "log")
 INTERVALS = Domain(64, 128, (64, 128), "integer")
 COEFFICIENT = Domain(-100.0, 100.0, (-5.0, 5.0))
+D0 = Domain(0.0, 1.0, (1e-7, 1e-4), "log")
 STREAM = Domain(0, 1_000_000, (1, 9), "integer")
 
 
@@ -502,6 +503,15 @@ _GATES = [
               (X, constant("beta", BETA, 0.98), constant("amount", FACTOR, 2.0)),
               body="x + amount * ema_from_first(x, beta)",
               source="Lee et al. 2024 (Grokfast), arXiv:2405.20233, algorithm 2"),
+    Primitive("scale_rms", "gate", "x scaled to root mean square `target` per tensor", (X, constant("target", FACTOR, 1.0)),
+              body="x / rms(x) * target"),
+    Primitive("limit_growth", "gate", "x scaled down where its norm per tensor has grown by more than `gamma` in a step",
+              (X, constant("gamma", GROW, 1.01)), state=(State("before", "clock"),),
+              body="""
+              scale = where(t > 1, gamma / max(norm(x) / (before + 1e-8), gamma), 1)
+              before = norm(x) * scale
+              x * scale""",
+              source="Chen et al. 2024 (Fira), arXiv:2410.01623, equation 9"),
     Primitive("freeze_after", "gate", "x until `epochs` have passed, then 0", (X, constant("epochs", EPOCHS)),
               body="where(epoch < epochs, x, 0)"),
     Primitive("lookahead", "gate", "every `period` steps: the parameters return to slow ones moved by `alpha`",
@@ -541,6 +551,33 @@ _COMPOSITES = [
               (X, constant("beta1", BETA, 0.9), constant("beta2", BETA, 0.999), constant("epsilon", EPSILON, 1e-8)),
               body="debias(ema(x, beta1)) / (sqrt(debias(ema(x * x, beta2))) + epsilon)",
               source="Kingma & Ba 2015, arXiv:1412.6980, algorithm 1"),
+    Primitive("dadapt_adam", "composite", "Adam that estimates the distance d to the solution, from d0 on; wants lr 1",
+              (X, constant("beta1", BETA, 0.9), constant("beta2", BETA, 0.999), constant("epsilon", EPSILON, 1e-8),
+               constant("d0", D0, 1e-6)),
+              state=(State("d", "clock"), State("r", "clock"), State("s", "x"), State("m", "x"), State("v", "x")),
+              body="""
+              rate = lr_t * where(t > 1, d, d0)
+              r = sqrt(beta2) * r + (1 - sqrt(beta2)) * rate * sum_model(x * s / (sqrt(v) + epsilon))
+              s = sqrt(beta2) * s + (1 - sqrt(beta2)) * rate * x
+              d = max(rate / lr_t, r / ((1 - sqrt(beta2)) * sum_model(abs(s))))
+              m = beta1 * m + (1 - beta1) * rate * x
+              v = beta2 * v + (1 - beta2) * x * x
+              m / (sqrt(v) + epsilon) / lr_t""",
+              source="Defazio & Mishchenko 2023, arXiv:2301.07733, algorithm 5"),
+    Primitive("prodigy", "composite", "Adam that estimates the distance d to the solution, from d0 on; wants lr 1",
+              (X, constant("beta1", BETA, 0.9), constant("beta2", BETA, 0.999), constant("epsilon", EPSILON, 1e-8),
+               constant("d0", D0, 1e-6)),
+              state=(State("d", "clock"), State("r", "clock"), State("s", "x"), State("m", "x"), State("v", "x")),
+              body="""
+              before = where(t > 1, d, d0)
+              rate = lr_t * before
+              r = sqrt(beta2) * r + before / d0 * rate * sum_model(x * (theta_start - theta))
+              s = sqrt(beta2) * s + before / d0 * rate * x
+              d = max(before, r / sum_model(abs(s)))
+              m = beta1 * m + (1 - beta1) * before * x
+              v = beta2 * v + (1 - beta2) * before * before * x * x
+              before * m / (sqrt(v) + d * epsilon)""",
+              source="Mishchenko & Defazio 2024, arXiv:2306.06101, algorithm 4"),
 ]  # fmt: skip
 
 TABLE: dict[str, Primitive] = {}
