@@ -71,9 +71,9 @@ def test_orders_do_not_depend_on_when_they_are_asked_for(golden):
 
 def test_a_thousand_epochs_of_shuffles_take_well_under_a_second():
     def seconds():
-        start = time.perf_counter()
+        start = time.process_time()
         SampleOrders(seed_bytes(5))[999]
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     assert min(seconds() for _ in range(3)) < 0.8
 
