@@ -198,7 +198,7 @@ def test_damage_is_noticed_and_the_copy_takes_over(tmp_path):
 
 @pytest.mark.slow
 def test_damage_anywhere_is_noticed(tmp_path):
-    check_damage(tmp_path, flips=1000, step=31)
+    check_damage(tmp_path, flips=1000, step=199)
 
 
 def test_damage_without_a_copy_is_a_clear_error(tmp_path):
