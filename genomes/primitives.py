@@ -503,9 +503,9 @@ _GATES = [
               (X, constant("beta", BETA, 0.98), constant("amount", FACTOR, 2.0)),
               body="x + amount * ema_from_first(x, beta)",
               source="Lee et al. 2024 (Grokfast), arXiv:2405.20233, algorithm 2"),
-    Primitive("scale_rms", "gate", "x scaled to root mean square `target` per tensor", (X, constant("target", FACTOR, 1.0)),
-              body="x / rms(x) * target"),
-    Primitive("limit_growth", "gate", "x scaled down where its norm per tensor has grown by more than `gamma` in a step",
+    Primitive("scale_rms", "gate", "x scaled to root mean square `target` per tensor",
+              (X, constant("target", FACTOR, 1.0)), body="x / rms(x) * target"),
+    Primitive("limit_growth", "gate", "x scaled down where its norm per tensor grew by more than `gamma` in a step",
               (X, constant("gamma", GROW, 1.01)), state=(State("before", "clock"),),
               body="""
               scale = where(t > 1, gamma / max(norm(x) / (before + 1e-8), gamma), 1)
