@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from genomes.shapes import ShapeClass
@@ -65,7 +66,7 @@ MASKS = (
     "or",
     "not",
 )
-VIEWS = ("g", "theta")  # their values share memory with the caller's tensors: a store copies them
+VIEWS = ("g", "theta")  # their values share memory with the caller's tensors
 COMMUTATIVE = ("add", "mul", "max", "min", "eq", "and", "or")
 
 
@@ -119,10 +120,25 @@ class Program:
     query: Query | None = None
     labels: tuple[tuple[int, str], ...] = ()
 
+    @cached_property
+    def _may_be(self) -> tuple[frozenset[int], ...]:
+        """For each node: the nodes whose memory its value may share, itself included."""
+        shared: list[frozenset[int]] = []
+        for i, node in enumerate(self.nodes):
+            passes_on = node.op == "expand" or (node.op == "where" and self.nodes[node.arguments[0]].shape.on_host)
+            shared.append(frozenset({i}).union(*(shared[a] for a in node.arguments if passes_on)))
+        return tuple(shared)
+
+    def is_borrowed(self, node: int) -> bool:
+        """Whether a value may share the memory of the caller's tensors, so that a back end must copy it to keep it."""
+        return any(self.nodes[i].op in VIEWS for i in self._may_be[node])
+
     @property
     def update_is_shared(self) -> bool:
         """Whether the update's memory may be a slot's or the caller's too, so that a back end must return a copy."""
-        return self.nodes[self.update].op in (*VIEWS, "load", "expand") or self.update in dict(self.stores).values()
+        kept = frozenset().union(*(self._may_be[node] for _, node in self.stores))
+        mine = self._may_be[self.update]
+        return bool(mine & kept) or any(self.nodes[i].op in (*VIEWS, "load", "expand") for i in mine)
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -142,8 +158,8 @@ def random_word(seed: bytes, t: int, tensor: int, stream: int) -> int:
 
     ``uniform`` of entry k (row by row) is ((scramble(scramble(k) ^ random_word) >> 8) + 1) / 2^24.
     """
-    word = int.from_bytes(seed[:4], "little") ^ int.from_bytes(seed[4:8], "little")
-    for part in (t, tensor, stream):
+    word = 0
+    for part in (*(int.from_bytes(seed[k : k + 4], "little") for k in range(0, len(seed), 4)), t, tensor, stream):
         word = scramble((word + 0x9E3779B9 * (part + 1)) & 0xFFFFFFFF)
     return word
 

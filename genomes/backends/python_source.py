@@ -12,7 +12,7 @@ import re
 from collections import Counter
 
 from genomes.backends.torch_reference import FITTED
-from genomes.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, VIEWS, Node, Program
+from genomes.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, Node, Program
 from genomes.shapes import ShapeClass
 
 _LINE = 100  # a longer expression gets a name of its own
@@ -162,8 +162,8 @@ HELPERS = {
     return word ^ (word >> 16)''',
     "_uniform": '''def _uniform(seed, t, i, stream, like):
     """Pseudo-random numbers in (0, 1]; the same for the same seed, step, tensor and stream."""
-    word = int.from_bytes(seed[:4], "little") ^ int.from_bytes(seed[4:8], "little")
-    for part in (t, i, int(stream)):
+    word = 0
+    for part in (*(int.from_bytes(seed[k : k + 4], "little") for k in range(0, len(seed), 4)), t, i, int(stream)):
         word = _scramble((word + 0x9E3779B9 * (part + 1)) & 0xFFFFFFFF)
     entries = torch.arange(like.numel(), dtype=torch.int64, device=like.device).reshape(like.shape)
     return ((_scramble(_scramble(entries) ^ word) >> 8) + 1).to(like.dtype) * 2.0**-24''',
@@ -383,7 +383,7 @@ class _Step:
         nodes, slots = self.program.nodes, self.program.slots
         moved = [nodes[node].attribute if nodes[node].op == "load" else None for _, node, _ in stores]
         pairs = [
-            (f'{holder}["{slots[slot].name}"]', text + (".clone()" if nodes[node].op in VIEWS else ""))
+            (f'{holder}["{slots[slot].name}"]', _copied(text) if self.program.is_borrowed(node) else text)
             for (slot, node, text), source in zip(stores, moved, strict=True)
             if source != slot
         ]
@@ -477,6 +477,10 @@ class _Step:
 
     def _operand(self, node: int) -> str:
         return self.texts[node][0]
+
+
+def _copied(text: str) -> str:
+    return f"{text}.clone()" if text.isidentifier() else f"({text}).clone()"
 
 
 def _number(value: float) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from genomes import host_math
-from genomes.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, VIEWS, Node, Program, random_word, scramble
+from genomes.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, Node, Program, random_word, scramble
 from genomes.shapes import ShapeClass
 
 _NO_LOSS = 1.0  # what train_loss and val_loss are while unknown
@@ -231,8 +231,8 @@ class TorchOptimizer:
         return updates
 
     def _kept(self, node: int, value: Any) -> Any:
-        """A value to be stored: copied where it is a view of a tensor that the caller may write to."""
-        return [tensor.clone() for tensor in value] if self.program.nodes[node].op in VIEWS else value
+        """A value to be stored: copied where it may be a view of a tensor that the caller may write to."""
+        return [tensor.clone() for tensor in value] if self.program.is_borrowed(node) else value
 
     def _value(self, node: Node, values: list[Any], clock: dict, sources: dict, state: State) -> Any:
         """The value of a node: one value, or a list over tensors where its class varies with the tensor."""
