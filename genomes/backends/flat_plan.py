@@ -18,6 +18,7 @@ from genomes.program import MODEL_REDUCTIONS, REDUCTIONS, VIEWS, Node, Program
 from genomes.shapes import ShapeClass
 
 Key = tuple[int, ShapeClass]
+OPERATIONS = {*KERNELS, *REDUCTIONS, *MODEL_REDUCTIONS, *VIEWS, "load", "where", "number", "expand"}
 _ONE = 1e-12  # how far two constants' sum may be from 1 to count as the weights of an average
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from genomes import host_math
 from genomes.backends.flat_memory import Space, allocate
-from genomes.backends.flat_plan import Planner
+from genomes.backends.flat_plan import OPERATIONS, Planner
 from genomes.backends.torch_reference import clock_values, host_value, matrix_shape, role_values
 from genomes.program import CLOCK_SOURCES, ROLE_SOURCES, VIEWS, Program
 from genomes.shapes import ShapeClass
@@ -46,6 +46,11 @@ class FlatProgram:
 def optimizer(program: Program) -> FlatProgram:
     """The program for flat vectors."""
     return FlatProgram(program)
+
+
+def serves(program: Program) -> bool:
+    """Whether this back end knows all of a program's operations."""
+    return all(node.shape.on_host or node.op in OPERATIONS for node in program.nodes)
 
 
 class FlatRun:
