@@ -41,9 +41,7 @@ def train_lane_literal(text: str, *, epochs: int, patience: int, device: str, **
     return asdict(train(_instance(**instance), optimizer, epochs=epochs, patience=patience, device=device))
 
 
-def _instance(
-    task: str, num_hidden_layers: int, seed: str, init: str, accuracy_factor: int, **_: Any
-) -> Instance:
+def _instance(task: str, num_hidden_layers: int, seed: str, init: str, accuracy_factor: int, **_: Any) -> Instance:
     """``seed``: 64 hex digits."""
     return Instance(task, num_hidden_layers, bytes.fromhex(seed), init, accuracy_factor)
 

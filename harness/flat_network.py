@@ -92,7 +92,7 @@ class FlatNetwork:
             if layout.trainable[at]:
                 self._product_into(gradients[at], grad.T, inputs[i])
                 torch.sum(grad, 0, out=gradients[at + 1])
-            if not any(layout.trainable[: at]):
+            if not any(layout.trainable[:at]):
                 break  # nothing below learns
             grad = self._product(grad, params[at])
 
@@ -121,7 +121,8 @@ class FlatNetwork:
         if weight.shape[1] == 1:
             return torch.addcmul(bias, x, weight.view(-1), out=out).relu_()
         if self._onednn:
-            return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "relu", [], "")
+            # its own ReLU would turn NaN into 0
+            return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "").relu_()
         return torch.addmm(bias, x, weight.T, out=out).relu_()
 
     def _product(self, a: Tensor, b: Tensor) -> Tensor:

@@ -1,10 +1,9 @@
-"""Where the values of a program live: one vector a shape class, tensor after tensor, and few of these vectors in all."""
+"""Where the values of a program live: in vectors that hold tensor after tensor, and in few of these."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from genomes.backends import flat_kernels

@@ -39,8 +39,8 @@ class Kernel:
 
 
 class Planner:
-    """Plans a program. Afterwards ``kernels`` is what a step does, ``stored`` the key for each device slot that changes,
-    ``update`` the key of the update; ``constants`` and ``roles`` are the keys of values that only the host sets.
+    """Plans a program. Afterwards ``kernels`` is what a step does, ``stored`` the key for each device slot that
+    changes, ``update`` the key of the update; ``constants`` and ``roles`` are keys of values that the host alone sets.
     """
 
     def __init__(self, program: Program, host: list[Any]) -> None:
@@ -64,11 +64,12 @@ class Planner:
         self.stored = {
             slot: self._kept(node, program.slots[slot].shape)
             for slot, node in program.stores
-            if not program.slots[slot].shape.on_host and (self.nodes[node].op, self.nodes[node].attribute) != ("load", slot)
+            if not program.slots[slot].shape.on_host
+            and (self.nodes[node].op, self.nodes[node].attribute) != ("load", slot)
         }
         self.update = self._kept(program.update, ShapeClass.ELEMENT)
 
-    # --- operands ------------------------------------------------------------------------------------------------------
+    # --- operands ----------------------------------------------------------------------------------------------------
 
     def _is_number(self, node: int) -> bool:
         return self.nodes[node].shape is ShapeClass.CLOCK
@@ -120,7 +121,7 @@ class Planner:
         self._emit(Kernel(copied, (key,), flat_kernels.copy))
         return copied
 
-    # --- kernels -------------------------------------------------------------------------------------------------------
+    # --- kernels -----------------------------------------------------------------------------------------------------
 
     def _kernel(self, i: int, node: Node) -> Kernel:
         """The kernel of one operation on its own."""
@@ -216,8 +217,8 @@ class Planner:
             (_, (w, y, absorbed)), (_, (v, x, also)) = found
             assert w is not None
             assert v is not None
-            weights = self._constant(v), self._constant(w)
-            if weights[0] is not None and weights[1] is not None and abs(sum(weights) - 1) < _ONE:
+            kept, moved = self._constant(v), self._constant(w)
+            if kept is not None and moved is not None and abs(kept + moved - 1) < _ONE:
                 return flat_kernels.lerp(self._number(w)), (*x, *y), [*absorbed, *also]
         for p, (number, vectors, absorbed) in found:
             assert number is not None

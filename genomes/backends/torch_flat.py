@@ -1,8 +1,8 @@
 """Programs over one flat vector of all trainable parameters: the quick back end for one thread of a CPU.
 
 It gives what `torch_reference` gives, within rounding, in a fraction of the time: one call of torch a pass over the
-whole model instead of one an operation and tensor, several operations in a pass, results in buffers that are used again.
-A run owns all its buffers, so that no run can see another's.
+whole model instead of one an operation and tensor, several operations in a pass, buffers that are used again. A run
+owns all its buffers, so that no run can see another's.
 """
 
 from __future__ import annotations
