@@ -30,8 +30,6 @@ MORE = {
         "text": "g * mean_row(abs(g)) / (1 + sum_column(g * g)) + max_row(g) * max_column(g) * norm(g)"
     },
 }  # fmt: skip
-    "g * mean_row(abs(g)) / (1 + sum_column(g * g)) + max_row(g) * max_column(g) * norm(g)"
-)
 
 
 def assert_agree(program: Program, steps: int, dtype: torch.dtype, bound: float) -> None:
