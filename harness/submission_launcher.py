@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import resource
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -94,6 +95,7 @@ def _supervise(request: dict[str, Any], channel: socket.socket, control: socket.
         channel.close()
         os.close(worker_output)
         report = _watch(worker, output, control, request["limits"])
+        shutil.rmtree(request["scratch"], ignore_errors=True)  # our user may have been killed, and cannot do it
         wire.send(control, report)
         if sys.platform != "linux":
             os.killpg(0, signal.SIGKILL)  # nothing better finds descendants there

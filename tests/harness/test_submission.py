@@ -192,7 +192,8 @@ def test_either_of_two_layers_keeps_a_submission_from_writing(layer, write, tmp_
 
 
 @linux
-def test_everything_dies_with_the_process_that_opened_it(write, tmp_path):
+def test_everything_dies_with_the_process_that_opened_it(write, tmp_path_factory):
+    scratch = tmp_path_factory.mktemp("scratch")
     isolation_level()
     before = processes()
     path = write(step("while True: pass"))
@@ -202,18 +203,21 @@ from tests.harness.test_submission import *
 print("started", flush=True)
 run(Path({str(path)!r}), dataclasses.replace(DEFAULT_LIMITS, call_seconds=100.0))
 """
-    with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE) as caller:
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, env=environment) as caller:
         assert caller.stdout is not None
         assert caller.stdout.readline() == b"started\n"
         deadline = time.monotonic() + 30
         while len(processes() - before) < 3 and time.monotonic() < deadline:
             time.sleep(0.05)
         assert len(processes() - before) >= 3, "launcher, supervisor and worker"
+        assert len(list(scratch.iterdir())) == 1
         caller.kill()
     deadline = time.monotonic() + 3
     while processes() - before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert processes() <= before
+    assert not list(scratch.iterdir())
 
 
 def test_updates_equal_those_in_this_process_bit_by_bit(write, expected):
