@@ -27,18 +27,24 @@ torch.set_num_threads(1)
 TRAIN_LITERAL = "evo.trainer:train_lane_literal"
 
 
-def train_lane(text: str, *, epochs: int, patience: int, device: str, **instance: Any) -> dict[str, Any]:
+def train_lane(
+    text: str, *, epochs: int, patience: int, device: str, dtype: str = "float32", **instance: Any
+) -> dict[str, Any]:
     """Train one lane; returns the fields of a `Training`. ``text``: the genome; ``instance``: see `_instance`."""
     program = _program(text)
-    if device != "cpu" or not torch_flat.serves(program):
-        return train_lane_literal(text, epochs=epochs, patience=patience, device=device, **instance)
+    if device != "cpu" or dtype != "float32" or not torch_flat.serves(program):
+        return train_lane_literal(text, epochs=epochs, patience=patience, device=device, dtype=dtype, **instance)
     return asdict(flat.train(_instance(**instance), torch_flat.optimizer(program), epochs=epochs, patience=patience))
 
 
-def train_lane_literal(text: str, *, epochs: int, patience: int, device: str, **instance: Any) -> dict[str, Any]:
+def train_lane_literal(
+    text: str, *, epochs: int, patience: int, device: str, dtype: str = "float32", **instance: Any
+) -> dict[str, Any]:
     """`train_lane` in the literal loop, whatever the genome and the device."""
     optimizer = torch_reference.optimizer(_program(text))
-    return asdict(train(_instance(**instance), optimizer, epochs=epochs, patience=patience, device=device))
+    precision = getattr(torch, dtype)
+    options: dict[str, Any] = {"epochs": epochs, "patience": patience, "device": device, "dtype": precision}
+    return asdict(train(_instance(**instance), optimizer, **options))
 
 
 def _instance(task: str, num_hidden_layers: int, seed: str, init: str, accuracy_factor: int, **_: Any) -> Instance:

@@ -78,7 +78,7 @@ def test_equal_targets_share_a_hash_and_a_changed_file_does_not(folder):
     ("name", "message"),
     [
         ("adm", "did you mean adam?"),
-        ("quux", "known are adabelief, adam"),
+        ("quux", "evo catalogue lists the known ones"),
         ("mime.yaml", "mime.yaml: no such file; did you mean mine.yaml?"),
         ("their.py", "did you mean theirs.py?"),
         ("nowhere/x.yaml", "nowhere/x.yaml: no such file"),
