@@ -104,9 +104,9 @@ def resume(
     progress = progress or Progress()
     if not _has_progress(folder):
         raise UsageError(f"{folder.path}: nothing to resume; begin with: evo launch {folder.path}")
-    from evo.generations import run
-
     with Stop(machine.max_minutes) as stop, folder.locked():
+        from evo.generations import run
+
         progress.log = folder.log
         with backup.open_or_restore(folder.ledger, progress.say) as ledger:
             meta = ledger.meta()
