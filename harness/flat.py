@@ -35,13 +35,16 @@ class FlatOptimizer(Protocol):
         theta: Tensor,
         gradient: Tensor,
         *,
+        seed: bytes,
         shapes: Sequence[tuple[int, ...]],
         roles: Sequence[str],
         layers: Sequence[int],
+        places: Sequence[int],
     ) -> FlatRun:
         """Begin a run. ``theta``, ``gradient``: ``[n]``, owned and rewritten by the loop, with the trainable tensors
         one after another; ``shapes``, ``roles``, ``layers``: one entry for each of these, as in
-        `harness.optimizer.Optimizer.init_state`."""
+        `harness.optimizer.Optimizer.init_state`, and likewise ``seed``; ``places``: their places in the parameter
+        order."""
         ...
 
 
@@ -74,9 +77,11 @@ class FlatLoop(Loop):
         self.steps = self.optimizer.bind(
             self.network.theta,
             self.network.gradient,
+            seed=self.optimizer_seed,
             shapes=[layout.shapes[i] for i in trainable],
             roles=[layout.roles[i] for i in trainable],
             layers=[layout.layers[i] for i in trainable],
+            places=trainable,
         )
 
     def train_batch(self, x: Tensor, y: Tensor, epoch: int, *known: float | None) -> float:

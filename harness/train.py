@@ -154,6 +154,8 @@ class Loop(ABC):
         data = load_data(instance.task, instance.seed)
         self.x, self.y = (torch.tensor(array, dtype=dtype, device=device) for array in (data.x, data.y))
         self.params = [torch.tensor(v, dtype=dtype, device=device) for v in initial_parameters(instance)]
+        # Not the instance's own seed, from which an optimizer could rebuild the test data.
+        self.optimizer_seed = hashlib.sha256(b"optimizer" + instance.seed).digest()
         self.train_loss: list[float] = []
         self.val_loss: list[float] = []
         self.lost = ""
@@ -215,8 +217,6 @@ class LiteralLoop(Loop):
     ) -> None:
         super().__init__(instance, dtype, device)
         self.optimizer = optimizer
-        # Not the instance's own seed, from which an optimizer could rebuild the test data.
-        self.optimizer_seed = hashlib.sha256(b"optimizer" + instance.seed).digest()
         self.state: Any = None
 
     def start(self) -> None:

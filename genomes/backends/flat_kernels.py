@@ -9,6 +9,7 @@ instructions, but neither makes nor reads bool vectors so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genomes.backends.torch_reference import OPERATIONS
+from genomes.backends.torch_reference import OPERATIONS, uniform
 
 Action = Callable[[], Any]
 Make = Callable[..., Action]
@@ -25,13 +26,15 @@ zero_where_at_most = torch.ops.aten.threshold_backward.grad_input  # (x, y, c): 
 
 @dataclass(frozen=True)
 class Number:
-    """A value on the host: entry ``index`` of ``host``."""
+    """A clock value: entry ``index`` of ``host``; infinite where it is beyond ``limit``, the largest of the dtype."""
 
     host: list[Any]
     index: int
+    limit: float
 
     def __call__(self) -> Any:
-        return self.host[self.index]
+        value = self.host[self.index]
+        return math.copysign(math.inf, value) if abs(value) > self.limit else value
 
 
 def _commutative(tensors: Callable[..., Any], scalar: Callable[..., Any]) -> Callable[[Any, Any], Make]:
@@ -75,6 +78,8 @@ def _safe_div(a: Any, b: Any) -> Make:
     def make(out: Tensor, *rest: Tensor) -> Action:
         *inputs, magnitude = rest
         quotient, divisor = divide(out, *inputs), inputs[-1]
+        if divisor.numel() != magnitude.numel():  # one number for the whole model
+            magnitude = torch.empty_like(divisor)
 
         def act() -> None:
             torch.abs(divisor, out=magnitude)
@@ -119,6 +124,7 @@ KERNELS: dict[str, Callable[..., Make]] = {
     **{name: _unary(getattr(torch, name)) for name in (
         "neg", "abs", "sign", "sqrt", "exp", "log", "tanh", "sin", "cos", "floor",
     )},
+    "bfloat16": lambda a: lambda out, x: lambda: out.copy_(x.to(torch.bfloat16)),
     **{name: _by_reference(name) for name in ("mod", "power", "atan2")},
 }  # fmt: skip
 
@@ -213,6 +219,32 @@ def reduce(op: str, inputs: list[Tensor], outputs: list[Tensor]) -> Action:
             function(x, axes, keepdim=True, out=out)
 
     return act
+
+
+def matrix(op: str, numbers: Callable[[int], list[float]]) -> Callable[[list[Tensor], list[Tensor]], Action]:
+    """An operation on whole matrices. ``numbers``: its further arguments for each tensor."""
+
+    def make(inputs: list[Tensor], outputs: list[Tensor]) -> Action:
+        def act() -> None:
+            for k, (x, out) in enumerate(zip(inputs, outputs, strict=True)):
+                out.copy_(OPERATIONS[op](x, *numbers(k)))
+
+        return act
+
+    return make
+
+
+def noise(word: Callable[[int], int]) -> Callable[[list[Tensor]], Action]:
+    """Fresh uniform numbers in every step. ``word``: of this step, for each tensor."""
+
+    def make(outputs: list[Tensor]) -> Action:
+        def act() -> None:
+            for k, out in enumerate(outputs):
+                out.copy_(uniform(word(k), out))
+
+        return act
+
+    return make
 
 
 def expand(inputs: list[Tensor], outputs: list[Tensor]) -> Action:

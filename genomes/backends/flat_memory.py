@@ -95,5 +95,5 @@ def _hand_on(keys: list[Key], vectors: dict[Key, Tensor], spare: dict[ShapeClass
 def _action(kernel: Kernel, inputs: list[Tensor], out: Tensor, scratch: list[Tensor], space: Space) -> Action:
     if not kernel.by_tensor:
         return kernel.make(out, *inputs, *scratch)
-    (key,), (x,) = kernel.inputs, inputs
-    return kernel.make(space.matrices(x, key[1]), space.matrices(out, kernel.out[1]))
+    matrices = [space.matrices(x, key[1]) for key, x in zip(kernel.inputs, inputs, strict=True)]
+    return kernel.make(*matrices, space.matrices(out, kernel.out[1]))

@@ -14,11 +14,11 @@ from typing import Any
 
 from genomes.backends import flat_kernels
 from genomes.backends.flat_kernels import KERNELS, Make, Number
-from genomes.program import MODEL_REDUCTIONS, REDUCTIONS, VIEWS, Node, Program
+from genomes.program import MATRIX, MODEL_REDUCTIONS, REDUCTIONS, VIEWS, Node, Program
 from genomes.shapes import ShapeClass
 
 Key = tuple[int, ShapeClass]
-OPERATIONS = {*KERNELS, *REDUCTIONS, *MODEL_REDUCTIONS, *VIEWS, "load", "where", "number", "expand"}
+OPERATIONS = {*KERNELS, *REDUCTIONS, *MODEL_REDUCTIONS, *MATRIX, *VIEWS, "load", "where", "number", "expand", "uniform"}
 _ONE = 1e-12  # how far two constants' sum may be from 1 to count as the weights of an average
 
 
@@ -43,8 +43,11 @@ class Planner:
     changes, ``update`` the key of the update; ``constants`` and ``roles`` are keys of values that the host alone sets.
     """
 
-    def __init__(self, program: Program, host: list[Any]) -> None:
-        self.program, self.nodes, self.host = program, program.nodes, host
+    def __init__(self, program: Program, host: list[Any], limit: float, random_word: Callable[[int, int], int]) -> None:
+        """``host``: where the values of clock and role nodes will be; ``limit``: the dtype's largest number;
+        ``random_word``: of a tensor and a stream, in the current step."""
+        self.program, self.nodes, self.host, self._limit = program, program.nodes, host, limit
+        self._random_word = random_word
         self.kernels: list[Kernel] = []
         self.constants: dict[Key, float] = {}
         self.roles: list[Key] = []
@@ -81,7 +84,11 @@ class Planner:
         return float(inner.attribute) if inner.op == "const" and inner.attribute is not None else None
 
     def _number(self, node: int) -> Number:
-        return Number(self.host, node)
+        return Number(self.host, node, self._limit)
+
+    def _host_value(self, node: int, tensor: int) -> float:
+        value = self.host[node]
+        return value[tensor] if self.nodes[node].shape.per_tensor else value
 
     def _operand(self, node: int, shape: ShapeClass, whole: bool = False) -> Key:
         """The key of a value for use among values of ``shape``; those of the model broadcast unless ``whole``."""
@@ -132,6 +139,14 @@ class Planner:
         if node.op in MODEL_REDUCTIONS:
             x = self._operand(node.arguments[0], ShapeClass.TENSOR, whole=True)
             return Kernel(out, (x,), getattr(flat_kernels, node.op))
+        if node.op in MATRIX:
+            x, *rest = node.arguments
+            make = flat_kernels.matrix(node.op, lambda k: [self._host_value(a, k) for a in rest])
+            return Kernel(out, (self._operand(x, ShapeClass.ELEMENT, whole=True),), make, by_tensor=True)
+        if node.op == "uniform":
+            (stream,) = node.arguments
+            make = flat_kernels.noise(lambda k: self._random_word(k, int(self._host_value(stream, k))))
+            return Kernel(out, (), make, by_tensor=True)
         if node.op == "where":
             return self._choice(out, *node.arguments)
         given = [self._number(a) if self._is_number(a) else None for a in node.arguments]
@@ -146,7 +161,7 @@ class Planner:
         if self._is_number(mask):
             values = self._operand(x, shape), self._operand(y, shape)
             return Kernel(out, values, flat_kernels.select_by_host(self._number(mask)))
-        chosen = self._operand(mask, shape)
+        chosen = self._operand(mask, shape, whole=True)
         numbers = [self._unexpanded(a) for a in (x, y)]
         if all(self._is_number(a) for a in numbers):
             return Kernel(out, (chosen,), flat_kernels.select_number(*(self._number(a) for a in numbers)))

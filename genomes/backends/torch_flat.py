@@ -7,7 +7,7 @@ owns all its buffers, so that no run can see another's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,8 @@ from torch import Tensor
 from genomes import host_math
 from genomes.backends.flat_memory import Space, allocate
 from genomes.backends.flat_plan import OPERATIONS, Planner
-from genomes.backends.torch_reference import clock_values, host_value, matrix_shape, role_values
-from genomes.program import CLOCK_SOURCES, ROLE_SOURCES, VIEWS, Program
+from genomes.backends.torch_reference import clock_values, fit, host_value, matrix_shape, role_values
+from genomes.program import CLOCK_SOURCES, ROLE_SOURCES, VIEWS, Program, random_word
 from genomes.shapes import ShapeClass
 
 
@@ -33,14 +33,27 @@ class FlatProgram:
         theta: Tensor,
         gradient: Tensor,
         *,
+        seed: bytes,
         shapes: Sequence[tuple[int, ...]],
         roles: Sequence[str],
         layers: Sequence[int],
+        places: Sequence[int],
     ) -> FlatRun:
         """Begin a run on ``theta`` and ``gradient``, ``[n]``: the trainable tensors one after another. Both are the
-        caller's to change between calls. ``shapes``, ``roles``, ``layers``: one entry a tensor."""
+        caller's to change between calls. ``shapes``, ``roles``, ``layers``, ``places`` (in the list of all
+        parameters): one entry a tensor."""
         matrices = [matrix_shape(shape) for shape in shapes]
-        return FlatRun(self.program, theta, gradient, matrices, role_values(matrices, list(roles), list(layers)))
+        known = {"model_size": float(theta.numel()), "layer_count": 1.0 + max(layers, default=0)}
+        about = role_values(matrices, list(roles), list(layers))
+        return FlatRun(
+            self.program,
+            theta,
+            gradient,
+            matrices,
+            about,
+            known,
+            lambda t, tensor, stream: random_word(seed, t, places[tensor], stream),
+        )
 
 
 def optimizer(program: Program) -> FlatProgram:
@@ -63,20 +76,24 @@ class FlatRun:
         gradient: Tensor,
         matrices: list[tuple[int, int]],
         roles: dict[str, list[Any]],
+        known: dict[str, float],
+        word: Callable[[int, int, int], int],
     ) -> None:
+        """``known``: clock values that never change; ``word``: random bits for step, tensor and stream."""
         self.program = program
         self.t = 0
         self._theta = theta
-        self._model_size = float(theta.numel())
+        self._known = known
+        limit = torch.finfo(theta.dtype).max
         space = Space(theta, matrices)
         self._host = _Host(program, roles, len(matrices))
-        plan = Planner(program, self._host.values)
+        plan = Planner(program, self._host.values, limit, lambda tensor, stream: word(self.t, tensor, stream))
         self._slots = {
-            slot: space.vector(kept.shape, 0.0 if kept.init == "theta" else float(kept.init))
+            slot: space.vector(kept.shape, 0.0 if kept.init == "theta" else fit(float(kept.init), theta.dtype))
             for slot, kept in enumerate(program.slots)
             if not kept.shape.on_host
         }
-        vectors = {key: space.vector(key[1], value) for key, value in plan.constants.items()}
+        vectors = {key: space.vector(key[1], fit(value, theta.dtype)) for key, value in plan.constants.items()}
         for key in plan.roles:
             vectors[key] = space.vector(key[1])
             self._host.keep_filled(key[0], space.matrices(vectors[key], key[1]))
@@ -94,7 +111,7 @@ class FlatRun:
         query = self.program.query
         if query is None or self.t == 0:
             return None
-        clock = clock_values(self.t + 1, epoch, train_loss, val_loss, self._model_size)
+        clock = clock_values(self.t + 1, epoch, train_loss, val_loss) | self._known
         values: list[Any] = []
         for node in query.when:
             values.append(host_value(node, values, clock))
@@ -107,7 +124,7 @@ class FlatRun:
             for slot, kept in enumerate(self.program.slots):
                 if kept.init == "theta":
                     self._slots[slot].copy_(self._theta)
-        self._host.step(clock_values(self.t, epoch, train_loss, val_loss, self._model_size))
+        self._host.step(clock_values(self.t, epoch, train_loss, val_loss) | self._known)
         for act in self._actions:
             act()
         return self._update
@@ -155,7 +172,7 @@ class _Host:
             for k, value in enumerate(self.values[node]):
                 if held[k] != value:
                     held[k] = value
-                    parts[k].fill_(value)
+                    parts[k].fill_(fit(value, parts[k].dtype))
         self._slots.update([(slot, self.values[node]) for slot, node in self._stores])
 
     def _compute(self, i: int) -> None:

@@ -26,7 +26,7 @@ from tests.genomes.drive import from_expression
 ROOT = Path(__file__).parents[2]
 SEED = seed_bytes(3)
 FLOAT64_BOUND = 1e-9
-JUMP = {2: 1e-3, 4: 0.05}  # by depth: what a unit whose gradient is rounding alone may change in float32, see below
+JUMP = {2: 0.02, 4: 0.05}  # by depth: what a unit whose gradient is rounding alone may change in float32, see below
 SPREADS = 30
 
 
@@ -50,13 +50,15 @@ def reordered(program: Program, instance: Instance, dtype: torch.dtype) -> Train
 
 
 def distance(a: Training, b: Training) -> float:
-    """The largest relative difference of two trainings' losses: training and validation of all epochs, test."""
-    assert (a.status, a.epochs_run, a.best_epoch) == (b.status, b.epochs_run, b.best_epoch)
-    x, y = (torch.tensor([*t.train_loss, *t.val_loss, t.test_loss], dtype=torch.float64) for t in (a, b))
+    """The largest relative difference of two trainings' losses: training and validation of all epochs, test where both
+    saved the same epoch's model."""
+    assert (a.status, a.epochs_run) == (b.status, b.epochs_run)
+    same = a.best_epoch == b.best_epoch
+    x, y = (torch.tensor(t.train_loss + t.val_loss + [t.test_loss] * same, dtype=torch.float64) for t in (a, b))
     return ((x - y).abs() / y.abs()).max().item()
 
 
-def check_parity(name: str, depth: int) -> None:
+def check_parity(name: str, depth: int, dtype: torch.dtype) -> None:
     """Losses of three epochs, flat against literal.
 
     In float64 they agree to 1e-9, but for entries where the literal loop parts from itself when samples are reordered:
@@ -64,33 +66,41 @@ def check_parity(name: str, depth: int) -> None:
     and methods that look at signs alone (cautious ones, Lion) turn any rounding into a full step. There, and in
     float32 everywhere, the bound is SPREADS times that spread of two correct implementations plus, in float32, JUMP:
     the spread is lumpy, since whether such a unit falls this or that way is one event. Measured over the catalogue
-    (tig, seed 3, three orders): spread and distance 1e-8 ... 3e-2 at depth 2 and 1e-4 ... 1e-1 at depth 4.
+    (tig, seed 3, three orders): spread and distance 1e-8 ... 3e-1 at depth 2, 1e-4 ... 1e-1 at depth 4.
     """
     program, instance = lower(catalogue.load(name)), Instance("tig", depth, SEED)
-    if not torch_flat.serves(program):
-        pytest.skip("trains in the literal loop")
-    ours, literal = both(program, instance)
-    if distance(ours, literal) > FLOAT64_BOUND:
-        assert distance(ours, literal) <= SPREADS * distance(reordered(program, instance, torch.float64), literal)
-    ours, literal = both(program, instance, torch.float32)
-    spread = distance(reordered(program, instance, torch.float32), literal)
-    assert distance(ours, literal) <= SPREADS * spread + JUMP[depth]
+    ours, literal = both(program, instance, dtype)
+    found = distance(ours, literal)
+    if found > FLOAT64_BOUND:
+        spread = distance(reordered(program, instance, dtype), literal)
+        assert found <= SPREADS * spread + (JUMP[depth] if dtype is torch.float32 else 0)
 
 
 @pytest.mark.parametrize("name", catalogue.names())
 def test_losses_agree_with_the_literal_loop(name: str):
-    check_parity(name, 2)
+    check_parity(name, 2, torch.float64)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "cautious_adanw", "lion", "muon", "nesterov"])
+def test_losses_agree_in_single_precision(name: str):
+    check_parity(name, 2, torch.float32)
 
 
 @pytest.mark.parametrize("name", ["adam", "cautious_adanw"])
-def test_losses_agree_with_the_literal_loop_in_a_deeper_network(name: str):
-    check_parity(name, 4)
+def test_losses_agree_in_a_deeper_network(name: str):
+    check_parity(name, 4, torch.float64)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("depth", [2, 4])
 @pytest.mark.parametrize("name", catalogue.names())
-def test_losses_agree_with_the_literal_loop_at_depth_4(name: str):
-    check_parity(name, 4)
+def test_losses_agree_in_every_way(name: str, depth: int, dtype: torch.dtype):
+    check_parity(name, depth, dtype)
+
+
+def test_the_whole_catalogue_takes_the_flat_path():
+    assert all(torch_flat.serves(lower(catalogue.load(name))) for name in catalogue.names())
 
 
 @pytest.mark.parametrize("task", ["tig", "seed"])
