@@ -132,8 +132,62 @@ def test_follows_the_reference_in_float(name: str, library):
 @pytest.mark.slow
 def test_every_program_follows_the_reference_in_float(tmp_path: Path):
     library = compile_texts([render(program, "float") for program in PROGRAMS.values()], tmp_path)
-    for name, program in PROGRAMS.items():
+    for program in PROGRAMS.values():
+        assert_parity(library, program, "float")
+
+
+SPECIAL = (0.0, -0.0, 1.0, -1.0, 2.0, -0.5, 3.0, 1e-40, 100.0, -1e30, math.inf, -math.inf, math.nan)
+ELEMENTWISE = [p.name for p in TABLE.values() if p.group == "elementwise" and p.op]
+REDUCING = [p.name for p in TABLE.values() if p.group == "reduction" and p.op]
+
+
+@pytest.mark.parametrize("name", [*ELEMENTWISE, *REDUCING])
+def test_special_values_mean_what_they_mean_in_the_reference(name: str, library):
+    """All pairs of special values as g and theta; NaN, infinities and zeros come out alike. Signs of zero may differ."""
+    program, pairs = PRIMITIVES[name], [(a, b) for a in SPECIAL for b in SPECIAL]
+    shape = (len(pairs), 1) if name in ELEMENTWISE else (len(SPECIAL), len(SPECIAL))
+    g, theta = torch.tensor(pairs, dtype=torch.float64).T
+    if name in REDUCING:  # a row for each first value; rows without NaN and infinity keep finite results
+        g = torch.where(torch.arange(g.numel()) % len(SPECIAL) == torch.arange(g.numel()) // len(SPECIAL), g, 0.5)
+    functions = optimizer(program)
+    state = functions.init_state(
+        b"", [len(pairs)], shapes=[shape], roles=["weight"], trainable=[True], layers=[0],
+        device=torch.device("cpu"), dtype=torch.float64,
+    )  # fmt: skip
+    wanted = functions.step(state, [theta.reshape(shape)], [g.reshape(shape)], 0, None, None)[0].flatten().numpy()
+    run = lanes(library, render(program, "double"), model([shape], ["weight"], [True], [0]), [constants(program)])
+    run.arrays["theta"][0], run.arrays["g"][0] = theta.numpy(), g.numpy()
+    run.start()
+    run.step()
+    np.testing.assert_allclose(run.arrays["update"][0], wanted, rtol=1e-12)
+    assert bool(run.arrays["not_finite"][0]) == (not np.isfinite(wanted).all())
+
+
+def drawn(count: int, depth: int) -> list[Program]:
+    """Programs of random genomes, the same in every run."""
+    found: list[Program] = []
+
+    @settings(max_examples=2 * count, deadline=None, derandomize=True, database=None,
+              suppress_health_check=list(HealthCheck))
+    @given(genome=strategies.genomes(depth=depth))
+    def gather(genome):
         try:
-            assert_parity(library, program, "float")
+            program = lower(genome)
+        except (GenomeError, KeyError):
+            return
+        if len(found) < count and len(program.nodes) < 400:
+            found.append(program)
+
+    gather()
+    return found
+
+
+@pytest.mark.slow
+def test_random_genomes_follow_the_reference(tmp_path: Path):
+    programs = drawn(300, 4)
+    library = compile_texts([render(program, "double") for program in programs], tmp_path)
+    for k, program in enumerate(programs):
+        try:
+            assert_follows(lanes(library, render(program, "double"), MODEL, [constants(program)]), {0: program}, "double")
         except AssertionError as error:
-            print("XX", name, str(error)[:300])
+            print("XX", k, str(error)[:600], len(program.nodes))
