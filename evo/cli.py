@@ -150,19 +150,33 @@ def export(
         print(out)
 
 
-@app.command(epilog="Example: evo evaluate adam lion mine.py --task tig --depths 4,7 --seeds 0:8 --epochs 100")
+Targets = Annotated[
+    list[str], typer.Argument(metavar="TARGET...", help="known optimizers, genomes (.yaml), submissions (.py)")
+]
+TaskName = Annotated[str, typer.Option(help="tig: as deployed; seed: as written")]
+Depths = Annotated[str, typer.Option(help="numbers of hidden layers, e.g. 4,7")]
+Seeds = Annotated[str, typer.Option(help="from:to:step, numbers, or hex: and 64 digits; at least 2900 apart")]
+Epochs = Annotated[int, typer.Option(help="most epochs of a training")]
+Patience = Annotated[int, typer.Option(help="epochs without improvement that end a training")]
+Init = Annotated[str, typer.Option(help="initial weights: per_layer or shared")]
+AccuracyFactor = Annotated[int, typer.Option(help="task seed alone: the higher, the harder")]
+Device = Annotated[str, typer.Option(help="cpu or cuda")]
+Picture = Annotated[
+    Path | None, typer.Option("--out", metavar="PATH", help="a picture, .png or .svg", show_default=False)
+]
+
+
+@app.command(epilog="Example: evo evaluate adam lion mine.py --task tig --depths 4,7 --epochs 100")
 def evaluate(
-    targets: Annotated[
-        list[str], typer.Argument(metavar="TARGET...", help="known optimizers, genomes (.yaml), submissions (.py)")
-    ],
-    task: Annotated[str, typer.Option(help="tig: as deployed; seed: as written")] = "tig",
-    depths: Annotated[str, typer.Option(help="numbers of hidden layers, e.g. 4,7")] = "4",
-    seeds: Annotated[str, typer.Option(help="e.g. 0:8, or 3,5, or hex: and 64 digits")] = "0:8",
-    epochs: Annotated[int, typer.Option(help="most epochs of a training")] = 1000,
-    patience: Annotated[int, typer.Option(help="epochs without improvement that end a training")] = 50,
-    init: Annotated[str, typer.Option(help="initial weights: per_layer or shared")] = "per_layer",
-    accuracy_factor: Annotated[int, typer.Option(help="task seed alone: the higher, the harder")] = 0,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    targets: Targets,
+    task: TaskName = "tig",
+    depths: Depths = "4",
+    seeds: Seeds = "0:80000:10000",
+    epochs: Epochs = 1000,
+    patience: Patience = 50,
+    init: Init = "per_layer",
+    accuracy_factor: AccuracyFactor = 0,
+    device: Device = "cpu",
     workers: Workers = 0,
     as_json: Json = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="a row for each training")] = False,
@@ -174,6 +188,59 @@ def evaluate(
         targets, task=task, depths=depths, seeds=seeds, epochs=epochs, patience=patience, init=init,
         accuracy_factor=accuracy_factor, device=device, workers=workers, json_output=as_json, verbose=verbose,
     )  # fmt: skip
+
+
+@app.command(epilog="Example: evo compare adam best.py --depths 4,7 --out differences.png")
+def compare(
+    targets: Targets,
+    task: TaskName = "tig",
+    depths: Depths = "4",
+    seeds: Seeds = "0:640000:10000",
+    epochs: Epochs = 1000,
+    patience: Patience = 50,
+    init: Init = "per_layer",
+    accuracy_factor: AccuracyFactor = 0,
+    device: Device = "cpu",
+    workers: Workers = 0,
+    as_json: Json = False,
+    out: Picture = None,
+) -> None:
+    """Compare optimizers on the same instances: paired differences, intervals, corrected tests."""
+    from evo import compare as comparison
+
+    comparison.run(
+        targets, task=task, depths=depths, seeds=seeds, epochs=epochs, patience=patience, init=init,
+        accuracy_factor=accuracy_factor, device=device, workers=workers, json_output=as_json, out=out,
+    )  # fmt: skip
+
+
+@app.command(epilog="Example: evo calibrate seed")
+def calibrate(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="tig or seed")],
+    depths: Annotated[str | None, typer.Option(help="default: all of the task", show_default=False)] = None,
+    epochs: Epochs = 100,
+    baselines: Annotated[str, typer.Option(help="known optimizers to train, e.g. adam,lion; none: bounds alone")] = (
+        "adam,cautious_adanw"
+    ),
+    device: Device = "cpu",
+    workers: Workers = 0,
+    as_json: Json = False,
+    out: Picture = None,
+) -> None:
+    """Say what can be reached at each difficulty: a Gaussian-process bound, the zero predictor, baselines."""
+    from evo import calibrate as calibration
+
+    names = [] if baselines == "none" else baselines.split(",")
+    calibration.run(
+        task,
+        depths=depths,
+        baselines=names,
+        epochs=epochs,
+        device=device,
+        workers=workers,
+        json_output=as_json,
+        out=out,
+    )
 
 
 @app.command(epilog="Example: evo catalogue lion")

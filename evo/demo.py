@@ -63,5 +63,5 @@ def _verdict(recipe: config.Recipe, results: list[evaluate.Result], champion: st
         f"champion: mean quality {mean[champion]:.3f}; {baseline}: {mean[baseline]:.3f}, on the same "
         f"{len(ours)} unseen instances ({better} of them better with the champion).\n"
         f"So few instances tell little: evo compare {champion} {baseline} --depths "
-        f"{','.join(map(str, recipe.difficulty.depths))} --epochs {recipe.epochs} --seeds 0:32"
+        f"{','.join(map(str, recipe.difficulty.depths))} --epochs {recipe.epochs} --seeds 0:320000:10000"
     )

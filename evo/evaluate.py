@@ -15,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from evo.evaluator import Pool
-from evo.question import Question, question
+from evo.question import Question, question, shared_streams
 from evo.records import Lane
 from evo.targets import TRAIN_LANE
 from harness.score import QUALITY_BOUND, bundle_qualities, target_loss
@@ -158,6 +158,7 @@ def run(
 ) -> None:
     """What ``evo evaluate`` does; ``options`` are those of `question`. Raises UsageError, EvaluatorError."""
     asked = question(names, **options)
+    warn(shared_streams(asked.seeds))
     results = evaluate(asked, workers=workers, device=device)
     if json_output:
         print(json.dumps(as_json(asked, results), allow_nan=False))
@@ -166,6 +167,12 @@ def run(
     if verbose:
         console.print(result_table(asked, results))
     console.print(summary_table(asked, results))
+
+
+def warn(text: str) -> None:
+    """Say ``text`` on standard error, if there is any."""
+    if text:
+        Console(stderr=True, highlight=False).print(f"warning: {text}", style="yellow")
 
 
 def terminal() -> Console:

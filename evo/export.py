@@ -14,15 +14,17 @@ from statistics import fmean
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from evo import config
-from evo.config import Recipe
 from evo.errors import EvoError, UsageError
 from evo.folder import RunFolder
 from evo.ledger import Ledger
 from evo.records import Individual
+from evo.report_data import on_selection
 from genomes import catalogue, genome
 from genomes.backends import python_source
 from genomes.genome import Genome, dump
+from genomes.identity import semantic_hash
 from genomes.lowering import lower
+from harness.train import Training
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,10 @@ def from_run(path: Path, rank: int = 1) -> Export:
         if not 1 <= rank <= len(fame):
             raise UsageError(f"--rank {rank}: the hall of fame of {path} has ranks 1 to {len(fame)}")
         chosen = fame[rank - 1]
-        ancestors = [individual for _, individual in lineage(ledger, chosen.individual)]
-        baselines = [(name, mean_on_selection(ledger, recipe, name)) for name in recipe.baselines]
+        ancestors = main_line(ledger, chosen.individual)
+        baselines = [
+            (name, _mean(on_selection(ledger, semantic_hash(catalogue.load(name))))) for name in recipe.baselines
+        ]
     founder = ancestors[-1]
     steps = [i.operator for i in reversed(ancestors[:-1]) if i.operator != "elite"]
     by = ", ".join(steps) if len(steps) <= 12 else f"{len(steps)} steps, the last of them {', '.join(steps[-8:])}"
@@ -146,20 +150,14 @@ def from_run(path: Path, rank: int = 1) -> Export:
     return Export(found, origin, measured)
 
 
-def lineage(ledger: Ledger, individual: Individual) -> list[tuple[int, Individual]]:
-    """The individual and its first parents back to the start, as (steps back, individual)."""
-    line = [(0, individual)]
-    while line[-1][1].parents:
-        line.append((len(line), ledger.individual(line[-1][1].parents[0])))
+def main_line(ledger: Ledger, individual: Individual) -> list[Individual]:
+    """The individual, its first parent, that one's first parent, and so on to the start."""
+    line = [individual]
+    while line[-1].parents:
+        line.append(ledger.individual(line[-1].parents[0]))
     return line
 
 
-def mean_on_selection(ledger: Ledger, recipe: Recipe, name: str) -> float | None:
-    """A known optimizer's mean quality on the campaign's selection instances; None where a run has none."""
-    baseline = dump(catalogue.load(name))
-    rows = ledger.rows(
-        "SELECT quality FROM evaluations JOIN genomes ON genomes.id = genome WHERE purpose = 'selection' AND text = ?",
-        (baseline,),
-    )
-    qualities = [float(quality) for (quality,) in rows if quality is not None]
-    return fmean(qualities) if len(qualities) == recipe.instances.selection else None
+def _mean(trainings: list[Training]) -> float | None:
+    qualities = [t.quality for t in trainings if t.quality is not None]
+    return fmean(qualities) if qualities and len(qualities) == len(trainings) else None

@@ -44,7 +44,7 @@ def run(
     with pool, progress:
         state = ledger.state()
         _write_champion(folder, state)
-        progress.begin(recipe, state, [s for (s,) in ledger.rows("SELECT seconds FROM generations")])
+        progress.begin(recipe, state, ledger.past())
         while state.generation < recipe.generations and not stop.soon():
             started = time.monotonic()
             end = _generation(search(located, state), state.generation, ledger, pool, stop, progress)

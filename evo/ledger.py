@@ -261,6 +261,11 @@ class Ledger:
             return Individual(generation, index, name, text, hash, ancestors, operator)
         raise KeyError(id)
 
+    def past(self) -> list[tuple[int, dict[str, Any], float]]:
+        """The complete generations, in order: number (from 1), statistics, seconds."""
+        rows = self.rows("SELECT number + 1, statistics, seconds FROM generations ORDER BY number")
+        return [(number, json.loads(statistics), seconds) for number, statistics, seconds in rows]
+
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple]:
         """What an SQL ``query`` finds, for reports. Raises LedgerError."""
         with _explained(self.path):

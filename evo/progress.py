@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -22,14 +22,17 @@ if TYPE_CHECKING:
     from evo.records import SearchState
     from harness.train import Training
 
+Past = tuple[int, dict[str, Any], float]  # a generation's number from 1, its statistics, its seconds
+
 HEARTBEAT_SECONDS = 60
 ROWS = 10
 
 
-def on(stream: TextIO = sys.stderr) -> Progress:
-    """The live table where ``stream`` is a terminal that can show it, else plain lines."""
-    console = Console(file=stream)
-    return LiveProgress(console) if console.is_terminal and not console.is_dumb_terminal else PlainProgress(stream)
+def on(stream: TextIO | None = None) -> Progress:
+    """The live table where ``stream`` (standard error) is a terminal that can show it, else plain lines."""
+    output: TextIO = sys.stderr if stream is None else stream
+    console = Console(file=output)
+    return LiveProgress(console) if console.is_terminal and not console.is_dumb_terminal else PlainProgress(output)
 
 
 class Progress:
@@ -39,7 +42,7 @@ class Progress:
         self.log: Path | None = None
         self.recipe: Recipe | None = None
         self.done_generations = 0
-        self.past: list[float] = []  # seconds of past generations
+        self.past: list[Past] = []
         self.purpose, self.total, self.done = "", 0, 0  # lanes of the request under way
         self.champion: dict[str, Any] = {}
         self._generation_started = self.started = time.monotonic()
@@ -60,8 +63,8 @@ class Progress:
                 file.writelines(f"{moment} {line}\n" for line in message.splitlines())
         self._show(message)
 
-    def begin(self, recipe: Recipe, state: SearchState, past: list[float]) -> None:
-        """A campaign starts or goes on from ``state``. ``past``: seconds of its generations so far."""
+    def begin(self, recipe: Recipe, state: SearchState, past: Sequence[Past]) -> None:
+        """A campaign starts or goes on from ``state``; ``past``: its generations so far."""
         self.recipe, self.done_generations, self.past = recipe, state.generation, list(past)
         self._generation_started = self.started = time.monotonic()
         self.champion = state.statistics.get("champion") or {}
@@ -79,7 +82,7 @@ class Progress:
     def generation(self, state: SearchState, seconds: float) -> None:
         """A generation is complete and saved."""
         self.done_generations = state.generation
-        self.past.append(seconds)
+        self.past.append((state.generation, state.statistics, seconds))
         self._generation_started = time.monotonic()
         self.purpose, self.total, self.done = "", 0, 0
         self.champion = state.statistics.get("champion") or {}
@@ -99,7 +102,7 @@ class Progress:
         spent = time.monotonic() - self._generation_started
         left = self.generations - self.done_generations
         if self.past:
-            usual = median(self.past[-9:])
+            usual = median(seconds for _, _, seconds in self.past[-9:])
             return max(0.0, usual - spent) + usual * (left - 1) if left else 0.0
         if self.done and self.total and spent > 2:
             return max(0.0, spent * self.total / self.done * left - spent)
@@ -122,7 +125,7 @@ class Progress:
 class PlainProgress(Progress):
     """A line for each generation, and one a minute while a generation lasts."""
 
-    def __init__(self, stream: TextIO = sys.stderr) -> None:
+    def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self._stream = stream
         self._last = time.monotonic()
@@ -144,7 +147,6 @@ class LiveProgress(Progress):
 
     def __init__(self, console: Console) -> None:
         super().__init__()
-        self._rows: deque[tuple[int, dict[str, Any], float]] = deque(maxlen=ROWS)
         self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4)
 
     def __enter__(self) -> LiveProgress:
@@ -154,16 +156,12 @@ class LiveProgress(Progress):
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def generation(self, state: SearchState, seconds: float) -> None:
-        self._rows.append((state.generation, state.statistics, seconds))
-        super().generation(state, seconds)
-
     def _show(self, message: str) -> None:
         if not message.startswith("generation "):  # the table says that
             self._live.console.print(message, highlight=False, markup=False)
 
     def render(self) -> Group:
-        parts: list[Any] = [self._table()] if self._rows else []
+        parts: list[Any] = [self._table()] if self.past else []
         if self.done_generations < self.generations:
             lanes = f"{self.purpose} lanes {self.done}/{self.total}" if self.total else "the search is thinking"
             line = Table.grid(padding=(0, 2))
@@ -183,7 +181,7 @@ class LiveProgress(Progress):
         return Group(*parts)
 
     def _table(self) -> Table:
-        baselines = list(self._rows[-1][1].get("baselines") or {})
+        baselines = list(self.past[-1][1].get("baselines") or {})
         recipe = self.recipe
         title = f"{recipe.name} · task {recipe.task} · quality, higher is better" if recipe else None
         table = Table(title=title, title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0))
@@ -194,7 +192,7 @@ class LiveProgress(Progress):
             table.add_column(name, justify="right", style="dim")
         for name in ("trained", "saved", "diverged", "time"):
             table.add_column(name, justify="right")
-        for number, statistics, seconds in self._rows:
+        for number, statistics, seconds in self.past[-ROWS:]:
             measured = statistics.get("baselines") or {}
             table.add_row(
                 str(number),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from evo.errors import UsageError
@@ -14,7 +15,8 @@ from harness.task import INITS, SEED_BYTES, TASKS, Instance, seed_bytes
 
 MAX_DEPTH = 64
 MAX_INSTANCES = 100_000
-_RANGE = re.compile(r"(\d{1,18}):(\d{1,18})")
+STREAMS = 2900  # generators that a data set draws from: 1450 numbers are set aside for features, 1450 are rows
+_NUMBERS = re.compile(r"(\d{1,18})(?::(\d{1,18})(?::(\d{1,18}))?)?")  # a, a:b or a:b:step
 _HEX = re.compile(r"hex:([0-9a-fA-F]{%d})" % (2 * SEED_BYTES))  # noqa: UP031  braces are the pattern's
 
 
@@ -97,21 +99,48 @@ def parse_depths(text: str) -> tuple[int, ...]:
 def parse_seeds(text: str) -> dict[bytes, int | str]:
     """``0:8,42,hex:00ff...`` -> the 32 bytes of each seed and the number or text that stands for it.
 
-    ``a:b`` are the numbers from a to b - 1. Repeats count once. Raises UsageError.
+    ``a:b`` are the numbers from a to b - 1, ``a:b:step`` every step-th of them. Repeats count once. Raises UsageError.
     """
     seeds: dict[bytes, int | str] = {}
     for part in (part.strip() for part in text.split(",")):
         if match := _HEX.fullmatch(part):
             seeds.setdefault(bytes.fromhex(match[1]), part.lower())
             continue
-        match = _RANGE.fullmatch(part) or _RANGE.fullmatch(f"{part}:{int(part) + 1}" if part.isdecimal() else "")
-        if not match or not int(match[1]) < int(match[2]):
+        numbers = _numbers(part)
+        if not numbers:
             raise UsageError(
-                f"--seeds {text}: {part!r} is neither a number, nor a range a:b with a < b, nor hex: and "
+                f"--seeds {text}: {part!r} is neither a number, nor a range a:b or a:b:step with a < b, nor hex: and "
                 f"{2 * SEED_BYTES} digits"
             )
-        if int(match[2]) - int(match[1]) > MAX_INSTANCES:
+        if len(numbers) > MAX_INSTANCES:
             raise UsageError(f"--seeds {text}: more than {MAX_INSTANCES} instances")
-        for number in range(int(match[1]), int(match[2])):
+        for number in numbers:
             seeds.setdefault(seed_bytes(number), number)
     return seeds
+
+
+def _numbers(part: str) -> range:
+    """The numbers that ``a``, ``a:b`` or ``a:b:step`` stands for; none where it is something else."""
+    match = _NUMBERS.fullmatch(part)
+    if not match:
+        return range(0)
+    start, stop, step = int(match[1]), int(match[2] or int(match[1]) + 1), int(match[3] or 1)
+    return range(start, stop, step) if step else range(0)
+
+
+def shared_streams(seeds: dict[bytes, int | str]) -> str:
+    """A warning where instances are not independent, else the empty text.
+
+    Row i of a data set draws from the generator number (first eight bytes of the seed) + i. So the data of seed n + 1
+    are those of seed n, moved by one row: the same function up to one feature, the same samples up to one.
+    """
+    order = sorted(seeds, key=lambda seed: int.from_bytes(seed[:8], "little"))
+    for one, other in pairwise(order):
+        apart = int.from_bytes(other[:8], "little") - int.from_bytes(one[:8], "little")
+        if apart < STREAMS:
+            return (
+                f"seeds {seeds[one]} and {seeds[other]} share data, because the challenge seeds row i "
+                "with seed + i: their instances are not independent, and spreads and intervals come out too small; "
+                f"take seeds at least {STREAMS} apart, for example --seeds 0:160000:10000, or hex: seeds"
+            )
+    return ""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import random
 import zlib
-from functools import cache
+from functools import cache, partial
+from typing import Protocol
 
 from deap import gp
 
@@ -82,7 +83,15 @@ def domain_type(domain: Domain) -> Type:
     return Type(name, (Number,), {})
 
 
-def draw(domain: Domain, rng: random.Random) -> float:
+class Draws(Protocol):
+    """A ``random.Random``, or the module ``random``."""
+
+    def random(self) -> float: ...
+
+    def uniform(self, a: float, b: float) -> float: ...
+
+
+def draw(domain: Domain, rng: Draws) -> float:
     """A constant from the domain's prior, rounded to what a person would write."""
     low, high = domain.prior
     match domain.scale:
@@ -120,7 +129,20 @@ def primitive_set(scope: str) -> gp.PrimitiveSetTyped:
             pset.addPrimitive(_never, wants, gives, name=primitive.name)
         else:
             pset.addTerminal(primitive.name, gives, name=primitive.name)
+    for domain in (PLAIN, *_domains()):
+        kind = Number if domain is PLAIN else domain_type(domain)
+        pset.addEphemeralConstant(f"{pset.name} {kind.__name__}", partial(_drawn, domain), kind)
     return pset
+
+
+def _drawn(domain: Domain) -> float:
+    return draw(domain, random)  # DEAP calls this inside global_random, where the module's state is keyed
+
+
+@cache
+def _domains() -> tuple[Domain, ...]:
+    found = [p.domain for primitive in TABLE.values() for p in primitive.parameters if p.domain]
+    return tuple({domain_type(domain): domain for domain in found}.values())
 
 
 def _never(*arguments: object) -> None:
@@ -181,6 +203,8 @@ def grow(scope: str, kind: Type, depth: int, rng: random.Random) -> list:
     if issubclass(kind, Number):
         return [gp.Terminal(_draw_number(kind, rng), False, kind)]
     terminals, primitives = _choices(scope, kind)
+    if kind is Value and depth <= 2 and rng.random() < 0.1:
+        return [gp.Terminal(_draw_number(Number, rng), False, Number)]
     if terminals and (depth <= 1 or not primitives or rng.random() < 0.25):
         return [rng.choices(*terminals)[0]]
     leaves_only = depth <= 1
@@ -223,10 +247,5 @@ def _draw_number(kind: Type, rng: random.Random) -> float:
     return -value if domain is PLAIN and rng.random() < 0.2 else value
 
 
-@cache
 def _domain_of(kind: Type) -> Domain:
-    for primitive in TABLE.values():
-        for parameter in primitive.parameters:
-            if parameter.domain and domain_type(parameter.domain) is kind:
-                return parameter.domain
-    return PLAIN
+    return next((domain for domain in _domains() if domain_type(domain) is kind), PLAIN)

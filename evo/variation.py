@@ -17,6 +17,7 @@ from evo import screening
 from evo.places import at, expression_of, genes, literals, paths, replaced, with_expression, with_term
 from evo.randomness import global_random
 from evo.trees import PLAIN, Clock, Value, draw, from_tree, grow, one_minus, primitive_set, rounded, to_tree
+from genomes.canonical import canonical
 from genomes.expressions import Expression, call, number
 from genomes.genome import (
     LR_RANGE,
@@ -103,7 +104,7 @@ def vary(
 def apply(chosen: Operator, parents: Sequence[Genome], bounds: Bounds, rng: random.Random) -> Genome | None:
     """A sound child by this operator that acts unlike its first parent, or None."""
     for _ in range(ATTEMPTS):
-        child = chosen.function(*parents[: chosen.parents], rng)
+        child = canonical(chosen.function(*parents[: chosen.parents], rng))
         if child != parents[0] and sound(child, bounds) and semantic_hash(child) != semantic_hash(parents[0]):
             return child
     return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ MAX_CHARACTERS = 4000
 MAX_DEPTH = 40
 MAX_NODES = 400
 
+_BLANK = re.compile(r"[ \t\r\n\f]")
 _OPERATORS: dict[type, str] = {
     ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div", ast.Mod: "mod", ast.Pow: "pow", ast.USub: "neg",
     ast.Not: "not", ast.And: "and", ast.Or: "or", ast.Gt: "gt", ast.GtE: "ge", ast.Lt: "lt", ast.LtE: "le",
@@ -87,31 +89,36 @@ def parse(text: str, scope: str = "", names: Mapping[str, str] | None = None) ->
         raise ExpressionError(f"expected an expression, got {text!r}")
     if len(text) > MAX_CHARACTERS:
         raise ExpressionError(f"{len(text)} characters long; at most {MAX_CHARACTERS} are read", MAX_CHARACTERS)
+    text = _BLANK.sub(" ", text)
     depth = 0
     for column, character in enumerate(text, 1):  # brackets first: Python's own parser can fail on deep nesting
         depth += (character in "([{") - (character in ")]}")
         if depth > MAX_DEPTH:
             raise ExpressionError(f"brackets nested deeper than {MAX_DEPTH}", column)
+        if character == "#" or not " " <= character <= "~":
+            raise ExpressionError(f"{character!a} is not part of the language", column)
+    lead = len(text) - len(text.lstrip())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a SyntaxWarning about foreign text is not ours to show
             tree = ast.parse(text.strip(), mode="eval")
     except SyntaxError as error:
-        raise ExpressionError(f"not an expression: {error.msg}", max(error.offset or 1, 1)) from None
+        column = lead + error.offset if error.offset else len(text) + 1  # no offset: something is missing at the end
+        raise ExpressionError(f"not an expression: {error.msg}", column) from None
     except (ValueError, RecursionError, MemoryError):
         raise ExpressionError("not an expression: it cannot be read") from None
-    expression = _Reader(scope, names or {}).read(tree.body, 1)
+    expression = _Reader(scope, names or {}, lead).read(tree.body, 1)
     if expression.size > MAX_NODES:
         raise ExpressionError(f"{expression.size} nodes; at most {MAX_NODES} are allowed")
     return expression
 
 
 class _Reader:
-    def __init__(self, scope: str, names: Mapping[str, str]):
-        self.scope, self.names = scope, names
+    def __init__(self, scope: str, names: Mapping[str, str], lead: int):
+        self.scope, self.names, self.lead = scope, names, lead
 
     def read(self, node: ast.expr, depth: int) -> Expression:
-        column = node.col_offset + 1
+        column = self._column(node)
         if depth > MAX_DEPTH:
             raise ExpressionError(f"nested deeper than {MAX_DEPTH}", column)
         match node:
@@ -121,9 +128,9 @@ class _Reader:
                 return self._number(value, column)
             case ast.Name(id=name):
                 return self._name(name, column)
-            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)) if (
-                type(value) is not bool
-            ):
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value) as literal) if (
+                type(value) is not bool and literal.col_offset == node.col_offset + 1
+            ):  # -2 is a number, -(2) the negation of one
                 return self._number(-value, column)
             case ast.UnaryOp(op=op, operand=operand) if type(op) in _OPERATORS:
                 return self._call(_OPERATORS[type(op)], [operand], column, depth)
@@ -146,6 +153,9 @@ class _Reader:
                 raise ExpressionError("text in quotes is not part of the language", column)
         kind = type(node).__name__
         raise ExpressionError(f"{kind} is not part of the language: numbers, names, operators and calls are", column)
+
+    def _column(self, node: ast.expr) -> int:
+        return self.lead + node.col_offset + 1
 
     def _number(self, value: float, column: int) -> Expression:
         try:
@@ -192,10 +202,10 @@ class _Reader:
         given: dict[str, Expression] = {}
         for parameter, argument in zip(parameters, arguments, strict=False):
             if isinstance(argument, ast.Starred):
-                raise ExpressionError("* before an argument is not part of the language", argument.col_offset + 1)
+                raise ExpressionError("* before an argument is not part of the language", self._column(argument))
             given[parameter.name] = self.read(argument, depth + 1)
         for keyword in keywords or []:
-            place = keyword.value.col_offset + 1
+            place = self._column(keyword.value)
             if keyword.arg not in {p.name for p in parameters}:
                 raise ExpressionError(f"{signature(TABLE[name])} has no argument {keyword.arg!r}", place)
             if keyword.arg in given:

@@ -43,7 +43,6 @@ def lower(genome: Genome) -> Program:
         with at.key(f"post.{i}"):
             delta = builder.lower(gate, {**names, "delta": Value(delta)}).node
     delta = builder.expand(delta, ShapeClass.ELEMENT)
-    builder.close_last_update(delta)
 
     query = None
     if genome.query:
@@ -53,6 +52,7 @@ def lower(genome: Genome) -> Program:
             builder.stores[slot] = builder.expand(offset, ShapeClass.ELEMENT)
         with at.key("query.when"):
             query = Query(slot, _condition(genome.query.when))
+    builder.close_last_update(delta)
     lowered = builder.program(delta, query)
     if len(lowered.nodes) > MAX_PROGRAM_NODES:
         raise GenomeError([f"{genome.name}: {len(lowered.nodes)} operations; at most {MAX_PROGRAM_NODES} are allowed"])

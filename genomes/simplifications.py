@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from genomes import host_math
 from genomes.shapes import join
 
 if TYPE_CHECKING:
@@ -118,6 +119,9 @@ def _where(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
     mask, x, y = args
     if x == y:
         return x
+    compared = [b.number(a) for a in b.nodes[mask].arguments]
+    if compared and None not in compared:
+        return x if host_math.OPERATIONS[b.nodes[mask].op](*compared) else y
     shape = join(*(b.nodes[a].shape for a in args))
     if shape.on_host:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from genomes.canonical import canonical, with_composites
 from genomes.expressions import Expression, is_mask, number, show
 from genomes.genome import ONE, Decay, Genome, GenomeError
 from genomes.identity import semantic_hash
@@ -21,7 +22,8 @@ class Simplified:
 def simplify(genome: Genome) -> Simplified:
     """Take away genes and parts of expressions for as long as the semantic hash stays the same.
 
-    Equal behaviour means equal on the probe of ``genomes.identity``, to nine digits. Raises GenomeError.
+    Equal behaviour means equal on the probe of ``genomes.identity``, to nine digits. What is left is written in
+    canonical form, with composites where they fit. Raises GenomeError.
     """
     wanted = semantic_hash(genome)
     removed: list[str] = []
@@ -32,7 +34,9 @@ def simplify(genome: Genome) -> Simplified:
                 removed.append(what)
                 break
         else:
-            return Simplified(genome, tuple(removed))
+            break
+    tidy = with_composites(canonical(genome))
+    return Simplified(tidy if _acts(tidy) == wanted else genome, tuple(removed))
 
 
 def _acts(genome: Genome) -> str | None:

@@ -1,9 +1,8 @@
-"""What keeps a foreign submission in its place: independent layers of the Linux kernel, each used where it is
-there.
+"""What keeps a foreign submission in its place: independent layers of the Linux kernel, each used where it is there.
 
-Every layer needs only ctypes. `enter_namespaces` runs in the process that starts the submission's; the others
-in the submission's own process, before the file is loaded, and cannot be undone from within. Each raises
-OSError with the reason where the system refuses it.
+Every layer needs only ctypes. `enter_namespaces` runs in the process that starts the submission's; the others in the
+submission's own process, before the file is loaded, and cannot be undone from within. Each raises OSError with the
+reason where the system refuses it.
 """
 
 from __future__ import annotations
@@ -53,11 +52,10 @@ def adopt_orphans() -> None:
 
 
 def enter_namespaces() -> None:
-    """Give the next child process, number 1 there, and all its descendants namespaces of their own. Raises
-    OSError.
+    """Give the next child process, number 1 there, and all its descendants namespaces of their own. Raises OSError.
 
-    When that child ends the kernel kills whatever else lives in the namespace. Without root's rights a user
-    namespace is needed first; some systems forbid that.
+    When that child ends the kernel kills whatever else lives in the namespace. Without root's rights a user namespace
+    is needed first; some systems forbid that.
     """
     wanted = _CLONE_NEWPID | _CLONE_NEWNET | _CLONE_NEWIPC
     user, group = os.getuid(), os.getgid()
@@ -76,8 +74,7 @@ def _write(path: str, text: str) -> None:
 
 
 def change_user(user: int, must_read: Iterable[str]) -> None:
-    """Take the user and group id ``user`` for good. Raises OSError, with the old ids in place, if that cannot
-    be.
+    """Take the user and group id ``user`` for good. Raises OSError, with the old ids in place, if that cannot be.
 
     ``must_read``: folders that the new user has to be able to read, or Python itself would not work.
     """

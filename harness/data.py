@@ -1,4 +1,9 @@
-"""The instance's data set, target loss and sample orders: all a function of the task and the 32-byte seed."""
+"""The instance's data set, target loss and sample orders: all a function of the task and the 32-byte seed.
+
+Seeds that differ by a small integer give near copies of one instance, for row i of the seed n + 1 is row i +
+1 of the seed n: 1449 of 1450 inputs are shared and f correlates by 0.99. Only seeds without such a relation,
+like those of `harness.sampling`, are independent samples.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The network and its derivative, written out: Linear -> ReLU -> BatchNorm for each hidden layer, then one
-Linear.
+"""The network and its derivative, written out: hidden layers of Linear -> ReLU -> BatchNorm, then one Linear.
 
 Parameter order, here and in all that the optimizer sees: weight ``[out, in]`` and bias of each Linear in
 order; then per BatchNorm scale, shift, running mean and running variance. Nothing here changes its arguments.
@@ -23,9 +22,8 @@ from harness.xorwow import Xorwow
 NORM_EPS = 1e-5
 NORM_MOMENTUM = 0.1
 
-_LINEAR_ROLES = ("weight", "bias")
-_NORM_ROLES = ("norm_scale", "norm_shift", "running_mean", "running_var")
 RUNNING_ROLES = ("running_mean", "running_var")
+_NORM_ROLES = ("norm_scale", "norm_shift", *RUNNING_ROLES)
 _CACHED_INITS = 8  # at most 5 MB each
 
 

@@ -45,12 +45,11 @@ STATUSES = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What a submission may use. ``total_seconds``: all calls of the three functions together (loading is
-    apart).
+    """What a submission may use. ``total_seconds``: all calls of the three functions together (loading is apart).
 
     ``memory_bytes``: beyond what Python and torch take by themselves. ``tasks``: threads and processes.
-    ``output_bytes``: what it prints. ``file_bytes``: the size of a file that it may write, where the layer
-    `files` or `syscalls` does not refuse writing altogether.
+    ``output_bytes``: what it prints. ``file_bytes``: the size of a file that it may write, where the layer `files` or
+    `syscalls` does not refuse writing altogether.
     """
 
     load_seconds: float = 30.0
@@ -99,8 +98,8 @@ def isolation_level() -> Isolation:
 class Sandbox:
     """One worker process with its supervisor, its scratch folder and its deadlines. Use it as a context.
 
-    ``isolation``: the layers that hold it. Every method raises OptimizerFault once the process has broken a
-    limit or its contract; all that it started is dead by then.
+    ``isolation``: the layers that hold it. Every method raises OptimizerFault once the process has broken a limit or
+    its contract; all that it started is dead by then.
     """
 
     def __init__(self, limits: Limits, layers: Iterable[str]) -> None:
@@ -159,8 +158,9 @@ class Sandbox:
         if reply.get("id") != self._asked:
             self._fail("protocol_error", f"{what}: an answer that nobody asked for")
         kind, status = reply.get("reply"), reply.get("status")
-        if kind == "fault" and isinstance(status, str) and status in STATUSES:
-            self._fail(status, _one_line(reply.get("message")))
+        if kind == "fault":
+            known = isinstance(status, str) and status in STATUSES and status != "not_started"
+            self._fail(str(status) if known else "protocol_error", _one_line(reply.get("message")))
         return str(kind)
 
     def close(self) -> None:

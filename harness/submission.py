@@ -1,7 +1,10 @@
 """Foreign submissions: a file with the three functions, run in a process of its own that can do nothing else.
 
-The training loop stays in the caller's process. Parameters, gradients, updates and losses cross; data never
-do. Tensors cross in shared memory, all else in small messages. How the process is held: `harness.sandbox`.
+The training loop stays in the caller's process. Parameters, gradients, updates and losses cross; data never do. Tensors
+cross in shared memory, all else in small messages. How the process is held: `harness.sandbox`.
+
+What no sandbox prevents: whoever guesses an instance's seed can rebuild its data. A submission gets a hash of the seed,
+so small numbers can be found by trying them. Judge files that you do not trust on random seeds of 32 bytes.
 """
 
 from __future__ import annotations
@@ -31,11 +34,10 @@ MAX_SOURCE = 1 << 20
 def open_submission(
     path: Path | str, limits: Limits = DEFAULT_LIMITS, layers: tuple[str, ...] = tuple(LAYERS)
 ) -> Iterator[Submission]:
-    """The submission at ``path``, an `Optimizer` for one training at a time; its process ends with the
-    context.
+    """The submission at ``path``, an `Optimizer` for one training at a time; its process ends with the context.
 
-    ``layers``: the layers of isolation to use where the system has them. Raises OptimizerFault, here and in
-    every call, with one of `harness.sandbox.STATUSES`.
+    ``layers``: the layers of isolation to use where the system has them. Raises OptimizerFault, here and in every call,
+    with one of `harness.sandbox.STATUSES`.
     """
     path = Path(path)
     try:
@@ -56,8 +58,7 @@ def open_submission(
 class Submission:
     """The three functions of a file, each call answered by its process. A file without a query never queries.
 
-    ``isolation``: the layers that hold it. The state is a number here; what it stands for stays in the
-    process.
+    ``isolation``: the layers that hold it. The state is a number here; what it stands for stays in the process.
     """
 
     def __init__(self, sandbox: Sandbox, queries: bool) -> None:

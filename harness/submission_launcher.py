@@ -2,8 +2,8 @@
 
     the user's process ── launcher ── supervisor ── worker (the submission)
 
-The launcher imports torch once and then forks, so that a submission starts within milliseconds. It never runs
-foreign code. The supervisor watches one worker, and sees to it that nothing of it is left in the end.
+The launcher imports torch once and then forks, so that a submission starts within milliseconds. It never runs foreign
+code. The supervisor watches one worker, and sees to it that nothing of it is left in the end.
 """
 
 from __future__ import annotations
@@ -155,12 +155,21 @@ def _excess(worker: int, limits: dict[str, Any]) -> str:
     """Which limit the worker and its descendants are over, or the empty text."""
     own = _status(worker)
     alone = own.get("Seccomp") == "2"  # the filter refuses further processes
-    used = [own] if alone else list(_descendants(os.getpid()).values())
-    if sum(int(fields.get("Threads", 0)) for fields in used) > limits["tasks"]:
+    used = {worker: own} if alone else _descendants(os.getpid())
+    if sum(int(fields.get("Threads", 0)) for fields in used.values()) > limits["tasks"]:
         return "too_many_tasks"
-    resident = sum(int(fields.get("VmRSS", "0 kB").split()[0]) for fields in used) * 1024
+    resident = sum(_resident(pid, fields) for pid, fields in used.items())
     torch_alone = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return "out_of_memory" if resident > limits["memory_bytes"] + torch_alone else ""
+
+
+def _resident(pid: int, fields: dict[str, str]) -> int:
+    """Bytes of memory of a process, where it shares pages with others its part of them: a fork copies nothing yet."""
+    shared = "VmRSS"
+    with suppress(OSError), open(f"/proc/{pid}/smaps_rollup") as file:
+        fields = dict(line.split(":", 1) for line in file.read().splitlines()[1:])
+        shared = "Pss"
+    return int(fields.get(shared, "0 kB").split()[0]) * 1024
 
 
 def _status(pid: int) -> dict[str, str]:

@@ -1,8 +1,7 @@
-"""Inside the sandbox: give up all rights that an optimizer has no use for, then run a submission's three
-functions.
+"""Inside the sandbox: give up all rights that an optimizer has no use for, then run a submission's three functions.
 
-Everything here can be subverted by the submission once that is loaded; so nothing here is relied upon
-afterwards. The other side checks messages and takes exactly the bytes that it expects.
+Everything here can be subverted by the submission once that is loaded; so nothing here is relied upon afterwards. The
+other side checks messages and takes exactly the bytes that it expects.
 """
 
 from __future__ import annotations

@@ -101,5 +101,5 @@ class Instance:
 
 
 def seed_bytes(n: int) -> bytes:
-    """The 32 bytes of the non-negative integer ``n``, little-endian."""
+    """The 32 bytes of ``n`` >= 0, little-endian. Neighbours give near copies: see `harness.data`."""
     return n.to_bytes(SEED_BYTES, "little")

@@ -1,4 +1,8 @@
-"""The training loop, literally as deployed: every line follows a fact of the challenge."""
+"""The training loop, literally as deployed: every line follows a fact of the challenge.
+
+One difference shows only after a run has diverged: the deployed ReLU turns NaN into 0, so that a network full
+of NaN goes on and predicts a constant; here NaN stays NaN and ends the run.
+"""
 
 from __future__ import annotations
 
@@ -97,8 +101,8 @@ def train(
                 if stop or loop.lost or stale_epochs >= patience:
                     break
             if loop.val_loss and not math.isfinite(loop.val_loss[-1]):
-                status = "diverged"
-                message = f"epoch {len(loop.val_loss) - 1}: {loop.lost or 'the validation loss is not finite'}"
+                reason = loop.lost or "the validation loss is not finite"
+                status, message = "diverged", f"epoch {len(loop.val_loss) - 1}: {reason}"
         except OptimizerFault as fault:
             status, message = fault.status, fault.message
             best_params, best_epoch = None, None  # a run that broke the contract has no result
@@ -137,7 +141,8 @@ class _Loop:
         self.x, self.y = (torch.tensor(array, dtype=dtype, device=device) for array in (data.x, data.y))
         self.params = [torch.tensor(v, dtype=dtype, device=device) for v in initial_parameters(instance)]
         self.optimizer = optimizer
-        self.optimizer_seed = hashlib.sha256(b"optimizer" + instance.seed).digest()  # tells nothing of the test data
+        # Not the instance's own seed, from which an optimizer could rebuild the test data.
+        self.optimizer_seed = hashlib.sha256(b"optimizer" + instance.seed).digest()
         self.state: Any = None
         self.train_loss: list[float] = []
         self.val_loss: list[float] = []

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from genomes.backends.torch_reference import FITTED
 from genomes.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, VIEWS, Node, Program
 from genomes.shapes import ShapeClass
 
@@ -126,6 +127,9 @@ HELPERS = {
     "_min": '''def _min(a, b):
     """The smaller; NaN where either is NaN."""
     return a + b if math.isnan(a) or math.isnan(b) else min(a, b)''',
+    "_fit": '''def _fit(a, like):
+    """a as the dtype of `like` can hold it: infinite where it is too large."""
+    return math.copysign(math.inf, a) if abs(a) > torch.finfo(like.dtype).max else a''',
     "_safe_div": '''def _safe_div(a, b):
     """a / b; 0 where b is 0."""
     return torch.where(b == 0, torch.zeros_like(b), a / b)''',
@@ -301,9 +305,8 @@ class _Step:
         for level in range(last + 1):
             lines += [f"    {line}" for line in self._zone_lines(("model", level))]
             lines += self._loop(level)
-        for slot, node in program.stores:
-            if not program.slots[slot].shape.per_tensor:
-                lines.append(f'    state["{program.slots[slot].name}"] = {self._operand(node)}')
+        model = [(slot, node) for slot, node in program.stores if not program.slots[slot].shape.per_tensor]
+        lines += [f"    {line}" for line in self._stores("state", [(s, n, self._operand(n)) for s, n in model])]
         lines.append("    return updates")
         return "\n".join(lines)
 
@@ -325,18 +328,11 @@ class _Step:
         body += [f"{self._saved(i)} = {self._operand(i)}" for i in here if i in self.saved]
         if level == max(self.levels):
             # stores come last: until then the loop reads what the last step stored
-            stores = [(program.slots[slot].name, node) for slot, node in program.stores]
-            per_tensor = [(n, i) for n, i in stores if self.zones[i][0] == "tensor"]
+            per_tensor = [(slot, node) for slot, node in program.stores if program.slots[slot].shape.per_tensor]
             update = self._argument(program.update, level, _ATOM)
             copy = ".clone()" if program.update_is_shared else ""
             body.append(f"updates[i] = {update}.reshape(model_params[i].shape){copy}")
-            copied = {node: ".clone()" for _, node in per_tensor if program.nodes[node].op in VIEWS}
-            body += [
-                f'tensor["{name}"] = {self._argument(node, level, _CHOICE)}{copied.get(node, "")}'
-                for name, node in per_tensor
-                if program.nodes[node].op != "load"
-                or program.slots[int(program.nodes[node].attribute or 0)].name != name
-            ]
+            body += self._stores("tensor", [(s, n, self._argument(n, level, _CHOICE)) for s, n in per_tensor])
         if not body:
             return []
         head = ['for tensor in state["tensors"]:', '    i = tensor["index"]']
@@ -349,6 +345,19 @@ class _Step:
         if re.search(r"\bg\b", text):
             head.append('    g = gradients[i].reshape(tensor["shape"])')
         return [f"    {line}" for line in head] + [f"        {line}" for line in body]
+
+    def _stores(self, holder: str, stores: list[tuple[int, int, str]]) -> list[str]:
+        """Assignments of (slot, node, text): at once where one slot takes over what another held."""
+        nodes, slots = self.program.nodes, self.program.slots
+        moved = [nodes[node].attribute if nodes[node].op == "load" else None for _, node, _ in stores]
+        pairs = [
+            (f'{holder}["{slots[slot].name}"]', text + (".clone()" if nodes[node].op in VIEWS else ""))
+            for (slot, node, text), source in zip(stores, moved, strict=True)
+            if source != slot
+        ]
+        if any(source not in (None, slot) for (slot, _, _), source in zip(stores, moved, strict=True)):
+            return [" = ".join(", ".join(side) for side in zip(*pairs, strict=True))]
+        return [f"{target} = {text}" for target, text in pairs]
 
     def _zone_lines(self, zone: Zone) -> list[str]:
         """Assignments of a zone's named values, in order."""
@@ -393,12 +402,16 @@ class _Step:
         hosts = [self.program.nodes[a].shape.on_host for a in node.arguments]
         if node.op == "expand" and not node.shape.on_host:
             return self._expand(node, zone, hosts[0])
+        fitted = () if node.shape.on_host or node.op not in FITTED else [a for a in node.arguments if self._unfit(a)]
         template, precedence = HOST[node.op] if node.shape.on_host else DEVICE[node.op]
         if not node.shape.on_host and any(hosts):
             template, precedence = MIXED.get((node.op, hosts.index(True)), (template, precedence))
 
         def argument(match: re.Match) -> str:
-            return self._argument(node.arguments[int(match[1])], zone[1], int(match[2] or _CHOICE))
+            operand = node.arguments[int(match[1])]
+            if operand in fitted:
+                return f"_fit({self._argument(operand, zone[1], _CHOICE)}, model_params[0])"
+            return self._argument(operand, zone[1], int(match[2] or _CHOICE))
 
         return re.sub(r"\{(\d)(?::(\d))?\}", argument, template), precedence
 
@@ -406,9 +419,18 @@ class _Step:
         extent = _extent(node.shape, "theta.shape[0]", "theta.shape[1]")
         if from_host:
             value = self._argument(node.arguments[0], zone[1], _CHOICE)
+            if self._unfit(node.arguments[0]):
+                value = f"_fit({value}, model_params[0])"
             like = "theta" if node.shape.per_tensor else "model_params[0]"
             return f"torch.full({extent}, {value}, dtype={like}.dtype, device={like}.device)", _ATOM
         return f"{self._argument(node.arguments[0], zone[1], _ATOM)}.expand({extent})", _ATOM
+
+    def _unfit(self, node: int) -> bool:
+        """Whether a value is a number on the host that float32 might not hold."""
+        value = self.program.nodes[node]
+        if not value.shape.on_host or value.is_mask:
+            return False
+        return value.op not in ROLE_SOURCES and not (value.op == "const" and abs(value.attribute or 0.0) < 1e38)
 
     def _argument(self, node: int, level: int, binding: int) -> str:
         """The text of an operand; a per-tensor value of an earlier level was saved with its tensor."""

@@ -6,6 +6,7 @@ model and tensor scalars are ``[1, 1]``. Values on the host (clock, role) are Py
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,6 +90,14 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "sum_column": lambda a: a.sum(dim=0, keepdim=True),
     "max_column": lambda a: a.amax(dim=0, keepdim=True),
 }
+
+
+FITTED = ("max", "min", "where", "expand")  # torch refuses numbers beyond the dtype here, elsewhere they become inf
+
+
+def fit(value: float, dtype: torch.dtype) -> float:
+    """A host value as ``dtype`` can hold it: infinite where it is too large."""
+    return math.copysign(math.inf, value) if abs(value) > torch.finfo(dtype).max else value
 
 
 def _sum_model(parts: Sequence[Tensor]) -> Tensor:
@@ -237,6 +246,8 @@ class TorchOptimizer:
         return result
 
     def _device(self, node: Node, given: list[Any], shape: tuple[int, int], state: State) -> Tensor:
+        if node.op in FITTED:
+            given = [fit(value, state.dtype) if isinstance(value, float) else value for value in given]
         if node.op == "expand":
             if isinstance(given[0], Tensor):
                 return given[0].expand(shape)

@@ -60,7 +60,7 @@ if __name__ == "__main__":
     if int(statement):
         kill_at(int(statement))
     try:
-        outcome = run(verb, Path(path), workers=int(workers), progress=PlainProgress())
+        outcome = run(verb, Path(path), workers=int(workers), progress=PlainProgress(sys.stderr))
     except EvoError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

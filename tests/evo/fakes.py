@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 
 from evo.config import Recipe
 from evo.records import Fame, Individual, Lane, Request, Results, SearchState
@@ -11,11 +12,14 @@ from harness.train import Training
 from tests.evo.fake_worker import digest
 
 
-def individual(recipe: Recipe, generation: int, index: int, parents: tuple[str, ...] = ()) -> Individual:
-    gene = digest(recipe.seed, generation, index, parents) % 40  # a small space, so that genomes repeat
-    name = f"fake{gene}"
-    operator = "mutate_gene" if parents else "random"
-    return Individual(generation, index, name, f"name: {name}\n", f"{gene:04x}", parents, operator)
+def individual(recipe: Recipe, generation: int, index: int, parents: tuple[Individual, ...] = ()) -> Individual:
+    if parents and index == 0:
+        return replace(parents[0], generation=generation, index=0, parents=(parents[0].id,), operator="elite")
+    ids = tuple(parent.id for parent in parents)
+    gene = digest(recipe.seed, generation, index, ids) % 40  # a small space, so that genomes repeat
+    text = f'genome: 1\nname: fake{gene}\nlr: {(gene + 1) / 1000}\nterms:\n  - {{weight: 1.0, expr: "g"}}\n'
+    operator = ("random", "mutate_gene", "cross_genes")[len(ids)]
+    return Individual(generation, index, f"fake{gene}", text, f"{gene:04x}", ids, operator)
 
 
 def lane(recipe: Recipe, member: Individual, number: int, depth: int) -> Lane:
@@ -27,10 +31,11 @@ def generation(
 ) -> Generator[Request, Results, tuple[SearchState, tuple[Individual, ...]]]:
     """Half of the population are children of the better half of the last one; two requests a generation."""
     g = state.generation
-    parents = [member.id for member in state.population[: recipe.population // 2]]
-    members = tuple(
-        individual(recipe, g, i, (parents[i % len(parents)],) if parents else ()) for i in range(recipe.population)
-    )
+    better = state.population[: recipe.population // 2]
+    parents = [
+        (better[i % len(better)], *better[i // 3 : i // 3 + i % 2]) if better else () for i in range(recipe.population)
+    ]
+    members = tuple(individual(recipe, g, i, parents[i]) for i in range(recipe.population))
     depths = recipe.difficulty.depths
     lanes = [lane(recipe, m, 100 * g + k, depth) for m in members for k, depth in enumerate(depths)]
     results = yield Request("search", tuple(lanes))

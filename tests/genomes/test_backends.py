@@ -93,7 +93,7 @@ def test_source_is_bit_equal_for_random_genomes(genome: Genome, tmp_path: Path):
 
 
 @pytest.mark.slow
-@settings(_quick, max_examples=3000)
+@settings(_quick, max_examples=1500)
 @given(genome=strategies.genomes(depth=5))
 def test_source_is_bit_equal_for_many_random_genomes(genome: Genome, tmp_path: Path):
     for dtype in (torch.float32, torch.float64):

@@ -22,7 +22,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def golden():
-    """Per seed: ``seed``, ``first_u32``, ``layer_seeds``, ``orders``, ``late_u64``, ``data[task] = (x, f, y)``."""
+    """For each seed: ``seed, first_u32, layer_seeds, orders, late_u64`` and ``data[task] = (x, f, y)``."""
     arrays = np.load(GOLDEN / "instances.npz")
     return [
         SimpleNamespace(

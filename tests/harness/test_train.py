@@ -158,7 +158,8 @@ def test_in_tig_a_batch_without_a_query_still_moves_the_statistics():
     assert changed == [False, True] * 3 + [False]
 
 
-def test_gradients_are_taken_at_the_query_and_updates_added_to_the_parameters():
+@TASKS
+def test_gradients_are_taken_at_the_query_and_updates_added_to_the_parameters(instance):
     shift, update = 0.01, 0.001
 
     class Probe(Recording):
@@ -170,12 +171,13 @@ def test_gradients_are_taken_at_the_query_and_updates_added_to_the_parameters():
             return [torch.full_like(p, update) for p in model_params]
 
     probe, plain = Probe(), Recording()
-    train(TIG, probe, epochs=1)
-    train(TIG, plain, epochs=1)
+    train(instance, probe, epochs=1)
+    train(instance, plain, epochs=1)
     first, second = (probe.steps[k]["params"] for k in (0, 1))
-    trainable = network_layout("tig", 2).trainable
-    for before, after, flag in zip(first, second, trainable, strict=True):
-        torch.testing.assert_close(after, before + update if flag else before)
+    layout = network_layout(instance.task, 2)
+    for before, after, flag, role in zip(first, second, layout.trainable, layout.roles, strict=True):
+        if role not in ("running_mean", "running_var"):
+            torch.testing.assert_close(after, before + update if flag else before)
     assert not torch.equal(probe.steps[0]["gradients"][0], plain.steps[0]["gradients"][0])
 
 
@@ -222,12 +224,25 @@ def test_an_improvement_resets_patience():
     assert (result.best_epoch, result.epochs_run) == (3, 9)
 
 
-def test_an_improvement_below_1e_7_does_not_count():
-    lr = 1e-13  # in float64 every epoch improves, by about 1e-9
+@pytest.mark.parametrize(
+    ("lr", "between", "best_epoch", "epochs_run"),
+    [(1e-13, (1e-11, 1e-8), 0, 5), (5e-10, (1.2e-7, 9e-7), 5, 6)],
+    ids=["below", "above"],
+)
+def test_only_improvements_above_1e_7_count(lr, between, best_epoch, epochs_run):
     result = train(TIG, Extrapolating(lr), epochs=6, patience=4, dtype=torch.float64)
     improvements = -np.diff(result.val_loss)
-    assert np.all((improvements > 0) & (improvements < 1e-8))
-    assert (result.best_epoch, result.epochs_run) == (0, 5)
+    assert np.all((between[0] < improvements) & (improvements < between[1])), improvements
+    assert (result.best_epoch, result.epochs_run) == (best_epoch, epochs_run)
+
+
+def test_the_test_loss_is_the_mean_over_the_last_250_rows():
+    optimizer = Recording()
+    optimizer.query_at_params = lambda state, params, *rest: list(params)
+    result = train(TIG, optimizer, epochs=1, dtype=torch.float64)
+    data = load_data("tig", TIG.seed)
+    prediction = oracle.evaluate([p.numpy() for p in optimizer.steps[0]["params"]], 2, data.x[1200:])
+    assert result.test_loss == pytest.approx(np.mean((prediction - data.y[1200:]) ** 2), rel=1e-9)
 
 
 def test_the_saved_model_keeps_its_parameters_and_its_running_statistics():
@@ -317,6 +332,16 @@ def test_a_run_that_diverges_later_is_scored_by_its_saved_model(instance):
         good.test_loss,
         good.quality,
     )
+
+
+@TASKS
+def test_stopping_early_scores_as_going_on_would(instance, monkeypatch):
+    stopped = train(instance, Poison(math.nan, since=2), patience=4)
+    monkeypatch.setattr(harness.train._Loop, "find_nan", lambda self: "")
+    went_on = train(instance, Poison(math.nan, since=2), patience=4)
+    assert (stopped.epochs_run, went_on.epochs_run) == (3, 3 + 4 - (2 - stopped.best_epoch))
+    for field in ("status", "best_epoch", "test_loss", "quality", "passed"):
+        assert getattr(stopped, field) == getattr(went_on, field)
 
 
 @TASKS
