@@ -68,7 +68,10 @@ _COMMON = (
     ("host_state", "double* host_state = a.host_state + (long long)lane * ({0});"),
     ("host_values", "double* host_values = a.host_values + (long long)lane * ({0});"),
     ("tensor", "const Tensor tensor = a.tensors[index];"),
-    ("pieces", f"const int pieces = tensor.rows * tensor.columns < {PIECES} ? tensor.rows * tensor.columns : {PIECES};"),
+    (
+        "pieces",
+        f"const int pieces = tensor.rows * tensor.columns < {PIECES} ? tensor.rows * tensor.columns : {PIECES};",
+    ),
 )
 
 

@@ -11,7 +11,11 @@ from genomes.program import Node, Program
 from tests.genomes.drive import from_expression
 
 # arguments in order, for each variant of a primitive's call: values on the device, on the host, and both
-DEVICE = {"number": ("g", "theta", "abs(g) + theta"), "mask": ("g > theta", "theta >= 0.1"), "average": ("ema(g, 0.9)",)}
+DEVICE = {
+    "number": ("g", "theta", "abs(g) + theta"),
+    "mask": ("g > theta", "theta >= 0.1"),
+    "average": ("ema(g, 0.9)",),
+}
 HOST = {"number": ("t", "epoch / 3 + 0.5", "val_loss"), "mask": ("t > 4", "has_loss"), "average": ("ema(t, 0.9)",)}
 ROLE = {"number": ("depth_fraction", "rows", "t"), "mask": ("is_bias", "is_last"), "average": ("ema(rows, 0.9)",)}
 MIXED = {"number": ("g", "t / 3", "rows"), "mask": ("has_loss", "g > 0"), "average": ("ema(norm(g), 0.9)",)}

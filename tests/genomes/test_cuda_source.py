@@ -167,8 +167,9 @@ def drawn(count: int, depth: int) -> list[Program]:
     """Programs of random genomes, the same in every run."""
     found: list[Program] = []
 
-    @settings(max_examples=2 * count, deadline=None, derandomize=True, database=None,
-              suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=2 * count, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    )
     @given(genome=strategies.genomes(depth=depth))
     def gather(genome):
         try:
