@@ -68,9 +68,7 @@ def _first_error(log: bytes) -> str:
     return next((line for line in lines if "error" in line), " ".join(lines))
 
 
-def compile_all(
-    texts: Iterable[str], compiler: Compiler, folder: Path, threads: int | None = None
-) -> dict[str, bytes]:
+def compile_all(texts: Iterable[str], compiler: Compiler, folder: Path, threads: int | None = None) -> dict[str, bytes]:
     """Machine code for each text. ``folder``: where code is kept between runs, a file a text; ``threads``: all CPUs.
 
     Raises EvoError where a text does not compile; what compiled before that stays on disk.

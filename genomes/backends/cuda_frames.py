@@ -17,8 +17,8 @@ class Frame:
     """A kernel without its statements.
 
     ``head``: finds lane, row and so on, and leaves where there is nothing to do; ``index``: where it finds the tensor's
-    number, if not there; ``loop``: the head of its loop or ""; ``inner``: (name, definition) of what varies in the loop; ``outer``: classes of the values that do
-    not; ``first``: whether this is the loop's first turn.
+    number, if not there; ``loop``: the head of its loop or ""; ``inner``: (name, definition) of what varies in the
+    loop; ``outer``: classes of the values that do not; ``first``: whether this is the loop's first turn.
     """
 
     head: str
@@ -68,7 +68,10 @@ _COMMON = (
     ("host_state", "double* host_state = a.host_state + (long long)lane * ({0});"),
     ("host_values", "double* host_values = a.host_values + (long long)lane * ({0});"),
     ("tensor", "const Tensor tensor = a.tensors[index];"),
-    ("pieces", f"const int pieces = tensor.rows * tensor.columns < {PIECES} ? tensor.rows * tensor.columns : {PIECES};"),
+    (
+        "pieces",
+        f"const int pieces = tensor.rows * tensor.columns < {PIECES} ? tensor.rows * tensor.columns : {PIECES};",
+    ),
 )
 
 

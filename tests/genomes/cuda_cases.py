@@ -1,4 +1,4 @@
-"""Programs that between them hold every primitive of the table, on tensors and on numbers, and every known optimizer."""
+"""Programs that between them hold every primitive of the table, on tensors and on numbers; known optimizers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from genomes.program import Node, Program
 from tests.genomes.drive import from_expression
 
 # arguments in order, for each variant of a primitive's call: values on the device, on the host, and both
-DEVICE = {"number": ("g", "theta", "abs(g) + theta"), "mask": ("g > theta", "theta >= 0.1"), "average": ("ema(g, 0.9)",)}
+DEVICE = {
+    "number": ("g", "theta", "abs(g) + theta"),
+    "mask": ("g > theta", "theta >= 0.1"),
+    "average": ("ema(g, 0.9)",),
+}
 HOST = {"number": ("t", "epoch / 3 + 0.5", "val_loss"), "mask": ("t > 4", "has_loss"), "average": ("ema(t, 0.9)",)}
 ROLE = {"number": ("depth_fraction", "rows", "t"), "mask": ("is_bias", "is_last"), "average": ("ema(rows, 0.9)",)}
 MIXED = {"number": ("g", "t / 3", "rows"), "mask": ("has_loss", "g > 0"), "average": ("ema(norm(g), 0.9)",)}
@@ -39,10 +43,10 @@ def call(primitive: Primitive, values: dict[str, tuple[str, ...]], first: str | 
 
 
 def primitive_cases() -> dict[str, Program]:
-    """For each primitive of the table a program on tensors and, if it is elementwise or keeps state, one on the rest."""
+    """For each primitive of the table a program on tensors and, if it is elementwise or keeps state, others."""
     cases: dict[str, Program] = {}
     for primitive in TABLE.values():
-        if primitive.scope == "gates" or primitive.group == "gate" and not primitive.scope:
+        if primitive.scope == "gates" or (primitive.group == "gate" and not primitive.scope):
             name = "u" if primitive.name == "u" else call(primitive, DEVICE, "u")
             cases[primitive.name] = from_expression("ema(g, 0.5)", gates=[f"{name} + 0.1 * u"])
         elif primitive.scope == "post":
