@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median
@@ -25,6 +26,7 @@ from harness.train import NUMERICS_VERSION, Training
 FAILED_QUALITY = -QUALITY_BOUND  # what a run without a saved model counts as: the least quality that there is
 BUNDLE_SIZE = 4  # instances whose median is one score
 SECONDS_PER_LANE = 86_400.0
+LINE_SECONDS = 30.0  # between two lines of progress
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def evaluate(asked: Question, *, workers: int = 0, device: str = "cpu", progress
         min(workers, len(lanes)),
         patience=asked.patience,
         device=device,
+        dtype=asked.dtype,
         seconds_per_lane=SECONDS_PER_LANE,
         function=TRAIN_LANE,
     ) as pool:
@@ -62,14 +65,18 @@ def evaluate(asked: Question, *, workers: int = 0, device: str = "cpu", progress
 
 
 def _shown(done: Iterable[tuple[Lane, Training]], total: int, progress: bool) -> Iterator[tuple[tuple, Training]]:
-    """Pass on what is done, with a bar on standard error where that is a terminal."""
-    with Progress(console=Console(stderr=True), disable=not (progress and sys.stderr.isatty())) as bar:
+    """Pass on what is done; standard error shows a bar where it is a terminal, else a line now and then."""
+    terminal, told = sys.stderr.isatty(), time.monotonic()
+    with Progress(console=Console(stderr=True), disable=not (progress and terminal)) as bar:
         task = bar.add_task("training", total=total)
-        for lane, training in done:
+        for count, (lane, training) in enumerate(done, start=1):
             if math.isnan(training.target_loss):  # the worker died before it could say
                 training = replace(training, target_loss=target_loss(lane.instance))
             yield lane.key, training
             bar.advance(task)
+            if progress and not terminal and time.monotonic() - told > LINE_SECONDS:
+                told = time.monotonic()
+                print(f"trained {count} of {total}", file=sys.stderr, flush=True)
 
 
 def as_json(asked: Question, results: Iterable[Result]) -> dict[str, Any]:
@@ -80,6 +87,7 @@ def as_json(asked: Question, results: Iterable[Result]) -> dict[str, Any]:
         "epochs": asked.epochs,
         "patience": asked.patience,
         "init": asked.init,
+        "dtype": asked.dtype,
         "accuracy_factor": asked.accuracy_factor,
         "results": [_entry(asked, result) for result in results],
     }

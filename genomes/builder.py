@@ -15,6 +15,7 @@ from genomes.shapes import ShapeClass, join
 from genomes.simplifications import SIMPLIFY, in_range
 
 MAX_PROGRAM_NODES = 4000
+NAMES_IN_BODIES = ("g", "theta", "queried", "lr_t")  # sources whose value depends on the genome's other genes
 SMALLEST_DIVISOR = 1e-30  # a constant below this can vanish in float32, so it does not make a divisor safe
 
 
@@ -81,7 +82,7 @@ class Builder:
         return self.add(Node("const", (), ShapeClass.CLOCK, value), value >= 0, value >= SMALLEST_DIVISOR)
 
     def source(self, name: str, shape: ShapeClass) -> int:
-        positive = name in ("t", "rows", "columns", "model_size")
+        positive = name in ("t", "rows", "columns", "model_size", "layer_count")
         nonnegative = name in ("epoch", "train_loss", "val_loss", "depth_fraction")
         return self.add(Node(name, (), shape), nonnegative, positive)
 
@@ -128,6 +129,14 @@ class Builder:
         if name in program.MODEL_REDUCTIONS:
             partial = self.op("sum_tensor" if name == "sum_model" else "max_tensor", arguments[0])
             return self.add(Node(name, (partial,), ShapeClass.MODEL), self.nonnegative[partial])
+        if name in program.MATRIX:
+            return self.add(
+                Node(name, (self.expand(arguments[0], ShapeClass.ELEMENT), *arguments[1:]), ShapeClass.ELEMENT)
+            )
+        if name == "uniform":
+            return self.add(Node(name, arguments, ShapeClass.ELEMENT), positive=True)
+        if name == "bfloat16" and self.nodes[arguments[0]].shape.on_host:
+            return arguments[0]
         numbers = [self.number(a) for a in arguments]
         if name not in program.MASKS and all(n is not None for n in numbers) and name != "where":
             return self.const(float(host_math.OPERATIONS[name](*(in_range(name, n) for n in numbers if n is not None))))
@@ -179,19 +188,19 @@ class Builder:
             return names[expression.name]
         primitive = TABLE[expression.name]
         arguments = [self.lower(argument, names) for argument in expression.arguments]
-        if primitive.op is not None:
-            return self._operation(primitive, arguments, names)
         for parameter, argument in zip(primitive.parameters, arguments, strict=True):
             if parameter.domain and not self.nodes[argument.node].shape.on_host:
                 raise LoweringError(
                     f"{primitive.name}: {parameter.name} must be a number or made of t, epoch, losses and roles, "
                     f"not of gradients or parameters"
                 )
+        if primitive.op is not None:
+            return self._operation(primitive, arguments, names)
         # g means the gradient with coupled decay in a body too, so it belongs to the identity of the call
         key = (
             primitive.name,
             *(a.node for a in arguments),
-            *(names[n].node for n in ("g", "theta") if n in names),
+            *(names[n].node for n in NAMES_IN_BODIES if n in names),
         )
         if key not in self._called:
             self._called[key] = self._expand_body(primitive, arguments, names)
@@ -212,7 +221,7 @@ class Builder:
             return Value(self.source(op, ShapeClass.CLOCK))
         if op in program.ROLE_SOURCES:
             return Value(self.source(op, ShapeClass.ROLE))
-        if op in program.ELEMENT_SOURCES or op in ("u", "delta"):
+        if op in (*NAMES_IN_BODIES, "u", "delta"):
             raise LoweringError(f"{op} has no value here")
         return Value(self.op(op, *(a.node for a in arguments)))
 
@@ -267,7 +276,7 @@ class Builder:
         slots: Mapping[str, int],
         signs: Mapping[str, bool],
     ) -> tuple[Value, dict[str, int]]:
-        scope = {n: names[n] for n in ("g", "theta") if n in names} | dict(given)
+        scope = {n: names[n] for n in NAMES_IN_BODIES if n in names} | dict(given)
         scope |= {s: Value(self.load(slot, signs[s])) for s, slot in slots.items()}
         stored: dict[str, int] = {s: scope[s].node for s in slots}
         result = Value(-1)

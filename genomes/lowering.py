@@ -17,7 +17,20 @@ def lower(genome: Genome) -> Program:
     at = _Place(genome)
     theta = builder.source("theta", ShapeClass.ELEMENT)
     g = builder.source("g", ShapeClass.ELEMENT)
-    names = {"theta": Value(theta), "g": Value(g)}
+    with at.key("schedule"):
+        schedule = builder.lower(genome.schedule, {}).node
+        if builder.nodes[schedule].shape is not ShapeClass.CLOCK:
+            raise LoweringError(
+                "a schedule is made of t, epoch, losses and numbers; this one varies with tensors or gradients"
+            )
+    rate = builder.op("mul", builder.op("mul", builder.const(genome.lr), schedule), _role_scale(builder, genome))
+    query, queried = None, theta
+    if genome.query:
+        with at.key("query.when"):
+            query = Query(builder.slot("query_offset", ShapeClass.ELEMENT, 0.0), _condition(genome.query.when))
+            asked = builder.lower(genome.query.when, {}).node
+            queried = builder.op("where", asked, builder.op("add", theta, builder.load(query.offset)), theta)
+    names = {"theta": Value(theta), "g": Value(g), "queried": Value(queried), "lr_t": Value(rate)}
     if genome.decay.kind == "coupled":
         names["g"] = Value(builder.op("add", g, builder.op("mul", _decay_rate(builder, genome.decay), theta)))
 
@@ -30,13 +43,6 @@ def lower(genome: Genome) -> Program:
         with at.key(f"gates.{i}"):
             u = builder.lower(gate, {**names, "u": Value(u)}).node
     u = _decayed(builder, genome.decay, u, theta)
-    with at.key("schedule"):
-        schedule = builder.lower(genome.schedule, {}).node
-        if builder.nodes[schedule].shape is not ShapeClass.CLOCK:
-            raise LoweringError(
-                "a schedule is made of t, epoch, losses and numbers; this one varies with tensors or gradients"
-            )
-    rate = builder.op("mul", builder.op("mul", builder.const(genome.lr), schedule), _role_scale(builder, genome))
     delta = builder.op("mul", builder.op("neg", rate), u)
     builder.labels |= {u: "u", rate: "learning_rate", schedule: "schedule", delta: "delta"}
     for i, gate in enumerate(genome.post):
@@ -44,14 +50,10 @@ def lower(genome: Genome) -> Program:
             delta = builder.lower(gate, {**names, "delta": Value(delta)}).node
     delta = builder.expand(delta, ShapeClass.ELEMENT)
 
-    query = None
-    if genome.query:
+    if genome.query and query:
         with at.key("query.offset"):
             offset = builder.lower(genome.query.offset, {**names, "delta": Value(delta)}).node
-            slot = builder.slot("query_offset", ShapeClass.ELEMENT, 0.0)
-            builder.stores[slot] = builder.expand(offset, ShapeClass.ELEMENT)
-        with at.key("query.when"):
-            query = Query(slot, _condition(genome.query.when))
+            builder.stores[query.offset] = builder.expand(offset, ShapeClass.ELEMENT)
     builder.close_last_update(delta)
     lowered = builder.program(delta, query)
     if len(lowered.nodes) > MAX_PROGRAM_NODES:

@@ -43,7 +43,15 @@ LIMIT = Domain(0.0, 1e9, (1e-2, 1e1), "log")
 EPOCHS = Domain(1, 1_000_000, (2, 1000), "integer", "epochs")
 STEPS = Domain(1, 10_000_000, (2, 2000), "integer", "steps")
 PERIOD = Domain(1, 10_000_000, (2, 50), "integer", "steps")
-EXPONENT = Domain(0.0, 8.0, (0.1, 2.0))
+FACTOR = Domain(0.0, 1000.0, (0.1, 10.0), "log")
+SHRINK = Domain(0.0, 1.0, (0.3, 0.95))
+GROW = Domain(1.0, 10.0, (1.01, 1.5))
+LOWEST_STEP = Domain(0.0, 1.0, (1e-4, 1e-1), "log")
+HIGHEST_STEP = Domain(1.0, 1e9, (2.0, 1e3), "log")
+INTERVALS = Domain(64, 128, (64, 128), "integer")
+COEFFICIENT = Domain(-100.0, 100.0, (-5.0, 5.0))
+D0 = Domain(0.0, 1.0, (1e-7, 1e-4), "log")
+STREAM = Domain(0, 1_000_000, (1, 9), "integer")
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,10 @@ _SOURCES = [
     Primitive("g", "source", "gradient of the summed loss at the queried parameters", op="g", latex="g"),
     Primitive("theta", "source", "parameters before this step", op="theta", latex=r"\theta"),
     Primitive("theta_start", "source", "parameters at the first step", op="theta_start", latex=r"\theta_0"),
+    Primitive("queried", "source", "parameters at which this step's gradient was taken: theta, or theta plus the "
+              "query's offset", op="queried", latex=r"\theta'"),
+    Primitive("lr_t", "source", "learning rate of this step: lr times schedule times role multipliers", op="lr_t",
+              latex=r"\eta_t"),
     Primitive("last_update", "source", "update that the last step applied (0 at first)", op="last_update",
               latex=r"\Delta_{t-1}"),
     Primitive("u", "source", "the direction so far", op="u", scope=NAMED_IN_GATES, latex="u"),
@@ -139,6 +151,16 @@ _SIGNALS = [
               body="""
               stale = where(improved, 0, where(new_epoch and has_loss, stale + 1, stale))
               stale"""),
+    Primitive("loss_noise", "signal", "noise floor of the validation loss: root of the average, over epochs, of its "
+              "squared change since the epoch before", (constant("beta", BETA, 0.9),),
+              state=(State("v", "clock"), State("before", "clock"), State("epochs", "clock")),
+              body="""
+              news = new_epoch and has_loss
+              v = where(news and epochs > 0, beta * v + (1 - beta) * square(val_loss - before), v)
+              before = where(news, val_loss, before)
+              epochs = where(news, epochs + 1, epochs)
+              sqrt(v / (1 - beta ** max(1, epochs - 1)))"""),
+    Primitive("layer_count", "signal", "number of layers, the last trainable one included", op="layer_count"),
 ]  # fmt: skip
 
 _ROLES = [
@@ -186,6 +208,21 @@ _ELEMENTWISE = [
     Primitive("cos", "elementwise", "cosine", (X,), op="cos", latex=r"\cos({0})"),
     Primitive("atan2", "elementwise", "angle of (y, x), y first", (Y, X), op="atan2",
               latex=r"\mathrm{{atan2}}({0}, {1})", source="Everett et al. 2024, arXiv:2407.05872"),
+    Primitive("bfloat16", "elementwise", "rounded to 8 significant bits, ties to even; values that the host knows "
+              "(clock, role) stay exact", (X,), op="bfloat16"),
+    Primitive("quantise8", "elementwise", "nearest value of the 8-bit dynamic code, for x in [-1, 1]: a decimal "
+              "exponent of 0 to 6, `intervals` / 2^exponent equal intervals in [0.1, 1]; 0 and 1 are codes too",
+              (X, constant("intervals", INTERVALS, 64)),
+              body="""
+              exponent = min(6, max(0, floor(-log(abs(x)) / 2.302585092994046)))
+              scaled = abs(x) * 10 ** exponent
+              count = intervals / 2 ** exponent
+              inside = 0.1 + 0.9 * (max(0, min(floor((scaled - 0.1) / 0.9 * count), count - 1)) + 0.5) / count
+              above = where(exponent > 0, 1 + 2.25 / count, where(x > 0, 1, inside))
+              below = where(exponent < 6, 0.1 - 0.09 / count, 0)
+              nearest = where(2 * scaled > inside + above, above, where(2 * scaled < inside + below, below, inside))
+              sign(x) * nearest / 10 ** exponent""",
+              source="Dettmers et al. 2022, arXiv:2110.02861, section 1.3"),
     Primitive("floor", "elementwise", "largest whole number not above x", (X,), op="floor",
               latex=r"\lfloor {0} \rfloor"),
     Primitive("max", "elementwise", "the larger", (X, Y), op="max", latex=r"\max({0}, {1})"),
@@ -221,6 +258,78 @@ _STATEFUL = [
               body="p = p * x\np", latex=r"\prod_t({0})"),
     Primitive("running_max", "stateful", "largest of 0 and the values of all steps", (X,), state=(State("h", "x"),),
               body="h = max(h, x)\nh", latex=r"\max_t({0})"),
+    Primitive("decaying_max", "stateful", "the larger of x and beta times the last value, from 0",
+              (X, constant("beta", BETA, 0.999)), state=(State("h", "x"),), body="h = max(beta * h, x)\nh",
+              source="Kingma & Ba 2015 (Adamax), arXiv:1412.6980, algorithm 2"),
+    Primitive("ema_from_first", "stateful", "exponential moving average that starts at the first value",
+              (X, constant("beta", BETA, 0.9)), state=(State("m", "x"),),
+              body="m = where(t > 1, beta * m + (1 - beta) * x, x)\nm"),
+    Primitive("yogi_average", "stateful", "average of x >= 0 that moves by (1 - beta) x towards x, however far it is",
+              (X, constant("beta", BETA, 0.999)), "average", state=(State("v", "x"),),
+              body="v = v - (1 - beta) * sign(v - x) * x\nv", debias="v / (1 - beta ** t)",
+              source="Zaheer et al. 2018, Adaptive methods for nonconvex optimization, algorithm 2"),
+    Primitive("step_sizes", "stateful", "a factor an entry, from 1: times grow where x keeps its sign since the last "
+              "step, times shrink where it flips, within [low, high]",
+              (X, constant("grow", GROW, 1.2), constant("shrink", SHRINK, 0.5), constant("low", LOWEST_STEP, 1e-3),
+               constant("high", HIGHEST_STEP, 1e3)),
+              state=(State("s", "x", 1.0), State("before", "x")),
+              body="""
+              agreement = x * before
+              s = max(low, min(high, s * where(agreement > 0, grow, where(agreement < 0, shrink, 1))))
+              before = x
+              s""",
+              source="Riedmiller & Braun 1993, A direct adaptive method for faster backpropagation learning"),
+    Primitive("rprop", "stateful", "sign of x times its step_sizes; where the sign flips: 0 now, no verdict next time",
+              (X, constant("grow", GROW, 1.2), constant("shrink", SHRINK, 0.5), constant("low", LOWEST_STEP, 1e-3),
+               constant("high", HIGHEST_STEP, 1e3)),
+              state=(State("s", "x", 1.0), State("before", "x")),
+              body="""
+              agreement = x * before
+              s = max(low, min(high, s * where(agreement > 0, grow, where(agreement < 0, shrink, 1))))
+              before = where(agreement < 0, 0, x)
+              sign(before) * s""",
+              source="Igel & Hüsken 2000, Improving the Rprop learning algorithm (iRprop-)"),
+    Primitive("sign_with_feedback", "stateful", "sign of x plus what earlier signs left over, scaled to the mean "
+              "magnitude in the tensor; the rest is carried on", (X,), state=(State("rest", "x"),),
+              body="""
+              wanted = x + rest
+              sent = mean_all(abs(wanted)) * sign(wanted)
+              rest = wanted - sent
+              sent""",
+              source="Karimireddy et al. 2019, arXiv:1901.09847, algorithm 2"),
+    Primitive("ema8", "stateful", "ema whose buffer is kept in 8 bits (quantise8), scaled by the largest magnitude of "
+              "each row, for vectors of the tensor; this step's value is exact",
+              (X, constant("beta", BETA, 0.9), constant("intervals", INTERVALS, 64)), "average",
+              state=(State("m", "x"),),
+              body="""
+              exact = beta * m + (1 - beta) * x
+              scale = where(columns > 1, max_row(abs(exact)), max_all(abs(exact)))
+              m = scale * quantise8(exact / scale, intervals)
+              exact""",
+              debias="exact / (1 - beta ** t)", source="Dettmers et al. 2022, arXiv:2110.02861, section 2"),
+    Primitive("ema_bfloat16", "stateful", "ema whose buffer is kept in bfloat16; this step's value is exact",
+              (X, constant("beta", BETA, 0.9)), "average", state=(State("m", "x"),),
+              body="""
+              exact = beta * m + (1 - beta) * x
+              m = bfloat16(exact)
+              exact""",
+              debias="exact / (1 - beta ** t)"),
+    Primitive("sm3_square", "stateful", "upper bound of the sum of x^2, kept as a number a row and one a column", (X,),
+              state=(State("row", "clock"), State("column", "clock")),
+              body="""
+              bound = min(row, column) + x * x
+              row = max_row(bound)
+              column = max_column(bound)
+              bound""",
+              source="Anil et al. 2019, arXiv:1901.11150, algorithm SM3-II"),
+    Primitive("factored_square", "stateful", "ema of x^2 as row means times column means over their mean: a number a "
+              "row and one a column are kept; beta may follow the clock",
+              (X, constant("beta", BETA, 0.999)),
+              body="""
+              row = ema(mean_row(x * x), beta)
+              column = ema(mean_column(x * x), beta)
+              row * column / max(mean_all(row), 1e-15)""",
+              source="Shazeer & Stern 2018, arXiv:1804.04235, algorithm 4"),
 ]  # fmt: skip
 
 _REDUCTIONS = [
@@ -240,10 +349,50 @@ _REDUCTIONS = [
     Primitive("norm", "reduction", "Euclidean norm of a tensor", (X,), body="sqrt(sum_all(x * x))",
               latex=r"\|{0}\|"),
     Primitive("norm_row", "reduction", "Euclidean norm of each row", (X,), body="sqrt(sum_row(x * x))"),
+    Primitive("norm_column", "reduction", "Euclidean norm of each column", (X,), body="sqrt(sum_column(x * x))"),
     Primitive("rms", "reduction", "root mean square of a tensor", (X,), body="sqrt(mean_all(x * x))",
               latex=r"\mathrm{{rms}}({0})"),
     Primitive("global_norm", "reduction", "Euclidean norm over all trainable tensors", (X,),
               body="sqrt(sum_model(x * x))", latex=r"\|{0}\|_{{\mathrm{{all}}}}"),
+]  # fmt: skip
+
+_MATRIX = [
+    Primitive("odd_polynomial", "matrix", "a x + b (x x^T) x + c (x x^T)^2 x: each singular value s of the tensor "
+              "becomes a s + b s^3 + c s^5",
+              (X, constant("a", COEFFICIENT, 1.5), constant("b", COEFFICIENT, -0.5), constant("c", COEFFICIENT, 0.0)),
+              op="odd_polynomial", source="Bernstein & Newhouse 2024, arXiv:2409.20325, appendix A"),
+    Primitive("orthogonalise", "matrix", "x with all singular values near 1 (0.7 to 1.2): five Newton-Schulz steps",
+              (X,),
+              body="""
+              x1 = odd_polynomial(x / (norm(x) + 1e-7), 3.4445, -4.7750, 2.0315)
+              x2 = odd_polynomial(x1, 3.4445, -4.7750, 2.0315)
+              x3 = odd_polynomial(x2, 3.4445, -4.7750, 2.0315)
+              x4 = odd_polynomial(x3, 3.4445, -4.7750, 2.0315)
+              odd_polynomial(x4, 3.4445, -4.7750, 2.0315)""",
+              latex=r"\mathrm{{orth}}({0})", source="Jordan et al. 2024, Muon: an optimizer for hidden layers"),
+    Primitive("whiten", "matrix", "(x x^T)^(-1/2) x by ten cubic Newton-Schulz steps; small singular values lag behind",
+              (X,),
+              body="\n".join(
+                  ["x0 = x / (norm(x) + 1e-7)"]
+                  + [f"x{k + 1} = odd_polynomial(x{k}, 1.5, -0.5, 0)" for k in range(9)]
+                  + ["odd_polynomial(x9, 1.5, -0.5, 0)"]
+              ),
+              source="Ma et al. 2024 (SWAN), arXiv:2412.13148, algorithm 1"),
+    Primitive("standardise_rows", "matrix", "x less the mean of each row, over its standard deviation; 0 where that "
+              "is 0", (X,),
+              body="""
+              centred = x - mean_row(x)
+              centred / sqrt(mean_row(centred * centred))""",
+              source="Ma et al. 2024 (SWAN), arXiv:2412.13148, equation 2"),
+]  # fmt: skip
+
+_NOISE = [
+    Primitive("uniform", "noise", "pseudo-random numbers in (0, 1], others in every step; equal streams are equal",
+              (constant("stream", STREAM, 0),), op="uniform", latex=r"\mathcal{{U}}_{{{0}}}"),
+    Primitive("noise", "noise", "pseudo-random numbers of the standard normal distribution, others in every step; "
+              "equal streams are equal", (constant("stream", STREAM, 0),),
+              body="sqrt(-2 * log(uniform(2 * stream))) * cos(6.283185307179586 * uniform(2 * stream + 1))",
+              latex=r"\mathcal{{N}}_{{{0}}}", source="Box & Muller 1958"),
 ]  # fmt: skip
 
 _SCHEDULES = [
@@ -278,6 +427,17 @@ _SCHEDULES = [
               down = min(1, max(0, epoch - rise - stable) / fall)
               min(1, (epoch + 1) / rise) * (1 - (1 - floor) * down)""",
               source="Hu et al. 2024, arXiv:2404.06395, section 4"),
+    Primitive("pulse", "schedule", "`height` in every `period`-th epoch (epoch 0 not counted), else 1",
+              (constant("period", EPOCHS, 20), constant("height", FACTOR, 3.0)),
+              body="where(epoch % period == 0 and epoch > 0, height, 1)"),
+    Primitive("rectification", "schedule", "trust in an average of squares over t steps: RAdam's factor in [0, 1], 0 "
+              "in the first steps", (constant("beta", BETA, 0.999),),
+              body="""
+              longest = 2 / (1 - beta) - 1
+              length = longest - 2 * t * beta ** t / (1 - beta ** t)
+              ratio = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
+              where(length > 5, sqrt(ratio), 0)""",
+              source="Liu et al. 2020 (RAdam), arXiv:1908.03265, algorithm 2"),
     Primitive("plateau", "schedule",
               "a factor in [floor, 1]: times `grow` on a validation improvement, times `shrink` after each `patience` "
               "stale epochs",
@@ -320,8 +480,38 @@ _GATES = [
               body="""
               cap = ratio * (abs(theta) + 1e-3)
               max(min(x, cap), -cap)"""),
-    Primitive("centralise", "gate", "x less the mean of each row (matrices); vectors stay",
-              (X,), body="where(columns > 1, x - mean_row(x), x)", source="Yong et al. 2020, arXiv:2004.01461"),
+    Primitive("centralise", "gate", "x less the mean of each row for weights; other tensors stay",
+              (X,), body="where(is_weight, x - mean_row(x), x)", source="Yong et al. 2020, arXiv:2004.01461"),
+    Primitive("project_tangent", "gate", "for weights, x without its part along the parameters (each row's, else the "
+              "tensor's) where the gradient is nearly orthogonal to them",
+              (X, constant("delta", Domain(0.0, 10.0, (0.01, 1.0), "log"), 0.1)),
+              body="""
+              row_cosine = abs(sum_row(g * theta)) / (max(norm_row(g), 1e-8) * max(norm_row(theta), 1e-8))
+              cosine_all = abs(sum_all(g * theta)) / (max(norm(g), 1e-8) * max(norm(theta), 1e-8))
+              row_unit = theta / (norm_row(theta) + 1e-8)
+              unit = theta / (norm(theta) + 1e-8)
+              across_rows = x - row_unit * sum_row(row_unit * x)
+              across = where(cosine_all < delta / sqrt(rows * columns), x - unit * sum_all(unit * x), x)
+              where(is_weight, where(max_all(row_cosine) < delta / sqrt(columns), across_rows, across), x)""",
+              source="Heo et al. 2021 (AdamP), arXiv:2006.08217, equations 11 and 12"),
+    Primitive("magnitude_gate", "gate", "x where its magnitude is at least `k` root mean squares of the tensor, else 0",
+              (X, constant("k", Domain(0.0, 100.0, (0.1, 3.0), "log"), 1.0)),
+              body="where(abs(x) >= k * rms(x), x, 0)"),
+    Primitive("flip_gate", "gate", "x where it keeps the sign of the last step, else floor times x",
+              (X, constant("floor", FRACTION, 0.0)), body="where(x * prev(x) >= 0, x, floor * x)"),
+    Primitive("amplify_slow", "gate", "x plus `amount` times its slow average (of gradients or of updates)",
+              (X, constant("beta", BETA, 0.98), constant("amount", FACTOR, 2.0)),
+              body="x + amount * ema_from_first(x, beta)",
+              source="Lee et al. 2024 (Grokfast), arXiv:2405.20233, algorithm 2"),
+    Primitive("scale_rms", "gate", "x scaled to root mean square `target` per tensor",
+              (X, constant("target", FACTOR, 1.0)), body="x / rms(x) * target"),
+    Primitive("limit_growth", "gate", "x scaled down where its norm per tensor grew by more than `gamma` in a step",
+              (X, constant("gamma", GROW, 1.01)), state=(State("before", "clock"),),
+              body="""
+              scale = where(t > 1, gamma / max(norm(x) / (before + 1e-8), gamma), 1)
+              before = norm(x) * scale
+              x * scale""",
+              source="Chen et al. 2024 (Fira), arXiv:2410.01623, equation 9"),
     Primitive("freeze_after", "gate", "x until `epochs` have passed, then 0", (X, constant("epochs", EPOCHS)),
               body="where(epoch < epochs, x, 0)"),
     Primitive("lookahead", "gate", "every `period` steps: the parameters return to slow ones moved by `alpha`",
@@ -332,6 +522,21 @@ _GATES = [
               slow = where(synchronise, slow + alpha * (theta + x - slow), slow)
               where(synchronise, slow - theta, x)""",
               source="Zhang et al. 2019, arXiv:1907.08610, algorithm 1"),
+    Primitive("average_iterates", "gate", "theta becomes the mean of fast iterates z that move by x: z = z + x, then "
+              "theta moves to z by 1 / max(1, t - start). For gradients at z, query at (max(1, t - start) - 1) * delta",
+              (X, constant("start", Domain(0, 10_000_000, (0, 2000), "linear", "steps"), 0)),
+              state=(State("z", "x", "theta"),), scope=NAMED_IN_POST,
+              body="""
+              z = z + x
+              (z - theta) / max(1, t - start)""",
+              source="Polyak & Juditsky 1992, Acceleration of stochastic approximation by averaging"),
+    Primitive("rollback", "gate", "back to the parameters of the lowest validation loss whenever `patience` epochs "
+              "have passed without a lower one, else x",
+              (X, constant("patience", EPOCHS, 20)), state=(State("best", "x", "theta"),), scope=NAMED_IN_POST,
+              body="""
+              best = where(improved, theta, best)
+              waited = new_epoch and stale_epochs > 0 and stale_epochs % patience == 0
+              where(waited, best - theta, x)"""),
 ]  # fmt: skip
 
 _COMPOSITES = [
@@ -346,11 +551,39 @@ _COMPOSITES = [
               (X, constant("beta1", BETA, 0.9), constant("beta2", BETA, 0.999), constant("epsilon", EPSILON, 1e-8)),
               body="debias(ema(x, beta1)) / (sqrt(debias(ema(x * x, beta2))) + epsilon)",
               source="Kingma & Ba 2015, arXiv:1412.6980, algorithm 1"),
+    Primitive("dadapt_adam", "composite", "Adam that estimates the distance d to the solution, from d0 on; wants lr 1",
+              (X, constant("beta1", BETA, 0.9), constant("beta2", BETA, 0.999), constant("epsilon", EPSILON, 1e-8),
+               constant("d0", D0, 1e-6)),
+              state=(State("d", "clock"), State("r", "clock"), State("s", "x"), State("m", "x"), State("v", "x")),
+              body="""
+              rate = lr_t * where(t > 1, d, d0)
+              r = sqrt(beta2) * r + (1 - sqrt(beta2)) * rate * sum_model(x * s / (sqrt(v) + epsilon))
+              s = sqrt(beta2) * s + (1 - sqrt(beta2)) * rate * x
+              d = max(rate / lr_t, r / ((1 - sqrt(beta2)) * sum_model(abs(s))))
+              m = beta1 * m + (1 - beta1) * rate * x
+              v = beta2 * v + (1 - beta2) * x * x
+              m / (sqrt(v) + epsilon) / lr_t""",
+              source="Defazio & Mishchenko 2023, arXiv:2301.07733, algorithm 5"),
+    Primitive("prodigy", "composite", "Adam that estimates the distance d to the solution, from d0 on; wants lr 1",
+              (X, constant("beta1", BETA, 0.9), constant("beta2", BETA, 0.999), constant("epsilon", EPSILON, 1e-8),
+               constant("d0", D0, 1e-6)),
+              state=(State("d", "clock"), State("r", "clock"), State("s", "x"), State("m", "x"), State("v", "x")),
+              body="""
+              before = where(t > 1, d, d0)
+              rate = lr_t * before
+              r = sqrt(beta2) * r + before / d0 * rate * sum_model(x * (theta_start - theta))
+              s = sqrt(beta2) * s + before / d0 * rate * x
+              d = max(before, r / sum_model(abs(s)))
+              m = beta1 * m + (1 - beta1) * before * x
+              v = beta2 * v + (1 - beta2) * before * before * x * x
+              before * m / (sqrt(v) + d * epsilon)""",
+              source="Mishchenko & Defazio 2024, arXiv:2306.06101, algorithm 4"),
 ]  # fmt: skip
 
 TABLE: dict[str, Primitive] = {}
 for _primitive in (
-    *_SOURCES, *_SIGNALS, *_ROLES, *_ELEMENTWISE, *_STATEFUL, *_REDUCTIONS, *_SCHEDULES, *_GATES, *_COMPOSITES,
+    *_SOURCES, *_SIGNALS, *_ROLES, *_ELEMENTWISE, *_STATEFUL, *_REDUCTIONS, *_MATRIX, *_NOISE, *_SCHEDULES, *_GATES,
+    *_COMPOSITES,
 ):  # fmt: skip
     if _primitive.name in TABLE:
         raise ValueError(f"two primitives are called {_primitive.name}")

@@ -9,19 +9,22 @@ The operations below are all that a back end must know. Each one's meaning:
 |---|---|
 | const | the number ``attribute`` |
 | g theta | element values of the trainable tensors |
-| t epoch train_loss val_loss has_loss model_size | clock values; losses are 1 while unknown |
+| t epoch train_loss val_loss has_loss model_size layer_count | clock values; losses are 1 while unknown |
 | is_weight ... is_last, depth_fraction, rows, columns | role values |
 | load | content of slot ``attribute`` |
 | add sub mul neg abs sign max min floor tanh sin cos atan2 | elementwise, IEEE; sign(0) = 0 |
 | div | elementwise quotient, divisor known not to be 0 |
 | safe_div mod | elementwise; 0 where the divisor is 0; mod has the divisor's sign |
 | sqrt exp log | elementwise, IEEE; lowering keeps their arguments in range |
+| bfloat16 | elementwise on device values: the nearest number with 8 significant bits, ties to even |
 | power | max(x, 0)^y; 1 where y = 0, else 0 where x <= 0 |
 | gt ge eq and or not | masks; comparisons with NaN are false |
 | where | first value where the mask is true, else second; for a host mask both have the result's class |
 | number | 1 where the mask is true, else 0 |
 | sum_tensor max_tensor; sum_row max_row; sum_column max_column | over a tensor; each row; each column |
 | sum_model max_model | over the tensors, of a value of class tensor |
+| odd_polynomial | of a matrix x, host numbers a, b, c: a x + (b s + c s s) x with s = x x^T, the smaller side's |
+| uniform | pseudo-random numbers in (0, 1], multiples of 2^-24, from (seed, t, tensor, entry, stream): `random_word` |
 | expand | a value as one of a larger class |
 """
 
@@ -29,18 +32,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from genomes.shapes import ShapeClass
 
 ELEMENT_SOURCES = ("g", "theta")
-CLOCK_SOURCES = ("t", "epoch", "has_loss", "train_loss", "val_loss", "model_size")
+CLOCK_SOURCES = ("t", "epoch", "has_loss", "train_loss", "val_loss", "model_size", "layer_count")
 ROLE_SOURCES = (
     "is_weight", "is_bias", "is_norm_scale", "is_norm_shift", "is_first", "is_last", "depth_fraction", "rows",
     "columns",
 )  # fmt: skip
 ELEMENTWISE = {
     "neg": 1, "abs": 1, "sign": 1, "sqrt": 1, "exp": 1, "log": 1, "tanh": 1, "sin": 1, "cos": 1, "floor": 1, "not": 1,
-    "number": 1, "expand": 1,
+    "number": 1, "expand": 1, "bfloat16": 1,
     "add": 2, "sub": 2, "mul": 2, "div": 2, "safe_div": 2, "mod": 2, "power": 2, "atan2": 2, "max": 2, "min": 2,
     "gt": 2, "ge": 2, "eq": 2, "and": 2, "or": 2, "where": 3,
 }  # fmt: skip
@@ -50,6 +55,7 @@ REDUCTIONS = {
     "sum_column": ShapeClass.COLUMN, "max_column": ShapeClass.COLUMN,
 }  # fmt: skip
 MODEL_REDUCTIONS = ("sum_model", "max_model")
+MATRIX = {"odd_polynomial": 4}  # a matrix, then host numbers; gives a matrix of the same shape
 MASKS = (
     "has_loss",
     *(name for name in ROLE_SOURCES if name.startswith("is_")),
@@ -60,7 +66,7 @@ MASKS = (
     "or",
     "not",
 )
-VIEWS = ("g", "theta")  # their values share memory with the caller's tensors: a store copies them
+VIEWS = ("g", "theta")  # their values share memory with the caller's tensors
 COMMUTATIVE = ("add", "mul", "max", "min", "eq", "and", "or")
 
 
@@ -114,10 +120,25 @@ class Program:
     query: Query | None = None
     labels: tuple[tuple[int, str], ...] = ()
 
+    @cached_property
+    def _may_be(self) -> tuple[frozenset[int], ...]:
+        """For each node: the nodes whose memory its value may share, itself included."""
+        shared: list[frozenset[int]] = []
+        for i, node in enumerate(self.nodes):
+            passes_on = node.op == "expand" or (node.op == "where" and self.nodes[node.arguments[0]].shape.on_host)
+            shared.append(frozenset({i}).union(*(shared[a] for a in node.arguments if passes_on)))
+        return tuple(shared)
+
+    def is_borrowed(self, node: int) -> bool:
+        """Whether a value may share the memory of the caller's tensors, so that a back end must copy it to keep it."""
+        return any(self.nodes[i].op in VIEWS for i in self._may_be[node])
+
     @property
     def update_is_shared(self) -> bool:
         """Whether the update's memory may be a slot's or the caller's too, so that a back end must return a copy."""
-        return self.nodes[self.update].op in (*VIEWS, "load", "expand") or self.update in dict(self.stores).values()
+        kept = frozenset().union(*(self._may_be[node] for _, node in self.stores))
+        mine = self._may_be[self.update]
+        return bool(mine & kept) or any(self.nodes[i].op in (*VIEWS, "load", "expand") for i in mine)
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -132,6 +153,24 @@ class Program:
         return tuple(levels)
 
 
+def random_word(seed: bytes, t: int, tensor: int, stream: int) -> int:
+    """32 pseudo-random bits for a step, a tensor (its place in the parameter list) and a stream.
+
+    ``uniform`` of entry k (row by row) is ((scramble(scramble(k) ^ random_word) >> 8) + 1) / 2^24.
+    """
+    word = 0
+    for part in (*(int.from_bytes(seed[k : k + 4], "little") for k in range(0, len(seed), 4)), t, tensor, stream):
+        word = scramble((word + 0x9E3779B9 * (part + 1)) & 0xFFFFFFFF)
+    return word
+
+
+def scramble(word: Any) -> Any:
+    """Mixes 32 bits, one to one; of an int or of int64 tensors. Source: Wellons, Hash prospector, lowbias32."""
+    word = ((word ^ (word >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
+    word = ((word ^ (word >> 15)) * 0x846CA68B) & 0xFFFFFFFF
+    return word ^ (word >> 16)
+
+
 class ProgramError(ValueError):
     """A program that breaks the rules of its form: a mistake of ours, not of a genome's author."""
 
@@ -143,6 +182,20 @@ def check(program: Program) -> Program:
     return program
 
 
+def _fits(node: Node, shapes: list[ShapeClass]) -> bool:
+    """Whether an operation that is not elementwise has the classes that it wants."""
+    if node.op in REDUCTIONS:
+        return shapes == [ShapeClass.ELEMENT] and node.shape is REDUCTIONS[node.op]
+    if node.op in MODEL_REDUCTIONS:
+        return shapes == [ShapeClass.TENSOR] and node.shape is ShapeClass.MODEL
+    if node.op in MATRIX:
+        numbers = [s.on_host for s in shapes[1:]]
+        return shapes[0] is node.shape is ShapeClass.ELEMENT and all(numbers) and len(shapes) == MATRIX[node.op]
+    if node.op == "uniform":
+        return shapes[0].on_host and node.shape is ShapeClass.ELEMENT
+    return True
+
+
 def _problems(program: Program) -> Iterator[str]:
     nodes = program.nodes
     for i, node in enumerate(nodes):
@@ -151,9 +204,7 @@ def _problems(program: Program) -> Iterator[str]:
         shapes = [nodes[a].shape for a in node.arguments]
         if node.op in ELEMENTWISE and len(shapes) != ELEMENTWISE[node.op]:
             yield f"node {i} ({node.op}) has {len(shapes)} arguments"
-        elif (node.op in REDUCTIONS and (shapes != [ShapeClass.ELEMENT] or node.shape is not REDUCTIONS[node.op])) or (
-            node.op in MODEL_REDUCTIONS and (shapes != [ShapeClass.TENSOR] or node.shape is not ShapeClass.MODEL)
-        ):
+        elif not _fits(node, shapes):
             yield f"node {i}: {node.op} of {shapes} gives {node.shape}"
         elif node.op == "load" and node.shape is not program.slots[int(node.attribute or 0)].shape:
             yield f"node {i} loads slot {node.attribute} as {node.shape}"

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 
 from genomes.backends.torch_reference import FITTED
-from genomes.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, VIEWS, Node, Program
+from genomes.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, Node, Program
 from genomes.shapes import ShapeClass
 
 _LINE = 100  # a longer expression gets a name of its own
@@ -69,6 +69,9 @@ DEVICE = {
     "cos": ("torch.cos({0})", _ATOM),
     "atan2": ("torch.atan2({0}, {1})", _ATOM),
     "floor": ("torch.floor({0})", _ATOM),
+    "bfloat16": (f"{{0:{_ATOM}}}.to(torch.bfloat16).to(model_params[0].dtype)", _ATOM),
+    "odd_polynomial": ("_odd_polynomial({0}, {1}, {2}, {3})", _ATOM),
+    "uniform": ('_uniform(state["seed"], state["t"], i, {0}, theta)', _ATOM),
     "max": ("torch.maximum({0}, {1})", _ATOM),
     "min": ("torch.minimum({0}, {1})", _ATOM),
     "and": (f"{{0:{_ATOM}}} & {{1:{_ATOM}}}", _COMPARE),
@@ -145,6 +148,25 @@ HELPERS = {
     else:
         raised, kept = torch.pow(max(a, 0.0), b), (b == 0) | torch.full_like(b, a, dtype=torch.bool)
     return torch.where(kept, raised, torch.zeros_like(raised))''',
+    "_odd_polynomial": '''def _odd_polynomial(x, a, b, c):
+    """Each singular value s of the matrix x becomes a s + b s^3 + c s^5."""
+    if x.shape[0] <= x.shape[1]:
+        square = x @ x.T
+        return a * x + (b * square + c * (square @ square)) @ x
+    square = x.T @ x
+    return a * x + x @ (b * square + c * (square @ square))''',
+    "_scramble": '''def _scramble(word):
+    """Mixes 32 bits, one to one (Wellons, lowbias32)."""
+    word = ((word ^ (word >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
+    word = ((word ^ (word >> 15)) * 0x846CA68B) & 0xFFFFFFFF
+    return word ^ (word >> 16)''',
+    "_uniform": '''def _uniform(seed, t, i, stream, like):
+    """Pseudo-random numbers in (0, 1]; the same for the same seed, step, tensor and stream."""
+    word = 0
+    for part in (*(int.from_bytes(seed[k : k + 4], "little") for k in range(0, len(seed), 4)), t, i, int(stream)):
+        word = _scramble((word + 0x9E3779B9 * (part + 1)) & 0xFFFFFFFF)
+    entries = torch.arange(like.numel(), dtype=torch.int64, device=like.device).reshape(like.shape)
+    return ((_scramble(_scramble(entries) ^ word) >> 8) + 1).to(like.dtype) * 2.0**-24''',
     "_total": '''def _total(parts):
     """Sum of one value a tensor, in order."""
     total = parts[0]
@@ -165,6 +187,7 @@ _CLOCK_TEXT = {
     "train_loss": "train_loss = float(train_loss) if has_loss else 1.0",
     "val_loss": "val_loss = float(val_loss) if has_loss else 1.0",
     "model_size": 'model_size = state["model_size"]',
+    "layer_count": 'layer_count = state["layer_count"]',
 }
 
 _ROLE_TEXT = {
@@ -182,7 +205,12 @@ Zone = tuple[str, int]  # ("clock", 0), ("model", level) or ("tensor", level): w
 def render(program: Program) -> str:
     """The functions' source: helpers, then optimizer_init_state, optimizer_query_at_params, optimizer_step."""
     functions = "\n\n\n".join([_init_state(program), _query(program), _Step(program).text()])
-    used = [name for name in HELPERS if re.search(rf"(?<![\w.]){name}\(", functions)]
+    text = functions
+    used: list[str] = []
+    for name in reversed(HELPERS):  # a helper stands before those that call it
+        if re.search(rf"(?<![\w.]){name}\(", text):
+            used.insert(0, name)
+            text += HELPERS[name]
     imports = "import torch\n"
     if "math." in functions or any("math." in HELPERS[name] for name in used):
         imports = "import math\n\n" + imports
@@ -229,6 +257,10 @@ def _init_state(program: Program) -> str:
     lines.append("        tensors.append(tensor)")
     if "model_size" in used:
         model.append('"model_size": float(sum(t["shape"][0] * t["shape"][1] for t in tensors))')
+    if "layer_count" in used:
+        model.append('"layer_count": float(last + 1)')
+    if "uniform" in used:
+        model.append('"seed": bytes(seed)')
     entries = ['"t": 0', '"tensors": tensors', *model]
     lines += ["    return {", *(f"        {entry}," for entry in entries), "    }"]
     return "\n".join(lines)
@@ -351,7 +383,7 @@ class _Step:
         nodes, slots = self.program.nodes, self.program.slots
         moved = [nodes[node].attribute if nodes[node].op == "load" else None for _, node, _ in stores]
         pairs = [
-            (f'{holder}["{slots[slot].name}"]', text + (".clone()" if nodes[node].op in VIEWS else ""))
+            (f'{holder}["{slots[slot].name}"]', _copied(text) if self.program.is_borrowed(node) else text)
             for (slot, node, text), source in zip(stores, moved, strict=True)
             if source != slot
         ]
@@ -445,6 +477,10 @@ class _Step:
 
     def _operand(self, node: int) -> str:
         return self.texts[node][0]
+
+
+def _copied(text: str) -> str:
+    return f"{text}.clone()" if text.isidentifier() else f"({text}).clone()"
 
 
 def _number(value: float) -> str:

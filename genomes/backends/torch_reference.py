@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from genomes import host_math
-from genomes.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, VIEWS, Node, Program
+from genomes.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, Node, Program, random_word, scramble
 from genomes.shapes import ShapeClass
 
 _NO_LOSS = 1.0  # what train_loss and val_loss are while unknown
@@ -55,6 +55,14 @@ def _where(mask: Any, a: Any, b: Any) -> Any:
     return a if mask else b
 
 
+def _odd_polynomial(x: Tensor, a: float, b: float, c: float) -> Tensor:
+    if x.shape[0] <= x.shape[1]:
+        square = x @ x.T
+        return a * x + (b * square + c * (square @ square)) @ x
+    square = x.T @ x
+    return a * x + x @ (b * square + c * (square @ square))
+
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
@@ -74,6 +82,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "cos": torch.cos,
     "atan2": torch.atan2,
     "floor": torch.floor,
+    "bfloat16": lambda a: a.to(torch.bfloat16).to(a.dtype),
     "max": _larger,
     "min": _smaller,
     "gt": lambda a, b: a > b,
@@ -89,6 +98,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "max_row": lambda a: a.amax(dim=1, keepdim=True),
     "sum_column": lambda a: a.sum(dim=0, keepdim=True),
     "max_column": lambda a: a.amax(dim=0, keepdim=True),
+    "odd_polynomial": _odd_polynomial,
 }
 
 
@@ -120,7 +130,8 @@ class State:
 
     trainable: list[int]
     roles: dict[str, list[Any]]
-    model_size: float
+    known: dict[str, float]  # clock values that never change: model_size, layer_count
+    seed: bytes
     dtype: torch.dtype
     device: torch.device
     t: int = 0
@@ -142,7 +153,11 @@ class TorchOptimizer:
             roles=role_values(
                 shapes, [context["roles"][i] for i in trainable], [context["layers"][i] for i in trainable]
             ),
-            model_size=float(sum(rows * columns for rows, columns in shapes)),
+            known={
+                "model_size": float(sum(rows * columns for rows, columns in shapes)),
+                "layer_count": 1.0 + max((context["layers"][i] for i in trainable), default=0),
+            },
+            seed=seed,
             dtype=context["dtype"],
             device=context["device"],
         )
@@ -174,10 +189,10 @@ class TorchOptimizer:
         query = self.program.query
         if query is None or state.t == 0:
             return None
-        clock = clock_values(state.t + 1, epoch, train_loss, val_loss, state.model_size)
+        clock = clock_values(state.t + 1, epoch, train_loss, val_loss) | state.known
         values: list[Any] = []
         for node in query.when:
-            values.append(_host(node, values, clock))
+            values.append(host_value(node, values, clock))
         if not values[-1]:
             return None
         queried = list(model_params)
@@ -196,7 +211,7 @@ class TorchOptimizer:
     ) -> list[Tensor]:
         """Updates to be added to the parameters: one a tensor, zero for those that are not trainable."""
         state.t += 1
-        clock = clock_values(state.t, epoch, train_loss, val_loss, state.model_size)
+        clock = clock_values(state.t, epoch, train_loss, val_loss) | state.known
         sources = {
             "theta": [_matrix(model_params[i]) for i in state.trainable],
             "g": [_matrix(gradients[i]) for i in state.trainable],
@@ -216,8 +231,8 @@ class TorchOptimizer:
         return updates
 
     def _kept(self, node: int, value: Any) -> Any:
-        """A value to be stored: copied where it is a view of a tensor that the caller may write to."""
-        return [tensor.clone() for tensor in value] if self.program.nodes[node].op in VIEWS else value
+        """A value to be stored: copied where it may be a view of a tensor that the caller may write to."""
+        return [tensor.clone() for tensor in value] if self.program.is_borrowed(node) else value
 
     def _value(self, node: Node, values: list[Any], clock: dict, sources: dict, state: State) -> Any:
         """The value of a node: one value, or a list over tensors where its class varies with the tensor."""
@@ -233,12 +248,16 @@ class TorchOptimizer:
         if node.op in MODEL_REDUCTIONS:
             return _max_model(values[node.arguments[0]])
         if node.shape is ShapeClass.CLOCK:
-            return _host(node, values, clock)
+            return host_value(node, values, clock)
         if node.shape is ShapeClass.MODEL:
             return self._device(node, [values[a] for a in node.arguments], (1, 1), state)
         result = []
         for k, theta in enumerate(sources["theta"]):
             given = [values[a][k] if nodes[a].shape.per_tensor else values[a] for a in node.arguments]
+            if node.op == "uniform":
+                word = random_word(state.seed, state.t, state.trainable[k], int(given[0]))
+                result.append(uniform(word, theta))
+                continue
             if node.shape is ShapeClass.ROLE:
                 result.append(host_math.OPERATIONS[node.op](*given))
             else:
@@ -262,11 +281,15 @@ def optimizer(program: Program) -> TorchOptimizer:
     return TorchOptimizer(program)
 
 
-def clock_values(
-    t: int, epoch: int, train_loss: float | None, val_loss: float | None, model_size: float
-) -> dict[str, float | bool]:
-    """The clock sources in a step; losses are 1 and ``has_loss`` is false while they are unknown."""
-    clock: dict[str, float | bool] = {"t": float(t), "epoch": float(epoch), "model_size": model_size}
+def uniform(word: int, like: Tensor) -> Tensor:
+    """Pseudo-random numbers in (0, 1] for the entries of a matrix, from the word of its step, tensor and stream."""
+    entries = torch.arange(like.numel(), dtype=torch.int64, device=like.device).reshape(like.shape)
+    return ((scramble(scramble(entries) ^ word) >> 8) + 1).to(like.dtype) * 2.0**-24
+
+
+def clock_values(t: int, epoch: int, train_loss: float | None, val_loss: float | None) -> dict[str, float | bool]:
+    """The clock sources that change; losses are 1 and ``has_loss`` is false while they are unknown."""
+    clock: dict[str, float | bool] = {"t": float(t), "epoch": float(epoch)}
     if train_loss is None or val_loss is None:
         return clock | {"has_loss": False, "train_loss": _NO_LOSS, "val_loss": _NO_LOSS}
     return clock | {"has_loss": True, "train_loss": float(train_loss), "val_loss": float(val_loss)}
@@ -305,7 +328,8 @@ def _matrix(tensor: Tensor) -> Tensor:
     return tensor.reshape(matrix_shape(tensor.shape))
 
 
-def _host(node: Node, values: list[Any], clock: dict[str, float | bool]) -> float | bool:
+def host_value(node: Node, values: list[Any], clock: dict[str, float | bool]) -> float | bool:
+    """A clock node's value, given those of the nodes before it."""
     if node.op == "const":
         assert node.attribute is not None
         return node.attribute

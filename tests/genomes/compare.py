@@ -10,6 +10,7 @@ from torch import Tensor
 
 from genomes import catalogue
 from genomes.backends.torch_reference import optimizer
+from genomes.genome import Genome
 from genomes.lowering import lower
 from tests.genomes import trajectory
 from tests.genomes.oracles import ORACLES
@@ -27,9 +28,9 @@ class Comparison:
     error: float
 
 
-def compare(name: str) -> Comparison:
-    """Compare the catalogue's entry with its oracle, each on its own trajectory, in float64."""
-    genome = catalogue.load(name)
+def compare(name: str, genome: Genome | None = None) -> Comparison:
+    """Compare the catalogue's entry (or ``genome``) with its oracle, each on its own trajectory, in float64."""
+    genome = genome or catalogue.load(name)
     functions = optimizer(lower(genome))
     trainable = [i for i, flag in enumerate(trajectory.TRAINABLE) if flag]
     theta = trajectory.start()

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from harness import sandbox
 from harness.confinement import LAYERS, filter_program
 from harness.optimizer import OptimizerFault
 from harness.sandbox import DEFAULT_LIMITS, Limits, isolation_level
@@ -192,7 +193,8 @@ def test_either_of_two_layers_keeps_a_submission_from_writing(layer, write, tmp_
 
 
 @linux
-def test_everything_dies_with_the_process_that_opened_it(write, tmp_path):
+def test_everything_dies_with_the_process_that_opened_it(write, tmp_path_factory):
+    scratch = tmp_path_factory.mktemp("scratch")
     isolation_level()
     before = processes()
     path = write(step("while True: pass"))
@@ -202,18 +204,21 @@ from tests.harness.test_submission import *
 print("started", flush=True)
 run(Path({str(path)!r}), dataclasses.replace(DEFAULT_LIMITS, call_seconds=100.0))
 """
-    with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE) as caller:
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, env=environment) as caller:
         assert caller.stdout is not None
         assert caller.stdout.readline() == b"started\n"
         deadline = time.monotonic() + 30
         while len(processes() - before) < 3 and time.monotonic() < deadline:
             time.sleep(0.05)
         assert len(processes() - before) >= 3, "launcher, supervisor and worker"
+        assert len(list(scratch.iterdir())) == 1
         caller.kill()
     deadline = time.monotonic() + 3
     while processes() - before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert processes() <= before
+    assert not list(scratch.iterdir())
 
 
 def test_updates_equal_those_in_this_process_bit_by_bit(write, expected):
@@ -346,6 +351,16 @@ def test_files_that_cannot_be_read_are_refused_before_anything_starts(content, s
     with pytest.raises(OptimizerFault, match="submission") as caught, open_submission(path):
         pass
     assert caught.value.status == status
+
+
+def test_a_process_that_cannot_be_started_is_told_at_once_and_not_blamed_on_the_file(write, monkeypatch):
+    monkeypatch.setattr(sandbox, "_launchers", {})
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    started = time.monotonic()
+    with pytest.raises(OptimizerFault, match="did not start") as caught:
+        run(write(BENIGN))
+    assert caught.value.status == "not_started"
+    assert time.monotonic() - started < 3
 
 
 def test_two_submissions_at_once_do_not_meet(write, tmp_path):

@@ -6,8 +6,11 @@ A rule returns the update of one tensor. ``s`` keeps what lasts (unset names are
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from tests.genomes.oracles.base import MakeOracle, ruled
+from tests.genomes.oracles.base import Gradient, MakeOracle, ruled
+from tests.genomes.trajectory import Moment
 
 
 def _adam(s, g, t, beta1=0.9, beta2=0.999, epsilon=1e-8):
@@ -15,6 +18,124 @@ def _adam(s, g, t, beta1=0.9, beta2=0.999, epsilon=1e-8):
     s.m = beta1 * s.m + (1 - beta1) * g
     s.v = beta2 * s.v + (1 - beta2) * g**2
     return (s.m / (1 - beta1**t)) / (np.sqrt(s.v / (1 - beta2**t)) + epsilon)
+
+
+# --- Adam's family ---------------------------------------------------------------------------------------------------
+
+
+def padam(s, theta, g, now):
+    """Chen et al. 2020, algorithm 1: no bias correction, the largest second moment so far, p = 1/8."""
+    s.m = 0.9 * s.m + 0.1 * g
+    s.v = 0.999 * s.v + 0.001 * g**2
+    s.largest = np.maximum(s.largest, s.v)
+    return -1e-2 * np.divide(s.m, s.largest**0.125, out=np.zeros_like(g), where=s.largest > 0)
+
+
+def qhadam(s, theta, g, now):
+    """Ma & Yarats 2019, equations 14 to 16, betas (0.95, 0.998), nus (0.7, 0.95)."""
+    s.m = 0.95 * s.m + 0.05 * g
+    s.v = 0.998 * s.v + 0.002 * g**2
+    m, v = s.m / (1 - 0.95**now.number), s.v / (1 - 0.998**now.number)
+    return -1e-3 * (0.3 * g + 0.7 * m) / (np.sqrt(0.05 * g**2 + 0.95 * v) + 1e-8)
+
+
+def adam_atan2(s, theta, g, now):
+    """Everett et al. 2024, section 4.3: arctan2 instead of division."""
+    s.m = 0.9 * s.m + 0.1 * g
+    s.v = 0.999 * s.v + 0.001 * g**2
+    t = now.number
+    return -1e-3 * 1.27 * np.arctan2(s.m / (1 - 0.9**t), np.sqrt(s.v / (1 - 0.999**t)))
+
+
+def lamb(s, theta, g, now):
+    """You et al. 2020, algorithm 2 with phi(z) = z."""
+    r = _adam(s, g, now.number, epsilon=1e-6) + 1e-2 * theta
+    norms = np.linalg.norm(theta), np.linalg.norm(r)
+    return -5e-3 * r * (norms[0] / norms[1] if norms[0] > 0 and norms[1] > 0 else 1.0)
+
+
+def evolved_2025(s, theta, g, now):
+    """Marfinetz 2025: 100 steps of warm-up, then half a cosine until step 8000; no bias correction."""
+    s.m = 0.8553 * s.m + (1 - 0.8553) * g
+    s.v = 0.9358 * s.v + (1 - 0.9358) * g**2
+    step = now.number - 1
+    scale = (step + 1) / 100 if step < 100 else 0.5 * (1 + np.cos(np.pi * min(1.0, (step - 100) / (8000 - 100))))
+    u = 0.7344 * np.sign(g) + 3.6352 * s.m / (np.sqrt(s.v) + 5.44e-9)
+    return -1.2026e-3 * scale * (u + 9.745e-4 * theta)
+
+
+def _code_book(intervals: int, signed: bool) -> np.ndarray:
+    """Dettmers et al. 2022: for each decimal exponent, the middles of equal intervals of [0.1, 1]; and 0 and 1."""
+    codes = [0.0, 1.0]
+    for exponent in range(7):
+        edges = np.linspace(0.1, 1.0, intervals // 2**exponent + 1)
+        middles = (edges[:-1] + edges[1:]) / 2 / 10**exponent
+        codes += [*middles, *(-middles if signed else ())]
+    return np.sort(codes)
+
+
+_SIGNED, _UNSIGNED = _code_book(64, True), _code_book(128, False)
+
+
+def _quantised(x: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    blocks = x if x.ndim == 2 and x.shape[1] > 1 else x.reshape(1, -1)  # a row is a block; a vector is one
+    scale = np.abs(blocks).max(axis=1, keepdims=True)
+    unit = np.divide(blocks, scale, out=np.zeros_like(blocks), where=scale > 0)
+    nearest = codes[np.abs(unit[..., None] - codes).argmin(axis=-1)]
+    return (nearest * scale).reshape(x.shape)
+
+
+def adam8bit(s, theta, g, now):
+    """Dettmers et al. 2022: the averages are read from 8 bits, updated, used, and written back to 8 bits."""
+    t = now.number
+    m = 0.9 * s.m + 0.1 * g
+    v = 0.999 * s.v + 0.001 * g**2
+    s.m, s.v = _quantised(m, _SIGNED), _quantised(v, _UNSIGNED)
+    return -1e-3 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+
+
+# --- signs -----------------------------------------------------------------------------------------------------------
+
+
+def _lion(s, g):
+    c = 0.9 * s.m + 0.1 * g
+    s.m = 0.99 * s.m + 0.01 * g
+    return c
+
+
+def lion_kappa(s, theta, g, now):
+    """Chen et al. 2024, equation 3 with K(x) = sum of log cosh."""
+    return -1e-4 * (np.tanh(_lion(s, g)) + 1e-2 * theta)
+
+
+def cautious_lion(s, theta, g, now):
+    """Liang et al. 2024, algorithm 2, masked as its algorithm 1."""
+    u = np.sign(_lion(s, g))
+    phi = (u * g > 0).astype(float)
+    return -1e-4 * (u * phi * phi.size / (phi.sum() + 1) + 1e-2 * theta)
+
+
+def powersign(s, theta, g, now):
+    """Bello et al. 2017: e^(sign g * sign m) * g."""
+    s.m = 0.9 * s.m + 0.1 * g
+    return -1e-5 * np.e ** (np.sign(g) * np.sign(s.m)) * g
+
+
+def addsign(s, theta, g, now):
+    """Bello et al. 2017: (1 + sign g * sign m) * g."""
+    s.m = 0.9 * s.m + 0.1 * g
+    return -2e-5 * (1 + np.sign(g) * np.sign(s.m)) * g
+
+
+def ef_signsgd(s, theta, g, now):
+    """Karimireddy et al. 2019, algorithm 2: lines 4 to 7."""
+    p = 3e-5 * g + s.error
+    delta = np.abs(p).sum() / p.size * np.sign(p)
+    s.error = p - delta
+    return -delta
+
+
+# --- cautious and challenge ------------------------------------------------------------------------------------------
 
 
 def cautious_adamw(s, theta, g, now):
@@ -51,7 +172,95 @@ def cautious_adanw(s, theta, g, now):
     return -rate * role * u * np.where(u * g > 0, 1.0, 0.25)
 
 
+# --- matrices --------------------------------------------------------------------------------------------------------
+
+
+def _newton_schulz5(m: np.ndarray) -> np.ndarray:
+    """Jordan et al. 2024: the quintic iteration on the wide orientation of m."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = m.T if m.shape[0] > m.shape[1] else m
+    x = x / (np.linalg.norm(x) + 1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if m.shape[0] > m.shape[1] else x
+
+
+def muon(s, theta, g, now):
+    """Jordan et al. 2024: Nesterov momentum as a blend, orthogonalised, times sqrt(max(1, rows / columns))."""
+    if s.role != "weight":
+        return -1e-3 * _adam(s, g, now.number, 0.9, 0.95, 1e-10)
+    s.buffer = s.buffer + 0.05 * (g - s.buffer)
+    update = g + 0.95 * (s.buffer - g)
+    return -2e-2 * _newton_schulz5(update) * max(1.0, g.shape[0] / g.shape[1]) ** 0.5
+
+
+def normuon(s, theta, g, now):
+    """Li et al. 2025, algorithm 1: lines 4 to 11, without weight decay."""
+    if s.role != "weight":
+        return -1e-3 * _adam(s, g, now.number, 0.9, 0.95, 1e-10)
+    s.m = 0.95 * s.m + 0.05 * g
+    o = _newton_schulz5(s.m)
+    s.v = 0.95 * s.v + 0.05 * (o**2).mean(axis=1, keepdims=True)
+    o = o / (np.sqrt(s.v) + 1e-10)
+    return -2e-3 * 0.2 * np.sqrt(o.size) / np.linalg.norm(o) * o
+
+
+def swan(s, theta, g, now):
+    """Ma et al. 2024, algorithm 1: GradNorm, then GradWhitening by the coupled Newton-Schulz iteration."""
+    if s.role != "weight":
+        return -1e-3 * _adam(s, g, now.number)
+    centred = g - g.mean(axis=1, keepdims=True)
+    deviation = np.sqrt((centred**2).mean(axis=1, keepdims=True))
+    normed = np.divide(centred, deviation, out=np.zeros_like(g), where=deviation > 0)
+    normed = normed / (np.linalg.norm(normed) + 1e-7)
+    y, z = normed @ normed.T, np.eye(len(g))
+    for _ in range(10):
+        correction = 0.5 * (3 * np.eye(len(g)) - z @ y)
+        y, z = y @ correction, correction @ z
+    return -1e-2 * z @ normed
+
+
+# --- optimizers that look at all tensors together --------------------------------------------------------------------
+
+
+class SamLastGradient:
+    """Foret et al. 2021, equation 2: the gradient is taken at w + rho g / |g|, here with the last step's g."""
+
+    def __init__(self, theta: list[Tensor]):
+        self.theta, self.last = [p.clone() for p in theta], None
+
+    def step(self, gradient: Gradient, now: Moment) -> list[Tensor]:
+        at = self.theta
+        if self.last is not None:
+            length = np.sqrt(sum(float((g**2).sum()) for g in self.last))
+            at = [p + 0.05 * g / length for p, g in zip(self.theta, self.last, strict=True)]
+        self.last = gradient(at)
+        self.theta = [p - 3e-5 * g for p, g in zip(self.theta, self.last, strict=True)]
+        return [p.clone() for p in self.theta]
+
+
+class InducedMetric:
+    """Harvey 2025: solves (1 + xi g g^T) d = g for the parameters as one long vector, then moves by -lr d."""
+
+    def __init__(self, theta: list[Tensor]):
+        self.theta = [p.clone() for p in theta]
+
+    def step(self, gradient: Gradient, now: Moment) -> list[Tensor]:
+        g = np.concatenate([part.numpy().ravel() for part in gradient(self.theta)])
+        direction = np.linalg.solve(np.eye(g.size) + 1e-3 * np.outer(g, g), g)
+        parts = np.split(direction, np.cumsum([p.numel() for p in self.theta])[:-1])
+        moved = zip(self.theta, parts, strict=True)
+        self.theta = [p - 1e-4 * torch.from_numpy(part).reshape(p.shape) for p, part in moved]
+        return [p.clone() for p in self.theta]
+
+
+_RULES = (
+    padam, qhadam, adam_atan2, lamb, evolved_2025, adam8bit, lion_kappa, cautious_lion, powersign, addsign, ef_signsgd,
+    cautious_adamw, cautious_adanw, muon, normuon, swan,
+)  # fmt: skip
 ORACLES: dict[str, MakeOracle] = {
-    "cautious_adamw": ruled(cautious_adamw),
-    "cautious_adanw": ruled(cautious_adanw),
+    **{rule.__name__: ruled(rule) for rule in _RULES},
+    "sam_last_gradient": lambda theta, roles: SamLastGradient(theta),
+    "induced_metric": lambda theta, roles: InducedMetric(theta),
 }
