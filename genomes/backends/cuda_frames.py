@@ -17,8 +17,8 @@ class Frame:
     """A kernel without its statements.
 
     ``head``: finds lane, row and so on, and leaves where there is nothing to do; ``index``: where it finds the tensor's
-    number, if not there; ``loop``: the head of its loop or ""; ``inner``: (name, definition) of what varies in the loop; ``outer``: classes of the values that do
-    not; ``first``: whether this is the loop's first turn.
+    number, if not there; ``loop``: the head of its loop or ""; ``inner``: (name, definition) of what varies in the
+    loop; ``outer``: classes of the values that do not; ``first``: whether this is the loop's first turn.
     """
 
     head: str

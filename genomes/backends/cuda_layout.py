@@ -212,6 +212,50 @@ class HostSlab:
         return _sum_text([""] * len(self.clock) + ["n_tensors"] * len(self.role))
 
 
+@dataclass(frozen=True)
+class Launch:
+    """One kernel of the text. ``unit``: what its threads or blocks stand for; see ``grid``."""
+
+    kernel: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A program's text. ``key``: hex digest of the text; ``state`` ...: where values lie; ``partials``: reductions
+    over tensors in the stage that has most."""
+
+    text: str
+    key: str
+    start: tuple[Launch, ...]
+    query: tuple[Launch, ...]
+    step: tuple[Launch, ...]
+    state: Slab
+    reduced: Slab
+    partials: int
+    host_state: HostSlab
+    host_values: HostSlab
+
+    def sizes(self, model: Model) -> dict[str, int]:
+        """Numbers a lane of the arrays ``state``, ``scratch``, ``host_state``, ``host_values``."""
+        return {
+            "state": self.state.size(model),
+            "scratch": self.reduced.size(model) + self.partials * model.n_tensors * PIECES,
+            "host_state": self.host_state.size(model),
+            "host_values": self.host_values.size(model),
+        }
+
+
+def grid(unit: str, model: Model, lanes: int) -> tuple[int, int]:
+    """Blocks along x and y, of PIECES threads each."""
+    per_thread = {"tensor": model.n_tensors, "row": model.n_rows, "column": model.n_columns}
+    if unit == "lane":
+        return -(-lanes // PIECES), 1
+    if unit in per_thread:
+        return -(-per_thread[unit] // PIECES), lanes
+    return (model.n_tensors if unit == "piece" else len(model.tiles())), lanes
+
+
 def _sum_text(extents: Iterable[str]) -> str:
     counts: dict[str, int] = {}
     for extent in extents:

@@ -19,7 +19,7 @@ it writes, so there are no barriers, shared memory or atomics, and every sum has
 Before the first step run ``Source.start`` (fills the slots; theta must be set); before a gradient is taken run
 ``Source.query`` where there is one: it writes ``queried`` (theta where a lane asks for nothing) and ``active``.
 Lanes whose ``alive`` is 0 stay as they are. ``not_finite`` of a lane is set where an update is infinite or NaN.
-The arrays are described in cuda_layout.py; a unit's grid of blocks is ``grid``.
+The arrays, and the grid of blocks of each launch, are in cuda_layout.py; the shapes of kernels in cuda_frames.py.
 """
 
 from __future__ import annotations
@@ -28,67 +28,15 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 from genomes.backends.cuda_frames import FRAMES, Frame
-from genomes.backends.cuda_layout import DECLARATIONS, PIECES, ROLE_BITS, HostSlab, Model, Slab
+from genomes.backends.cuda_layout import DECLARATIONS, PIECES, HostSlab, Launch, Model, Slab, Source
+from genomes.backends.cuda_operations import CLOCK_TEXT, DEVICE, HELPERS, HOST, ROLE_TEXT
 from genomes.program import CLOCK_SOURCES, MODEL_REDUCTIONS, REDUCTIONS, ROLE_SOURCES, Node, Program, Query
 from genomes.shapes import ShapeClass
 
-# {0} stands for an argument, always a name or a number; {f} for the suffix of a float's functions.
-C = {
-    "add": "{0} + {1}", "sub": "{0} - {1}", "mul": "{0} * {1}", "neg": "-{0}", "abs": "fabs{f}({0})",
-    "sign": "sign({0})", "sqrt": "sqrt{f}({0})", "exp": "exp{f}({0})", "log": "log{f}({0})", "tanh": "tanh{f}({0})",
-    "sin": "sin{f}({0})", "cos": "cos{f}({0})", "atan2": "atan2{f}({0}, {1})", "floor": "floor{f}({0})",
-    "max": "larger({0}, {1})", "min": "smaller({0}, {1})", "safe_div": "safe_div({0}, {1})",
-    "gt": "{0} > {1}", "ge": "{0} >= {1}", "eq": "{0} == {1}", "and": "{0} && {1}", "or": "{0} || {1}", "not": "!{0}",
-    "where": "{0} ? {1} : {2}", "expand": "{0}",
-}  # fmt: skip
-HOST = {**C, "div": "safe_div({0}, {1})", "mod": "host_mod({0}, {1})", "power": "host_power({0}, {1})",
-        "number": "{0} ? 1.0 : 0.0"}  # fmt: skip
-DEVICE = {**C, "div": "{0} / {1}", "mod": "mod({0}, {1})", "power": "power({0}, {1})",
-          "number": "{0} ? real(1) : real(0)"}  # fmt: skip
-HELPERS = {
-    "sign": "template <typename T> __device__ T sign(T x) { return T(x > 0) - T(x < 0); }",
-    "larger": "template <typename T> __device__ T larger(T x, T y) { return x != x || x > y ? x : y; }",
-    "smaller": "template <typename T> __device__ T smaller(T x, T y) { return x != x || x < y ? x : y; }",
-    "safe_div": "template <typename T> __device__ T safe_div(T x, T y) { return y == 0 ? T(0) : x / y; }",
-    "mod": """\
-__device__ real mod(real x, real y) {  // remainder with the divisor's sign; 0 where y is 0
-    if (y == 0) return 0;
-    const real rest = fmod{f}(x, y);
-    return rest != 0 && (rest < 0) != (y < 0) ? rest + y : rest;
-}""",
-    "power": """\
-__device__ real power(real x, real y) {  // max(x, 0) to the power of y; 1 where y is 0
-    return y == 0 ? real(1) : x > 0 ? pow{f}(x, y) : real(0);
-}""",
-    "host_mod": """\
-__device__ double host_mod(double x, double y) {  // as mod; NaN where x is infinite, also if y is 0
-    if (y == 0 && x - x == 0) return 0;
-    const double rest = fmod(x, y);
-    return rest != 0 && (rest < 0) != (y < 0) ? rest + y : rest;
-}""",
-    "host_power": """\
-__device__ double host_power(double x, double y) {  // as power; NaN where x is NaN
-    return y == 0 ? 1.0 : x <= 0 ? 0.0 : pow(x, y);
-}""",
-}
-_CLOCK_TEXT = {
-    "t": "a.steps[lane] + 1",
-    "epoch": "a.epoch[lane]",
-    "has_loss": "a.has_loss[lane] != 0",
-    "train_loss": "a.has_loss[lane] ? a.train_loss[lane] : 1.0",
-    "val_loss": "a.has_loss[lane] ? a.val_loss[lane] : 1.0",
-    "model_size": "a.n_params",
-}
-_ROLE_TEXT = {
-    **{name: f"(tensor.roles & {bit}) != 0" for name, bit in ROLE_BITS.items()},
-    "depth_fraction": "tensor.depth_fraction",
-    "rows": "tensor.rows",
-    "columns": "tensor.columns",
-}
 _UNITS = {ShapeClass.ROW: "row", ShapeClass.COLUMN: "column", ShapeClass.TENSOR: "tensor", ShapeClass.MODEL: "lane"}
 _REDUCTION_FRAMES = {
     ShapeClass.ROW: ("rows", "row over columns"),
@@ -99,50 +47,6 @@ _REDUCTION_FRAMES = {
 
 class UnsupportedOperation(ValueError):
     """A program holds an operation that this back end has no kernel for."""
-
-
-@dataclass(frozen=True)
-class Launch:
-    """One kernel of the text. ``unit``: what its threads or blocks stand for; see ``grid``."""
-
-    kernel: str
-    unit: str
-
-
-@dataclass(frozen=True)
-class Source:
-    """A program's text. ``key``: hex digest of the text; ``state`` ...: where values lie; ``partials``: reductions
-    over tensors in the stage that has most."""
-
-    text: str
-    key: str
-    start: tuple[Launch, ...]
-    query: tuple[Launch, ...]
-    step: tuple[Launch, ...]
-    state: Slab
-    reduced: Slab
-    partials: int
-    host_state: HostSlab
-    host_values: HostSlab
-
-    def sizes(self, model: Model) -> dict[str, int]:
-        """Numbers a lane of the arrays ``state``, ``scratch``, ``host_state``, ``host_values``."""
-        return {
-            "state": self.state.size(model),
-            "scratch": self.reduced.size(model) + self.partials * model.n_tensors * PIECES,
-            "host_state": self.host_state.size(model),
-            "host_values": self.host_values.size(model),
-        }
-
-
-def grid(unit: str, model: Model, lanes: int) -> tuple[int, int]:
-    """Blocks along x and y, of PIECES threads each."""
-    per_thread = {"tensor": model.n_tensors, "row": model.n_rows, "column": model.n_columns}
-    if unit == "lane":
-        return -(-lanes // PIECES), 1
-    if unit in per_thread:
-        return -(-per_thread[unit] // PIECES), lanes
-    return (model.n_tensors if unit == "piece" else len(model.tiles())), lanes
 
 
 def constants(program: Program) -> tuple[float, ...]:
@@ -399,11 +303,11 @@ class _Writer:
         if node.op == "const":
             return f"constants[{self.constant_of[i]}]"
         if node.op in ROLE_SOURCES:
-            return _ROLE_TEXT[node.op]
+            return ROLE_TEXT[node.op]
         if node.shape.on_host and node.shape is not host:
             return f"host_values[{self.host_values.place(i)}]"
         if node.op in CLOCK_SOURCES:
-            return _CLOCK_TEXT[node.op]
+            return CLOCK_TEXT[node.op]
         if node.op == "load":
             slot = int(node.attribute or 0)
             return f"host_state[{self.host_state.place(slot)}]" if host else f"state[{self.state.place(slot)}]"

@@ -12,6 +12,7 @@ from evo.errors import EvoError, UsageError
 from genomes import catalogue
 from genomes.backends.cuda_source import render
 from genomes.lowering import lower
+from tests.genomes import cuda_cases
 
 
 class Recorder:
@@ -66,7 +67,7 @@ def test_nvrtc_compiles_known_optimizers(tmp_path: Path):
 
 
 def test_nvrtc_says_what_is_wrong_with_a_text(tmp_path: Path):
-    with pytest.raises(EvoError, match='sm_90.*identifier "nothing" is undefined'):
+    with pytest.raises(EvoError, match=r'sm_90.*identifier "nothing" is undefined'):
         compile_all(["__global__ void k(int* a) { a[0] = nothing; }"], _nvrtc(), tmp_path)
 
 
@@ -77,3 +78,10 @@ def test_without_nvrtc_the_error_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setattr(importlib.metadata, "version", missing)
     with pytest.raises(UsageError, match="pip install cuda-bindings"):
         nvrtc()
+
+
+@pytest.mark.slow
+def test_nvrtc_compiles_every_text(tmp_path: Path):
+    programs = [*cuda_cases.primitive_cases().values(), *cuda_cases.catalogue_cases().values()]
+    texts = [render(program, real).text for program in programs for real in ("float", "double")]
+    compile_all(texts, _nvrtc(), tmp_path)

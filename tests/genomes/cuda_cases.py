@@ -1,4 +1,4 @@
-"""Programs that between them hold every primitive of the table, on tensors and on numbers, and every known optimizer."""
+"""Programs that between them hold every primitive of the table, on tensors and on numbers; known optimizers."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def call(primitive: Primitive, values: dict[str, tuple[str, ...]], first: str | 
 
 
 def primitive_cases() -> dict[str, Program]:
-    """For each primitive of the table a program on tensors and, if it is elementwise or keeps state, one on the rest."""
+    """For each primitive of the table a program on tensors and, if it is elementwise or keeps state, others."""
     cases: dict[str, Program] = {}
     for primitive in TABLE.values():
-        if primitive.scope == "gates" or primitive.group == "gate" and not primitive.scope:
+        if primitive.scope == "gates" or (primitive.group == "gate" and not primitive.scope):
             name = "u" if primitive.name == "u" else call(primitive, DEVICE, "u")
             cases[primitive.name] = from_expression("ema(g, 0.5)", gates=[f"{name} + 0.1 * u"])
         elif primitive.scope == "post":

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genomes.backends.cuda_layout import PIECES, Arguments, Model
-from genomes.backends.cuda_source import Launch, Source, grid
+from genomes.backends.cuda_layout import PIECES, Arguments, Launch, Model, Source, grid
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-Wno-overflow")
@@ -52,7 +51,7 @@ def _entry(source: Source) -> str:
 class Lanes:
     """Lanes of one text on the CPU. All arrays are ``[lanes, n]`` and may be written between the calls."""
 
-    library: ctypes.CDLL
+    library: ctypes.CDLL | None
     source: Source
     model: Model
     arrays: dict[str, np.ndarray]
@@ -81,9 +80,13 @@ class Lanes:
 
 
 def lanes(
-    library: ctypes.CDLL, source: Source, model: Model, constants: Sequence[Sequence[float]], real: str = "double",
+    library: ctypes.CDLL | None,
+    source: Source,
+    model: Model,
+    constants: Sequence[Sequence[float]],
+    real: str = "double",
     backwards: bool = False,
-) -> Lanes:  # fmt: skip
+) -> Lanes:
     """Fresh lanes, one for each row of constants; every array that a kernel should write first is full of NaN."""
     n, dtype = len(constants), {"float": np.float32, "double": np.float64}[real]
     counted: Mapping[str, int] = source.sizes(model)

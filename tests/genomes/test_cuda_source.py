@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import shutil
 import subprocess
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +16,15 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from torch import Tensor
 
+from genomes import host_math
 from genomes.backends.cuda_layout import Model, model
 from genomes.backends.cuda_source import UnsupportedOperation, bytes_per_lane, constants, render, skeleton
 from genomes.backends.torch_reference import optimizer
 from genomes.genome import GenomeError
 from genomes.lowering import lower
 from genomes.primitives import TABLE
-from genomes.program import Program
+from genomes.program import ELEMENTWISE as ELEMENTWISE_ARITY
+from genomes.program import Node, Program
 from genomes.shapes import ShapeClass
 from tests.genomes import cuda_cases, strategies, trajectory
 from tests.genomes.cuda_on_cpu import Lanes, compile_texts, lanes
@@ -30,10 +34,15 @@ from tests.genomes.test_backends import AWKWARD
 CATALOGUE = cuda_cases.catalogue_cases()
 PRIMITIVES = cuda_cases.primitive_cases()
 AWKWARD_PROGRAMS = {name: from_expression(**case) for name, case in AWKWARD.items()}
-PROGRAMS = {**CATALOGUE, **PRIMITIVES, **AWKWARD_PROGRAMS}
+PROGRAMS = {**{f"known {name}": program for name, program in CATALOGUE.items()}, **PRIMITIVES, **AWKWARD_PROGRAMS}
 DTYPES = {"float": torch.float32, "double": torch.float64}
 # largest difference of an update from the reference's, relative to the tensor's largest update so far
 BOUND = {"double": 1e-12, "float": 2e-5}
+SPECIAL = (0.0, -0.0, 1.0, -1.0, 2.0, -0.5, 3.0, 1e-40, 100.0, -1e30, math.inf, -math.inf, math.nan)
+ELEMENTWISE = [p.name for p in TABLE.values() if p.group == "elementwise" and p.op]
+REDUCING = [p.name for p in TABLE.values() if p.group == "reduction" and p.op]
+# elementwise operations of numbers (masks are no numbers)
+HOST_OPERATIONS = [op for op in ELEMENTWISE_ARITY if op not in ("and", "or", "not", "where", "number", "expand")]
 MOMENTS = [now for k, now in enumerate(trajectory.moments()) if k < 4 or k % 6 == 0]
 MODEL = model(trajectory.SHAPES, trajectory.ROLES, trajectory.TRAINABLE, trajectory.LAYERS)
 TRAINABLE = [i for i, flag in enumerate(trajectory.TRAINABLE) if flag]
@@ -43,6 +52,9 @@ TRAINABLE = [i for i, flag in enumerate(trajectory.TRAINABLE) if flag]
 def library(tmp_path_factory: pytest.TempPathFactory):
     sources = [render(program, "double") for program in PROGRAMS.values()]
     sources += [render(program, "float") for program in CATALOGUE.values()]
+    sources += [render(program, "double", literal=True) for program in CATALOGUE.values()]
+    sources += [render(program, "double", apply=True) for program in CATALOGUE.values()]
+    sources += [render(_of_numbers(op), "double") for op in HOST_OPERATIONS]
     return compile_texts(sources, tmp_path_factory.mktemp("cuda"))
 
 
@@ -70,7 +82,7 @@ def assert_follows(run: Lanes, programs: dict[int, Program], real: str) -> None:
     for number, now in enumerate(MOMENTS):
         signals = (now.epoch, now.train_loss, now.val_loss)
         expected = {}
-        for lane, f in functions.items():
+        for lane in functions:
             tell(run, lane, now, thetas[lane])
         if number == 0:
             run.start()
@@ -92,7 +104,7 @@ def assert_follows(run: Lanes, programs: dict[int, Program], real: str) -> None:
             finite = np.isfinite(wanted)
             np.testing.assert_array_equal(found[~finite], wanted[~finite])
             assert bool(run.arrays["not_finite"][lane]) or finite.all()
-            for a, b in zip(starts, starts[1:], strict=False):
+            for a, b in pairwise(starts):
                 top = np.abs(wanted[a:b][finite[a:b]]).max(initial=0.0)
                 largest[lane][a:b] = np.maximum(largest[lane][a:b], top)
             error = (np.abs(found[finite] - wanted[finite]) / largest[lane][finite]).max(initial=0.0)
@@ -136,14 +148,40 @@ def test_every_program_follows_the_reference_in_float(tmp_path: Path):
         assert_parity(library, program, "float")
 
 
-SPECIAL = (0.0, -0.0, 1.0, -1.0, 2.0, -0.5, 3.0, 1e-40, 100.0, -1e30, math.inf, -math.inf, math.nan)
-ELEMENTWISE = [p.name for p in TABLE.values() if p.group == "elementwise" and p.op]
-REDUCING = [p.name for p in TABLE.values() if p.group == "reduction" and p.op]
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_literal_numbers_and_updates_in_place_mean_the_same(name: str, library):
+    program = CATALOGUE[name]
+    runs = []
+    for options in ({}, {"literal": True}, {"apply": True}):
+        run = lanes(library, render(program, "double", **options), MODEL, [constants(program)])
+        theta = trajectory.start()
+        for now in MOMENTS[:6]:
+            tell(run, 0, now, theta)
+            if now is MOMENTS[0]:
+                run.start()
+            run.query()
+            run.arrays["g"][0] = flat(now.gradient(theta))
+            run.step()
+            if "apply" not in options:
+                run.arrays["theta"] += run.arrays["update"]
+            theta = _tensors(run.arrays["theta"][0])
+        runs.append(run.arrays)
+    for name in ("theta", "state", "host_state"):
+        np.testing.assert_array_equal(runs[0][name], runs[1][name])
+        np.testing.assert_array_equal(runs[0][name], runs[2][name])
+
+
+def _tensors(theta: np.ndarray) -> list[Tensor]:
+    tensors = trajectory.start()
+    parts = torch.from_numpy(theta.copy()).split([tensors[i].numel() for i in TRAINABLE])
+    for i, part in zip(TRAINABLE, parts, strict=True):
+        tensors[i] = part.reshape(tensors[i].shape)
+    return tensors
 
 
 @pytest.mark.parametrize("name", [*ELEMENTWISE, *REDUCING])
 def test_special_values_mean_what_they_mean_in_the_reference(name: str, library):
-    """All pairs of special values as g and theta; NaN, infinities and zeros come out alike. Signs of zero may differ."""
+    """All pairs of special values as g and theta: NaN, infinities and zeros come out alike (signs of zero aside)."""
     program, pairs = PRIMITIVES[name], [(a, b) for a in SPECIAL for b in SPECIAL]
     shape = (len(pairs), 1) if name in ELEMENTWISE else (len(SPECIAL), len(SPECIAL))
     g, theta = torch.tensor(pairs, dtype=torch.float64).T
@@ -163,6 +201,32 @@ def test_special_values_mean_what_they_mean_in_the_reference(name: str, library)
     assert bool(run.arrays["not_finite"][0]) == (not np.isfinite(wanted).all())
 
 
+def _of_numbers(op: str) -> Program:
+    """``op`` on numbers, as every update. Made by hand, because lowering would compute the result itself."""
+    numbers = [Node("const", (), ShapeClass.CLOCK, float(k)) for k in range(ELEMENTWISE_ARITY[op])]
+    result = Node(op, tuple(range(len(numbers))), ShapeClass.CLOCK)
+    nodes = [*numbers, result]
+    if result.is_mask:
+        nodes.append(Node("number", (len(nodes) - 1,), ShapeClass.CLOCK))
+    nodes.append(Node("expand", (len(nodes) - 1,), ShapeClass.ELEMENT))
+    return Program(op, tuple(nodes), (), (), len(nodes) - 1)
+
+
+@pytest.mark.parametrize("op", HOST_OPERATIONS)
+def test_numbers_mean_what_they_mean_in_host_math(op: str, library):
+    """All pairs of special values, a lane each, in double as clock and role values are; refused values aside."""
+    wanted, rows = [], []
+    for values in product(SPECIAL, repeat=ELEMENTWISE_ARITY[op]):
+        with contextlib.suppress(ValueError, OverflowError):  # sqrt(-1): lowering keeps arguments in range
+            wanted.append(float(host_math.OPERATIONS[op](*values)))
+            rows.append(values)
+    run = lanes(library, render(_of_numbers(op), "double"), Model(((1, 1),), (1,), (0.0,)), rows)
+    run.arrays["theta"][:] = run.arrays["g"][:] = 1.0
+    run.start()
+    run.step()
+    np.testing.assert_allclose(run.arrays["update"][:, 0], wanted, rtol=1e-14)
+
+
 def drawn(count: int, depth: int) -> list[Program]:
     """Programs of random genomes, the same in every run."""
     found: list[Program] = []
@@ -174,7 +238,7 @@ def drawn(count: int, depth: int) -> list[Program]:
     def gather(genome):
         try:
             program = lower(genome)
-        except (GenomeError, KeyError):
+        except GenomeError:
             return
         if len(found) < count and len(program.nodes) < 400:
             found.append(program)
@@ -190,3 +254,95 @@ def test_random_genomes_follow_the_reference(tmp_path: Path):
     assert len(programs) == 300
     for program in programs:
         assert_follows(lanes(library, render(program, "double"), MODEL, [constants(program)]), {0: program}, "double")
+
+
+# --- the text --------------------------------------------------------------------------------------------------------
+
+
+def test_genomes_that_differ_in_numbers_and_names_share_one_text():
+    first, second = from_expression("adam(g, 0.9, 0.999)"), from_expression("adam(g, 0.8, 0.99)")
+    assert first != second
+    assert skeleton(first) == skeleton(second)
+    assert render(first).key == render(second).key
+    assert constants(first) != constants(second)
+    assert render(first, literal=True).key != render(second, literal=True).key
+    assert render(first, "double").key != render(first).key
+
+
+def test_an_elementwise_optimizer_is_one_pass_over_the_elements():
+    launches = [launch.kernel for launch in render(from_expression("adam(g)")).step]
+    assert launches == ["clock_values", "update_elements"]
+
+
+def test_each_level_of_reductions_is_one_pass_more():
+    source = render(AWKWARD_PROGRAMS["levels"])
+    assert [launch.unit for launch in source.step if launch.unit in ("piece", "tile")] == ["piece"] * 2 + ["tile"]
+
+
+@pytest.mark.parametrize("program", [*CATALOGUE.values(), *AWKWARD_PROGRAMS.values()], ids=lambda p: p.name)
+def test_text_needs_no_header_atomics_or_barriers(program: Program):
+    for literal in (False, True):
+        text = render(program, literal=literal).text
+        for word in ("#", "atomic", "__sync", "__shared__", "__restrict__", "asm"):
+            assert word not in text
+
+
+def test_an_unknown_operation_is_refused_by_name():
+    program = from_expression("sign(g)")
+    nodes = tuple(dataclasses.replace(n, op="orthogonalise") if n.op == "sign" else n for n in program.nodes)
+    with pytest.raises(UnsupportedOperation, match=r"probe: .* no kernel for the operation orthogonalise"):
+        render(dataclasses.replace(program, nodes=nodes))
+
+
+@pytest.mark.parametrize("real", ["float", "double"])
+@pytest.mark.parametrize("name", ["known adamw", "levels and states", "row state", "role state", "query"])
+def test_memory_of_a_lane_is_what_its_arrays_hold(name: str, real: str):
+    program = PROGRAMS[name]
+    arrays = lanes(None, render(program, real), MODEL, [constants(program)] * 7, real).arrays
+    tables = ("tensors", "tile_tensor", "tile_start", "tensor_of_row", "tensor_of_column")
+    unused = tables if program.query else (*tables, "queried")
+    assert 7 * bytes_per_lane(program, MODEL, real) == sum(a.nbytes for n, a in arrays.items() if n not in unused)
+
+
+def test_memory_of_a_known_optimizer_at_depth_4():
+    """Adam: parameters, gradients, updates and two buffers, and next to nothing else."""
+    shapes = [(256, 1), (256,), (256, 256), (256,), (256, 256), (256,)] + [(256,)] * 6
+    roles = ["weight", "bias"] * 3 + ["norm_scale", "norm_shift"] * 3
+    depth_4 = model(shapes, roles, [True] * 12, [0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2])
+    size = bytes_per_lane(CATALOGUE["adam"], depth_4)
+    assert depth_4.n_params * 4 * 5 <= size <= depth_4.n_params * 4 * 5 + 1000
+
+
+def test_the_model_table_leaves_out_what_does_not_train():
+    found = model([(3, 2), (3,), (3,), (2, 3)], ["weight", "bias", "running_mean", "weight"],
+                  [True, True, False, True], [0, 0, 0, 1])  # fmt: skip
+    assert found == Model(((3, 2), (3, 1), (2, 3)), (1 + 16, 2 + 16, 1 + 32), (0.0, 0.0, 1.0))
+    assert [(t.offset, t.row_offset, t.column_offset) for t in found.tensors()] == [(0, 0, 0), (6, 3, 2), (9, 6, 3)]
+    assert (found.size(ShapeClass.ROW), found.size(ShapeClass.COLUMN)) == (8, 6)
+    assert found.tensor_of(0) == [0, 0, 0, 1, 1, 1, 2, 2]
+    assert Model(((50, 50),), (1,), (0.0,)).tiles() == [(0, 0), (0, 1024), (0, 2048)]
+
+
+# --- the compiler for GPUs --------------------------------------------------------------------------------------------
+
+
+def _assert_nvcc_compiles(source: str, folder: Path, kind: str = "-cubin") -> None:
+    compiler = shutil.which("nvcc")
+    if compiler is None:
+        pytest.skip("no nvcc on this machine")
+    (folder / "kernels.cu").write_text(source)
+    command = [compiler, kind, "-arch=sm_90", "-Werror", "all-warnings", "-o", "kernels.out", "kernels.cu"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("literal", [False, True])
+def test_nvcc_compiles_a_text(literal: bool, tmp_path: Path):
+    _assert_nvcc_compiles(render(CATALOGUE["cautious_adamw"], literal=literal).text, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("real", ["float", "double"])
+@pytest.mark.parametrize("name", [name for name in PROGRAMS if name in ELEMENTWISE or name not in PRIMITIVES])
+def test_nvcc_compiles_every_text(name: str, real: str, tmp_path: Path):
+    _assert_nvcc_compiles(render(PROGRAMS[name], real).text, tmp_path, "-ptx")
