@@ -84,7 +84,7 @@ def train_lane(text: str, hash: str, **fields: Any) -> dict[str, Any]:
     if not text.startswith(_SUBMISSION):
         return trainer.train_lane(text, **fields)
     seed, epochs, patience, device = (fields.pop(key) for key in ("seed", "epochs", "patience", "device"))
-    dtype = getattr(torch, fields.pop("dtype"))
+    dtype = getattr(torch, fields.pop("dtype", "float32"))
     instance = Instance(seed=bytes.fromhex(seed), **fields)
     try:
         with Target("", text).optimizer() as optimizer:

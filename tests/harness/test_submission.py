@@ -242,12 +242,12 @@ MOMENTUM_AND_MATRICES = BENIGN.replace(
 )
 
 
-@pytest.mark.parametrize("task", ["tig", "seed"])
-def test_a_training_in_the_sandbox_equals_one_in_this_process_bit_by_bit(task, write):
+@pytest.mark.parametrize(("task", "dtype"), [("tig", torch.float32), ("seed", torch.float32), ("tig", torch.float64)])
+def test_a_training_in_the_sandbox_equals_one_in_this_process_bit_by_bit(task, dtype, write):
     instance = Instance(task, 3, seed_bytes(5))
     with open_submission(write(MOMENTUM_AND_MATRICES)) as optimizer:
-        outside = train(instance, optimizer, epochs=2)
-    inside = train(instance, functions(MOMENTUM_AND_MATRICES), epochs=2)
+        outside = train(instance, optimizer, epochs=2, dtype=dtype)
+    inside = train(instance, functions(MOMENTUM_AND_MATRICES), epochs=2, dtype=dtype)
     assert inside.status == "finished"
     assert dataclasses.replace(outside, seconds=0) == dataclasses.replace(inside, seconds=0)
 

@@ -228,11 +228,12 @@ class SamLastGradient:
     """Foret et al. 2021, equation 2: the gradient is taken at w + rho g / |g|, here with the last step's g."""
 
     def __init__(self, theta: list[Tensor]):
-        self.theta, self.last = [p.clone() for p in theta], None
+        self.theta = [p.clone() for p in theta]
+        self.last: list[Tensor] = []
 
     def step(self, gradient: Gradient, now: Moment) -> list[Tensor]:
         at = self.theta
-        if self.last is not None:
+        if self.last:
             length = np.sqrt(sum(float((g**2).sum()) for g in self.last))
             at = [p + 0.05 * g / length for p, g in zip(self.theta, self.last, strict=True)]
         self.last = gradient(at)
