@@ -209,7 +209,7 @@ class Slab:
 
     def size_text(self) -> str:
         """C text of ``size``."""
-        return _sum_text((EXTENT[shape][0] for _, shape in self.values))
+        return _sum_text(EXTENT[shape][0] for _, shape in self.values)
 
 
 @dataclass(frozen=True)

@@ -246,7 +246,7 @@ def drawn(count: int, depth: int) -> list[Program]:
             program = lower(genome)
         except GenomeError:
             return
-        if len(found) < count and len(program.nodes) < 400:
+        if len(found) < count and len(program.nodes) < 400 and not unsupported(program):
             found.append(program)
 
     gather()
