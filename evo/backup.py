@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from evo.ledger import DamagedError, Ledger, LedgerError
+from evo.ledger import DamagedError, Ledger, LedgerError, companions
 
 EVERY = 5  # generations; the first one is copied too
 
@@ -59,13 +59,13 @@ def open_or_restore(path: Path, say: Callable[[str], None]) -> Ledger:
 
 
 def _set_aside(path: Path) -> str:
-    if not path.is_file():
-        return ""
     number = 1
     while (aside := path.with_name(f"damaged-{number}.sqlite")).exists():
         number += 1
-    for end in ("-wal", "-shm"):  # they belong to the damaged file: SQLite would apply them to its successor
-        if (part := Path(f"{path}{end}")).exists():
-            shutil.move(part, f"{aside}{end}")
+    for part in companions(path):  # SQLite would apply them to whatever stands at ``path``
+        if part.exists():
+            shutil.move(part, f"{aside}{part.name.removeprefix(path.name)}")
+    if not path.is_file():
+        return ""
     shutil.move(path, aside)
     return f"; the damaged file is kept as {aside.name}"

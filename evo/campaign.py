@@ -111,6 +111,7 @@ def resume(
         with backup.open_or_restore(folder.ledger, progress.say) as ledger:
             meta = ledger.meta()
             recipe = _recipe_to_resume(folder, meta, overrides, ledger, progress)
+            _device(meta["device"])  # is it still there?
             return run(folder, recipe, ledger, machine, stop, progress, search)
 
 
@@ -191,7 +192,10 @@ def _recipe_to_resume(
 
 
 def _device(name: str) -> str:
-    """``auto`` is the CPU: a lane by itself is quicker there."""
+    """The device by the name ``auto``, ``cpu`` or ``cuda``; ``auto`` is the CPU, where one lane is quicker.
+
+    Raises UsageError for another name, EvoError where torch does not see the device.
+    """
     if name in ("auto", "cpu"):
         return "cpu"
     if name != "cuda":
@@ -199,7 +203,7 @@ def _device(name: str) -> str:
     import torch
 
     if not torch.cuda.is_available():
-        raise EvoError("--device cuda: torch sees no CUDA device here")
+        raise EvoError("device cuda: torch sees none here")
     return "cuda"
 
 

@@ -176,6 +176,7 @@ def evaluate(
     patience: Patience = 50,
     init: Init = "per_layer",
     accuracy_factor: AccuracyFactor = 0,
+    dtype: Annotated[str, typer.Option(help="float32, or float64 to check against other implementations")] = "float32",
     device: Device = "cpu",
     workers: Workers = 0,
     as_json: Json = False,
@@ -186,7 +187,8 @@ def evaluate(
 
     evaluation.run(
         targets, task=task, depths=depths, seeds=seeds, epochs=epochs, patience=patience, init=init,
-        accuracy_factor=accuracy_factor, device=device, workers=workers, json_output=as_json, verbose=verbose,
+        accuracy_factor=accuracy_factor, dtype=dtype, device=device, workers=workers, json_output=as_json,
+        verbose=verbose,
     )  # fmt: skip
 
 

@@ -159,7 +159,8 @@ def load(
     recipe, faults = validate(Recipe, value, fallback={"name": "unnamed"})
     if recipe is not None:
         wrong = [fault.path for fault in faults]
-        for keys, fault in contradictions(recipe, path.parent, known or Known(_operators, _catalogue)):
+        folder = path.parent if launched is None else None  # later, its genomes have been read
+        for keys, fault in contradictions(recipe, folder, known or Known(_operators, _catalogue)):
             if not any(_related(key, path) for key in keys for path in wrong):
                 faults.append(fault)
     places = [(_place(document, applied, fault.path), fault) for fault in faults]

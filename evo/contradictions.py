@@ -22,8 +22,11 @@ class Known:
     catalogue: Callable[[], Collection[str]]
 
 
-def contradictions(recipe: Recipe, folder: Path, known: Known) -> Iterator[tuple[list[tuple], Fault]]:
-    """Yields the keys in question and the fault, which stands at the first of them."""
+def contradictions(recipe: Recipe, folder: Path | None, known: Known) -> Iterator[tuple[list[tuple], Fault]]:
+    """Yields the keys in question and the fault, which stands at the first of them.
+
+    ``folder``: where the recipe's genome files are looked for; None: they are not.
+    """
 
     def fault(message: str, *keys: str, item: int | None = None) -> tuple[list[tuple], Fault]:
         paths: list[tuple] = [tuple(key.split(".")) for key in keys]
@@ -56,7 +59,7 @@ def contradictions(recipe: Recipe, folder: Path, known: Known) -> Iterator[tuple
     if members == 0:
         yield fault("needs at least one genome: catalogue, genomes or random", "start")
     for i, path in enumerate(start.genomes):
-        if not (folder / path).is_file():
+        if folder and not (folder / path).is_file():
             yield fault(f"there is no file {folder / path}", "start.genomes", item=i)
 
     if weights := recipe.variation.weights:

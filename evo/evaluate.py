@@ -56,6 +56,7 @@ def evaluate(asked: Question, *, workers: int = 0, device: str = "cpu", progress
         min(workers, len(lanes)),
         patience=asked.patience,
         device=device,
+        dtype=asked.dtype,
         seconds_per_lane=SECONDS_PER_LANE,
         function=TRAIN_LANE,
     ) as pool:
@@ -86,6 +87,7 @@ def as_json(asked: Question, results: Iterable[Result]) -> dict[str, Any]:
         "epochs": asked.epochs,
         "patience": asked.patience,
         "init": asked.init,
+        "dtype": asked.dtype,
         "accuracy_factor": asked.accuracy_factor,
         "results": [_entry(asked, result) for result in results],
     }

@@ -50,7 +50,8 @@ def evaluate(lanes: Iterable[Lane], workers: int = 0, **options: Any) -> Iterato
 class Pool:
     """Worker processes, started when they are first needed and kept until ``close``.
 
-    ``workers``: how many; 0 for one a CPU. ``patience``, ``device``: for `harness.train.train`.
+    ``workers``: how many; 0 for one a CPU. ``patience``, ``device``, ``dtype``: for
+    `harness.train.train`.
     ``seconds_per_lane``: wall time. ``log``: the file that takes what workers write to standard error.
     ``function``: what a worker calls, ``module:name``.
     """
@@ -61,12 +62,13 @@ class Pool:
         *,
         patience: int = 50,
         device: str = "cpu",
+        dtype: str = "float32",
         seconds_per_lane: float = 3600.0,
         log: Path | None = None,
         function: str = TRAIN_LANE,
     ):
         self.size = workers or available_cpus()
-        self._options = {"patience": patience, "device": device}
+        self._options = {"patience": patience, "device": device, "dtype": dtype}
         self._seconds_per_lane = seconds_per_lane
         self._function = function
         self._log: IO[bytes] = open(log, "a+b") if log else tempfile.TemporaryFile()  # noqa: SIM115

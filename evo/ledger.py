@@ -64,7 +64,8 @@ class Ledger:
         """Make the file at ``path``, complete or not at all, and open it to write. Raises LedgerError."""
         unfinished = path.with_name(path.name + ".new")
         with _explained(path):
-            unfinished.unlink(missing_ok=True)
+            for remnant in (unfinished, *companions(path)):
+                remnant.unlink(missing_ok=True)
             connection = sqlite3.connect(unfinished, isolation_level=None)
             with contextlib.closing(connection), _transaction(connection):
                 for table in TABLES:
@@ -163,7 +164,7 @@ class Ledger:
                     purpose,
                     generation,
                     training.status,
-                    training.message,
+                    training.message.encode(errors="replace").decode(),  # SQLite takes no lone surrogates
                     training.epochs_run,
                     training.best_epoch,
                     json.dumps(training.train_loss, separators=(",", ":")),
@@ -281,6 +282,11 @@ class Ledger:
                     if table is not META or row[0] not in UNHASHED_META:
                         sha.update(f"{table.name}{canonical(row[:width])}\n".encode())
         return sha.hexdigest()
+
+
+def companions(path: Path) -> tuple[Path, Path]:
+    """The files that SQLite keeps beside a ledger while it is open, or after a crash."""
+    return Path(f"{path}-wal"), Path(f"{path}-shm")
 
 
 def training(row: Sequence[Any]) -> Training:

@@ -217,7 +217,7 @@ def summary(status: dict[str, Any]) -> str:
     if statistics:
         measured = {key: statistics.get(key) for key in ("best", "median")} | (statistics.get("baselines") or {})
         lines.append("last generation: " + "  ".join(f"{name} {quality(value)}" for name, value in measured.items()))
-        champion = statistics.get("champion") or {}
+    if champion := statistics.get("champion"):
         lines.append(f"champion: {champion.get('name')} {quality(champion.get('quality'))} on the selection instances")
     by_status = ", ".join(f"{count} {name}" for name, count in sorted(evaluations.items()))
     lines.append(f"trainings: {sum(evaluations.values())}{f' ({by_status})' if by_status else ''}")

@@ -13,6 +13,7 @@ from evo.targets import Target, resolve
 from harness.sandbox import DEFAULT_LIMITS, Limits
 from harness.task import INITS, SEED_BYTES, TASKS, Instance, seed_bytes
 
+DTYPES = ("float32", "float64")  # the challenge's, and one to check the harness against other implementations
 MAX_DEPTH = 64
 MAX_INSTANCES = 100_000
 STREAMS = 2900  # generators that a data set draws from: 1450 numbers are set aside for features, 1450 are rows
@@ -32,6 +33,7 @@ class Question:
     patience: int = 50
     init: str = "per_layer"
     accuracy_factor: int = 0
+    dtype: str = "float32"
 
     @property
     def instances(self) -> list[Instance]:
@@ -53,6 +55,7 @@ def question(
     patience: int = 50,
     init: str = "per_layer",
     accuracy_factor: int = 0,
+    dtype: str = "float32",
     limits: Limits = DEFAULT_LIMITS,
 ) -> Question:
     """Read what the user asks for. Raises UsageError that names every mistake."""
@@ -74,6 +77,8 @@ def question(
         errors.append(f"--accuracy-factor {accuracy_factor}: the task {task} has none")
     if init not in INITS:
         errors.append(f"--init {init}: not one of {', '.join(INITS)}")
+    if dtype not in DTYPES:
+        errors.append(f"--dtype {dtype}: not one of {', '.join(DTYPES)}")
     for option, value in (("--epochs", epochs), ("--patience", patience)):
         if value < 1:
             errors.append(f"{option} {value}: must be at least 1")
@@ -82,7 +87,7 @@ def question(
         errors.append(f"--seeds {seeds}: more than {MAX_INSTANCES} instances")
     if errors:
         raise UsageError("\n".join(errors))
-    return Question(task, tuple(found), chosen_depths, chosen_seeds, epochs, patience, init, accuracy_factor)
+    return Question(task, tuple(found), chosen_depths, chosen_seeds, epochs, patience, init, accuracy_factor, dtype)
 
 
 def parse_depths(text: str) -> tuple[int, ...]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from datetime import datetime
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from evo import config, report_pictures
-from evo.errors import EvoError, UsageError
+from evo import config, export, report_pictures
+from evo.errors import UsageError
 from evo.folder import RunFolder
 from evo.ledger import Ledger
 from evo.progress import duration, quality
@@ -27,13 +25,7 @@ def write(run: Path | str, path: Path | None = None) -> Path:
     with Ledger.open_to_read(folder.ledger) as ledger:
         page = render(collect(ledger))
     path = path or folder.report
-    try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-            file.write(page)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
-    except OSError as error:
-        raise EvoError(f"{path}: cannot be written: {error.strerror or error}") from None
+    export.write(path, page)
     return path
 
 

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from evo import trainer
 from evo.errors import UsageError
 from evo.validation import suggestion
@@ -82,10 +84,11 @@ def train_lane(text: str, hash: str, **fields: Any) -> dict[str, Any]:
     if not text.startswith(_SUBMISSION):
         return trainer.train_lane(text, **fields)
     seed, epochs, patience, device = (fields.pop(key) for key in ("seed", "epochs", "patience", "device"))
+    dtype = getattr(torch, fields.pop("dtype", "float32"))
     instance = Instance(seed=bytes.fromhex(seed), **fields)
     try:
         with Target("", text).optimizer() as optimizer:
-            return asdict(train(instance, optimizer, epochs=epochs, patience=patience, device=device))
+            return asdict(train(instance, optimizer, epochs=epochs, patience=patience, device=device, dtype=dtype))
     except OptimizerFault as fault:  # it could not even be opened
         return failed(fault.status, fault.message) | {"target_loss": target_loss(instance)}
 
@@ -107,7 +110,7 @@ def _resolve(name: str, limits: Limits) -> Target:
         return Target(name, genome.dump(catalogue.load(name)))
     if path.is_file():
         raise UsageError(f"{name}: a genome's file ends in .yaml, a submission's in .py")
-    hint = suggestion(name, catalogue.names()) or f"; known are {', '.join(catalogue.names())}"
+    hint = suggestion(name, catalogue.names()) or "; evo catalogue lists the known ones"
     raise UsageError(f"{name}: neither a known optimizer nor a genome (.yaml) or submission (.py){hint}")
 
 

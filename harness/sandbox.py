@@ -114,11 +114,10 @@ class Sandbox:
         self._channel, worker_end = socket.socketpair()
         self._control, supervisor_end = socket.socketpair()
         try:
-            request = {"limits": asdict(limits), "layers": list(layers), "scratch": self._scratch}
-            self._launcher = _launcher()
-            self._launcher.start_sandbox(request, worker_end, supervisor_end)
-            worker_end.close()
-            supervisor_end.close()
+            with worker_end, supervisor_end:
+                request = {"limits": asdict(limits), "layers": list(layers), "scratch": self._scratch}
+                self._launcher = _launcher()
+                self._launcher.start_sandbox(request, worker_end, supervisor_end)
             self.isolation = Isolation(self._receive("starting", _START_SECONDS)["layers"])
         except OptimizerFault as fault:
             self.close()
@@ -126,9 +125,6 @@ class Sandbox:
         except BaseException:
             self.close()
             raise
-        finally:
-            worker_end.close()
-            supervisor_end.close()
 
     def __enter__(self) -> Sandbox:
         return self

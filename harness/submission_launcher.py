@@ -155,29 +155,27 @@ def _watch(worker: int, output: int, control: socket.socket, limits: dict[str, A
 
 def _excess(worker: int, limits: dict[str, Any]) -> str:
     """Which limit the worker and its descendants are over, or the empty text."""
-    own = _status(worker)
+    own = _facts(worker)
     alone = own.get("Seccomp") == "2"  # the filter refuses further processes
     used = {worker: own} if alone else _descendants(os.getpid())
     if sum(int(fields.get("Threads", 0)) for fields in used.values()) > limits["tasks"]:
         return "too_many_tasks"
-    resident = sum(_resident(pid, fields) for pid, fields in used.items())
-    torch_alone = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return "out_of_memory" if resident > limits["memory_bytes"] + torch_alone else ""
+    if not alone:  # then the limit on its address space, which each process has to itself, says too little
+        memory = sum(_kilobytes(_facts(pid, "smaps_rollup"), "Pss") or _kilobytes(used[pid], "VmRSS") for pid in used)
+        torch_alone = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        if memory * 1024 > limits["memory_bytes"] + torch_alone * 1024:
+            return "out_of_memory"
+    return ""
 
 
-def _resident(pid: int, fields: dict[str, str]) -> int:
-    """Bytes of memory of a process, where it shares pages with others its part of them: a fork copies nothing yet."""
-    shared = "VmRSS"
-    with suppress(OSError), open(f"/proc/{pid}/smaps_rollup") as file:
-        fields = dict(line.split(":", 1) for line in file.read().splitlines()[1:])
-        shared = "Pss"
-    return int(fields.get(shared, "0 kB").split()[0]) * 1024
+def _kilobytes(fields: dict[str, str], key: str) -> int:
+    return int(fields.get(key, "0 kB").split()[0])
 
 
-def _status(pid: int) -> dict[str, str]:
+def _facts(pid: int, kind: str = "status") -> dict[str, str]:
     """What the system's process table says about ``pid``; empty where there is none."""
     try:
-        with open(f"/proc/{pid}/status") as file:
+        with open(f"/proc/{pid}/{kind}") as file:
             lines = file.read().splitlines()
     except OSError:
         return {}
@@ -190,7 +188,7 @@ def _descendants(ancestor: int) -> dict[int, dict[str, str]]:
     table = {}
     names = os.listdir("/proc") if os.path.isdir("/proc") else []
     for pid in (int(name) for name in names if name.isdigit()):
-        if fields := _status(pid):
+        if fields := _facts(pid):
             table[pid] = fields
             children.setdefault(fields["PPid"], []).append(pid)
     found: dict[int, dict[str, str]] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +31,7 @@ from harness.optimizer import GuardedOptimizer, Optimizer, OptimizerFault
 from harness.score import quality, target_loss
 from harness.task import TASKS, Instance
 
-NUMERICS_VERSION = 1  # stored with every result; raise it with any change of what a training computes
+NUMERICS_VERSION = 2  # stored with every result; raise it with any change of what a training computes
 
 BATCH_SIZE = 128
 MIN_IMPROVEMENT = 1e-7
@@ -79,9 +80,23 @@ def train(
     optimizer does wrong becomes a status. On one thread (the caller's to set) results are bit-equal between
     runs.
     """
-    started = time.perf_counter()
-    target = target_loss(instance)
-    loop = _Loop(instance, GuardedOptimizer(optimizer), dtype, torch.device(device))
+    return run(
+        LiteralLoop(instance, GuardedOptimizer(optimizer), dtype, torch.device(device)),
+        epochs=epochs,
+        patience=patience,
+        on_epoch=on_epoch,
+    )
+
+
+def run(
+    loop: Loop,
+    *,
+    epochs: int,
+    patience: int,
+    on_epoch: Callable[[int, float, float], bool | None] | None = None,
+) -> Training:
+    """What `train` promises, for any way of going through the batches."""
+    target = target_loss(loop.instance)
     best_params, best_epoch, best_loss = None, None, math.inf
     stale_epochs = 0
     status, message = "finished", ""
@@ -91,7 +106,7 @@ def train(
             for epoch in range(epochs):
                 train_loss, val_loss = loop.run_epoch(epoch)
                 if val_loss < best_loss - MIN_IMPROVEMENT:
-                    best_params, best_epoch, best_loss = loop.params, epoch, val_loss
+                    best_params, best_epoch, best_loss = loop.snapshot(), epoch, val_loss
                     stale_epochs = 0
                 else:
                     stale_epochs += 1
@@ -117,36 +132,92 @@ def train(
         test_loss=test_loss,
         target_loss=target,
         quality=None if test_loss is None else quality(test_loss, target),
-        passed=(test_loss is not None and test_loss <= target) if TASKS[instance.task].threshold else None,
-        seconds=time.perf_counter() - started,
+        passed=(test_loss is not None and test_loss <= target) if loop.task.threshold else None,
+        seconds=time.perf_counter() - loop.started,
     )
 
 
-class _Loop:
-    """A network in training.
+class Loop(ABC):
+    """A network in training: batches, losses and what has gone wrong. How a batch is trained on is the heirs' part.
 
-    ``params`` is replaced at every batch and no tensor is changed in place, so that a reference to an earlier
-    list is a snapshot. ``lost``: empty, or what has become NaN for good: NaN survives every update and every
-    later batch in a trainable tensor or in running statistics, and makes every validation loss NaN, so that
-    no model is saved again.
+    ``params``: all tensors, in the parameter order. ``lost``: empty, or what has become NaN for good: NaN survives
+    every update and every later batch in a trainable tensor or in running statistics, and makes every validation
+    loss NaN, so that no model is saved again.
     """
 
-    def __init__(
-        self, instance: Instance, optimizer: GuardedOptimizer, dtype: torch.dtype, device: torch.device
-    ) -> None:
+    def __init__(self, instance: Instance, dtype: torch.dtype, device: torch.device) -> None:
+        self.started = time.perf_counter()
+        self.instance = instance
         self.task = TASKS[instance.task]
         self.layout = network_layout(instance.task, instance.num_hidden_layers)
         self.orders = sample_orders(instance.seed)
         data = load_data(instance.task, instance.seed)
         self.x, self.y = (torch.tensor(array, dtype=dtype, device=device) for array in (data.x, data.y))
         self.params = [torch.tensor(v, dtype=dtype, device=device) for v in initial_parameters(instance)]
-        self.optimizer = optimizer
         # Not the instance's own seed, from which an optimizer could rebuild the test data.
         self.optimizer_seed = hashlib.sha256(b"optimizer" + instance.seed).digest()
-        self.state: Any = None
         self.train_loss: list[float] = []
         self.val_loss: list[float] = []
         self.lost = ""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Set up the optimizer."""
+
+    @abstractmethod
+    def train_batch(self, x: Tensor, y: Tensor, epoch: int, *known: float | None) -> float:
+        """One update; ``known``: the previous epoch's losses. Returns the batch's loss before the update; NaN, without
+        an update, when the network is lost."""
+
+    @abstractmethod
+    def loss(self, params: list[Tensor], rows: slice) -> float:
+        """Mean squared error over ``rows`` and outputs in evaluation mode."""
+
+    def snapshot(self) -> list[Tensor]:
+        """Parameters that no later batch changes."""
+        return self.params
+
+    def run_epoch(self, epoch: int) -> tuple[float, float]:
+        """Train on all batches, then validate. Returns both losses, which it also appends."""
+        known = (self.train_loss[-1], self.val_loss[-1]) if epoch > 0 else (None, None)
+        order = torch.from_numpy(self.orders[epoch]).to(self.x.device)
+        x, y = self.x[order], self.y[order]
+        total = 0.0
+        for batch in batches(TRAIN):  # seven of 128 samples, the last of 104
+            total += self.train_batch(x[batch], y[batch], epoch, *known) * (batch.stop - batch.start)
+            if self.lost:
+                break
+        train_loss = total / TRAIN_SIZE
+        val_loss = self.loss(self.params, VALIDATION)
+        if not math.isfinite(val_loss):
+            self.lost = self.find_nan()
+        self.train_loss.append(train_loss)
+        self.val_loss.append(val_loss)
+        return train_loss, val_loss
+
+    def find_nan(self) -> str:
+        layout = self.layout
+        for param, role, layer, trainable in zip(
+            self.params, layout.roles, layout.layers, layout.trainable, strict=True
+        ):
+            if (trainable or role in RUNNING_ROLES) and torch.isnan(param).any():
+                return f"{role} of layer {layer} is NaN"
+        return ""
+
+
+class LiteralLoop(Loop):
+    """The readable definition, for any optimizer.
+
+    ``params`` is replaced at every batch and no tensor is changed in place, so that a reference to an earlier list is
+    a snapshot.
+    """
+
+    def __init__(
+        self, instance: Instance, optimizer: GuardedOptimizer, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        super().__init__(instance, dtype, device)
+        self.optimizer = optimizer
+        self.state: Any = None
 
     def start(self) -> None:
         self.state = self.optimizer.init_state(
@@ -159,24 +230,6 @@ class _Loop:
             device=self.x.device,
             dtype=self.x.dtype,
         )
-
-    def run_epoch(self, epoch: int) -> tuple[float, float]:
-        """Train on all batches, then validate. Returns both losses, which it also appends."""
-        known = (self.train_loss[-1], self.val_loss[-1]) if epoch > 0 else (None, None)
-        order = torch.from_numpy(self.orders[epoch]).to(self.x.device)
-        x, y = self.x[order], self.y[order]
-        total = 0.0
-        for batch in _batches(TRAIN):  # seven of 128 samples, the last of 104
-            total += self.train_batch(x[batch], y[batch], epoch, *known) * (batch.stop - batch.start)
-            if self.lost:
-                break
-        train_loss = total / TRAIN_SIZE
-        val_loss = self.loss(self.params, VALIDATION)
-        if not math.isfinite(val_loss):
-            self.lost = self.find_nan()
-        self.train_loss.append(train_loss)
-        self.val_loss.append(val_loss)
-        return train_loss, val_loss
 
     def train_batch(self, x: Tensor, y: Tensor, epoch: int, *known: float | None) -> float:
         """One update; ``known``: the previous epoch's losses. Returns the batch's loss before the update.
@@ -207,20 +260,12 @@ class _Loop:
     def loss(self, params: list[Tensor], rows: slice) -> float:
         """Mean squared error over ``rows`` and outputs in evaluation mode, in batches of at most 128."""
         total = 0.0
-        for batch in _batches(rows):
+        for batch in batches(rows):
             error = predict(self.layout, params, self.x[batch]) - self.y[batch]
             total += (error * error).mean().item() * (batch.stop - batch.start)
         return total / (rows.stop - rows.start)
 
-    def find_nan(self) -> str:
-        layout = self.layout
-        for param, role, layer, trainable in zip(
-            self.params, layout.roles, layout.layers, layout.trainable, strict=True
-        ):
-            if (trainable or role in RUNNING_ROLES) and torch.isnan(param).any():
-                return f"{role} of layer {layer} is NaN"
-        return ""
 
-
-def _batches(rows: slice) -> list[slice]:
+def batches(rows: slice) -> list[slice]:
+    """Consecutive slices of at most 128 rows."""
     return [slice(start, min(start + BATCH_SIZE, rows.stop)) for start in range(rows.start, rows.stop, BATCH_SIZE)]

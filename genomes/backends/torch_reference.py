@@ -192,7 +192,7 @@ class TorchOptimizer:
         clock = clock_values(state.t + 1, epoch, train_loss, val_loss) | state.known
         values: list[Any] = []
         for node in query.when:
-            values.append(_host(node, values, clock))
+            values.append(host_value(node, values, clock))
         if not values[-1]:
             return None
         queried = list(model_params)
@@ -248,7 +248,7 @@ class TorchOptimizer:
         if node.op in MODEL_REDUCTIONS:
             return _max_model(values[node.arguments[0]])
         if node.shape is ShapeClass.CLOCK:
-            return _host(node, values, clock)
+            return host_value(node, values, clock)
         if node.shape is ShapeClass.MODEL:
             return self._device(node, [values[a] for a in node.arguments], (1, 1), state)
         result = []
@@ -328,7 +328,8 @@ def _matrix(tensor: Tensor) -> Tensor:
     return tensor.reshape(matrix_shape(tensor.shape))
 
 
-def _host(node: Node, values: list[Any], clock: dict[str, float | bool]) -> float | bool:
+def host_value(node: Node, values: list[Any], clock: dict[str, float | bool]) -> float | bool:
+    """A clock node's value, given those of the nodes before it."""
     if node.op == "const":
         assert node.attribute is not None
         return node.attribute

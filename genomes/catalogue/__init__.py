@@ -23,7 +23,7 @@ def load(name: str) -> Genome:
     """The genome called ``name``. Raises GenomeError where there is none, with the nearest name."""
     if name not in names():
         near = get_close_matches(name, names(), 1)
-        hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(names())}"
+        hint = f"; did you mean {near[0]}?" if near else "; evo catalogue lists them"
         raise GenomeError([f"no known optimizer is called {name!r}{hint}"])
     return genome.load(FOLDER / f"{name}.yaml")
 

@@ -137,6 +137,25 @@ def test_changes_name_the_key_and_say_what_a_campaign_may_take(tmp_path):
     ]
 
 
+def test_a_wrong_value_is_blamed_on_its_line_whatever_the_key(tmp_path):
+    names = (*Recipe(name="x").start.catalogue, "cautious_adanw")
+    known = Known(lambda: (), lambda: names)
+    lines = config.dump(Recipe(name="x")).splitlines()
+    for number, line in enumerate(lines):
+        key, _, _ = line.partition(":")
+        text = "\n".join([*lines[:number], f"{key}: {{oops: 1}}", *lines[number + 1 :]])
+        if not line.endswith(":"):  # a section's keys would hang in the air
+            with pytest.raises(RecipeError) as caught:
+                read(tmp_path, text, known=known)
+            assert f"recipe.yaml:{number + 1}: " in caught.value.errors[0], line
+
+
+def test_genome_files_are_not_looked_for_once_a_campaign_has_begun(tmp_path):
+    text = "name: x\nstart: {catalogue: [adam], genomes: [gone.yaml], random: 2}\n"
+    assert errors(tmp_path, text) == ["recipe.yaml:2: start.genomes[0]: there is no file gone.yaml"]
+    assert read(tmp_path, text, launched=Recipe(name="x")).start.genomes == ("gone.yaml",)
+
+
 def test_mutated_recipes_never_crash_the_reader(tmp_path):
     good = config.dump(Recipe(name="x"), comments=True)
     names = (*Recipe(name="x").start.catalogue, "cautious_adanw")

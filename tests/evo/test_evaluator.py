@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from evo.evaluator import EvaluatorError, Pool, evaluate
+from evo.ledger import Ledger
 from evo.records import Lane
 from genomes import catalogue, genome
 from harness.task import Instance, seed_bytes
@@ -106,6 +107,28 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_hundred_thousand_evaluations_leak_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_SECONDS", "0")
+    sizes, handles, rounds, each = [], [], 10, 10_000
+    with (
+        Ledger.create(tmp_path / "ledger.sqlite", {"recipe": "name: x"}) as ledger,
+        Pool(2, function="tests.evo.fake_worker:train") as pool,
+    ):
+        for number in range(rounds):
+            lanes = (lane("0001", seed=number * each + i) for i in range(each))
+            for found in pool.evaluate(lanes):
+                ledger.add([found], "search", 0)
+            status = Path("/proc/self/status").read_text()
+            sizes.append(int(status.split("VmRSS:")[1].split()[0]))
+            handles.append(len(os.listdir("/proc/self/fd")))
+        assert ledger.rows("SELECT count(*) FROM evaluations") == [(rounds * each,)]
+    half = rounds // 2
+    assert (sizes[-1] - sizes[half]) / (each * (rounds - half)) < 1, sizes  # KB an evaluation
+    assert handles[-1] == handles[0]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

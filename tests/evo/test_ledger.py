@@ -67,6 +67,12 @@ def test_evaluations_come_back_bit_for_bit(ledger):
     assert repr(found) == repr({lane.key: ODD})  # repr, because NaN equals nothing
 
 
+def test_a_message_that_is_no_proper_text_is_kept_as_well_as_can_be(ledger):
+    lane = fakes.lane(RECIPE, fakes.individual(RECIPE, 0, 0), 7, 4)
+    ledger.add([(lane, replace(ODD, message="caf\udce9"))], "search", 0)
+    assert ledger.results([lane.key])[lane.key].message == "caf?"
+
+
 def test_the_state_comes_back_as_it_was(ledger):
     assert ledger.state() == SearchState()
     play(ledger, 1)
@@ -192,7 +198,7 @@ def test_damage_is_noticed_and_the_copy_takes_over(tmp_path):
 
 @pytest.mark.slow
 def test_damage_anywhere_is_noticed(tmp_path):
-    check_damage(tmp_path, flips=1000, step=31)
+    check_damage(tmp_path, flips=1000, step=199)
 
 
 def test_damage_without_a_copy_is_a_clear_error(tmp_path):
@@ -210,17 +216,32 @@ def test_the_second_copy_serves_when_the_first_is_bad_too(tmp_path):
         for _ in range(2):
             play(ledger, 1)
             backup.rotate(ledger)
+        ledger.set_meta({"recipe": "name: other"})
+        wal = Path(f"{path}-wal").read_bytes()
     newest, _ = backup.copies(path)
     newest.write_bytes(newest.read_bytes()[:5000])
     path.unlink()
+    (tmp_path / "ledger.sqlite-wal").write_bytes(wal)  # left over: it must not be applied to the copy
     said: list[str] = []
     with backup.open_or_restore(path, said.append) as ledger:
         assert ledger.state().generation == 1
+        assert ledger.meta()["recipe"] == "name: x"
     assert [line.removeprefix(f"{tmp_path}/")[:20] for line in said] == [
         "ledger.sqlite: it is",
         "backup-1.sqlite: dam",
         "ledger.sqlite: resto",
     ]
+
+
+def test_remnants_of_a_removed_ledger_do_not_reach_a_new_one(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.create(path, META) as ledger:
+        ledger.set_meta({"recipe": "name: other"})
+        wal = Path(f"{path}-wal").read_bytes()
+    path.unlink()
+    Path(f"{path}-wal").write_bytes(wal)
+    with Ledger.create(path, META) as ledger:
+        assert ledger.meta()["recipe"] == "name: x"
 
 
 @pytest.mark.slow

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from genomes import genome
+from genomes.backends import torch_flat
 from genomes.backends.python_source import render
 from genomes.backends.torch_reference import optimizer
 from genomes.lowering import lower
@@ -34,6 +35,39 @@ class Generated:
 
     def step(self, *arguments: Any) -> list[Tensor]:
         return self.module.optimizer_step(*arguments)
+
+
+class Flat:
+    """The three functions over the flat back end: it gets copies in one vector, and gives views of another."""
+
+    def __init__(self, program: Program):
+        self.program = program
+
+    def init_state(self, seed: bytes, param_sizes: list[int], **context: Any) -> SimpleNamespace:
+        trained = [i for i, flag in enumerate(context["trainable"]) if flag]
+        sizes = [param_sizes[i] for i in trained]
+        theta, gradient = torch.zeros(2, sum(sizes), dtype=context["dtype"])
+        about = {name: [context[name][i] for i in trained] for name in ("shapes", "roles", "layers")}
+        run = torch_flat.optimizer(self.program).bind(theta, gradient, seed=seed, places=trained, **about)
+        return SimpleNamespace(run=run, theta=theta, gradient=gradient, trained=trained, sizes=sizes)
+
+    def query_at_params(self, state: SimpleNamespace, params: list[Tensor], *known: Any) -> list[Tensor] | None:
+        state.theta.copy_(torch.cat([params[i].flatten() for i in state.trained]))
+        queried = state.run.query(*known)
+        return None if queried is None else self._split(state, queried, list(params))
+
+    def step(self, state: SimpleNamespace, params: list[Tensor], gradients: list[Tensor], *known: Any) -> list[Tensor]:
+        for vector, tensors in ((state.theta, params), (state.gradient, gradients)):
+            vector.copy_(torch.cat([tensors[i].flatten() for i in state.trained]))
+        before = state.theta.clone(), state.gradient.clone()
+        update = state.run.step(*known)
+        torch.testing.assert_close((state.theta, state.gradient), before, rtol=0, atol=0, equal_nan=True)
+        return self._split(state, update, [torch.zeros_like(p) for p in params])
+
+    def _split(self, state: SimpleNamespace, vector: Tensor, tensors: list[Tensor]) -> list[Tensor]:
+        for i, part in zip(state.trained, vector.split(state.sizes), strict=True):
+            tensors[i] = part.view(tensors[i].shape).clone()
+        return tensors
 
 
 def load_module(path: Path) -> ModuleType:

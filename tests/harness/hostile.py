@@ -8,7 +8,7 @@ BENIGN = """
 import torch
 
 def optimizer_init_state(seed, param_sizes, **context):
-    return {"momentum": [torch.zeros(shape) for shape in context["shapes"]]}
+    return {"momentum": [torch.zeros(shape, dtype=context["dtype"]) for shape in context["shapes"]]}
 
 def optimizer_query_at_params(state, model_params, epoch, train_loss, val_loss):
     return None

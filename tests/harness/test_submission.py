@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from harness import sandbox
 from harness.confinement import LAYERS, filter_program
 from harness.optimizer import OptimizerFault
 from harness.sandbox import DEFAULT_LIMITS, Limits, isolation_level
@@ -241,12 +242,12 @@ MOMENTUM_AND_MATRICES = BENIGN.replace(
 )
 
 
-@pytest.mark.parametrize("task", ["tig", "seed"])
-def test_a_training_in_the_sandbox_equals_one_in_this_process_bit_by_bit(task, write):
+@pytest.mark.parametrize(("task", "dtype"), [("tig", torch.float32), ("seed", torch.float32), ("tig", torch.float64)])
+def test_a_training_in_the_sandbox_equals_one_in_this_process_bit_by_bit(task, dtype, write):
     instance = Instance(task, 3, seed_bytes(5))
     with open_submission(write(MOMENTUM_AND_MATRICES)) as optimizer:
-        outside = train(instance, optimizer, epochs=2)
-    inside = train(instance, functions(MOMENTUM_AND_MATRICES), epochs=2)
+        outside = train(instance, optimizer, epochs=2, dtype=dtype)
+    inside = train(instance, functions(MOMENTUM_AND_MATRICES), epochs=2, dtype=dtype)
     assert inside.status == "finished"
     assert dataclasses.replace(outside, seconds=0) == dataclasses.replace(inside, seconds=0)
 
@@ -350,6 +351,16 @@ def test_files_that_cannot_be_read_are_refused_before_anything_starts(content, s
     with pytest.raises(OptimizerFault, match="submission") as caught, open_submission(path):
         pass
     assert caught.value.status == status
+
+
+def test_a_process_that_cannot_be_started_is_told_at_once_and_not_blamed_on_the_file(write, monkeypatch):
+    monkeypatch.setattr(sandbox, "_launchers", {})
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    started = time.monotonic()
+    with pytest.raises(OptimizerFault, match="did not start") as caught:
+        run(write(BENIGN))
+    assert caught.value.status == "not_started"
+    assert time.monotonic() - started < 3
 
 
 def test_two_submissions_at_once_do_not_meet(write, tmp_path):

@@ -1,0 +1,258 @@
+"""What each operation of a program does to whole vectors: few passes over memory, results written into a given buffer.
+
+A kernel is made once for given tensors and then called every step: ``make(out, *inputs)`` returns a function without
+arguments. Clock values change from step to step, so a kernel reads them from ``host``, a list with one entry a node.
+
+Masks are vectors of 0 and 1 in the training's dtype: torch compares and multiplies such vectors with the widest
+instructions, but neither makes nor reads bool vectors so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genomes.backends.torch_reference import OPERATIONS, uniform
+
+Action = Callable[[], Any]
+Make = Callable[..., Action]
+zero_where_at_most = torch.ops.aten.threshold_backward.grad_input  # (x, y, c): x, but 0 where y <= c; exact, any x
+
+
+@dataclass(frozen=True)
+class Number:
+    """A clock value: entry ``index`` of ``host``; infinite where it is beyond ``limit``, the largest of the dtype."""
+
+    host: list[Any]
+    index: int
+    limit: float
+
+    def __call__(self) -> Any:
+        value = self.host[self.index]
+        return math.copysign(math.inf, value) if abs(value) > self.limit else value
+
+
+def _commutative(tensors: Callable[..., Any], scalar: Callable[..., Any]) -> Callable[[Any, Any], Make]:
+    """Kernels of an operation for whichever argument is a number. ``scalar(x, number, out=out)``."""
+
+    def choose(a: Any, b: Any) -> Make:
+        if not isinstance(a, Number) and not isinstance(b, Number):
+            return lambda out, x, y: lambda: tensors(x, y, out=out)
+        number = a if isinstance(a, Number) else b
+        return lambda out, x: lambda: scalar(x, number(), out=out)
+
+    return choose
+
+
+def _ordered(operation: Callable[..., Any]) -> Callable[[Any, Any], Make]:
+    """Kernels of an operation that takes numbers second only: a first number becomes a tensor."""
+
+    def choose(a: Any, b: Any) -> Make:
+        if isinstance(a, Number):
+
+            def make(out: Tensor, y: Tensor) -> Action:
+                held = out.new_empty(())
+                return lambda: operation(held.fill_(a()), y, out=out)
+
+            return make
+        if isinstance(b, Number):
+            return lambda out, x: lambda: operation(x, b(), out=out)
+        return lambda out, x, y: lambda: operation(x, y, out=out)
+
+    return choose
+
+
+def _unary(operation: Callable[..., Any]) -> Callable[[Any], Make]:
+    return lambda a: lambda out, x: lambda: operation(x, out=out)
+
+
+def _safe_div(a: Any, b: Any) -> Make:
+    """0 where b is 0, however large the quotient there. Needs one buffer more, for the magnitude of b."""
+    divide = _ordered(torch.div)(a, b)
+
+    def make(out: Tensor, *rest: Tensor) -> Action:
+        *inputs, magnitude = rest
+        quotient, divisor = divide(out, *inputs), inputs[-1]
+        if divisor.numel() != magnitude.numel():  # one number for the whole model
+            magnitude = torch.empty_like(divisor)
+
+        def act() -> None:
+            torch.abs(divisor, out=magnitude)
+            quotient()
+            zero_where_at_most(out, magnitude, 0, grad_input=out)
+
+        return act
+
+    return make
+
+
+def _by_reference(op: str) -> Callable[..., Make]:
+    """The reference's own operation, for those that are rare and slow in any case."""
+
+    def choose(*given: Any) -> Make:
+        def make(out: Tensor, *inputs: Tensor) -> Action:
+            def act() -> None:
+                tensors = iter(inputs)
+                out.copy_(OPERATIONS[op](*(g() if isinstance(g, Number) else next(tensors) for g in given)))
+
+            return act
+
+        return make
+
+    return choose
+
+
+KERNELS: dict[str, Callable[..., Make]] = {
+    "add": _commutative(torch.add, torch.add),
+    "mul": _commutative(torch.mul, torch.mul),
+    "sub": _ordered(torch.sub),
+    "div": _ordered(torch.div),
+    "safe_div": _safe_div,
+    "max": _commutative(torch.maximum, torch.clamp_min),
+    "min": _commutative(torch.minimum, torch.clamp_max),
+    "gt": _ordered(torch.gt),
+    "ge": _ordered(torch.ge),
+    "eq": _commutative(torch.eq, torch.eq),
+    "and": _commutative(torch.mul, torch.mul),
+    "or": _commutative(torch.maximum, lambda x, mask, out: torch.clamp_min(x, float(mask), out=out)),
+    "not": lambda a: lambda out, x: lambda: torch.eq(x, 0, out=out),
+    **{name: _unary(getattr(torch, name)) for name in (
+        "neg", "abs", "sign", "sqrt", "exp", "log", "tanh", "sin", "cos", "floor",
+    )},
+    "bfloat16": lambda a: lambda out, x: lambda: out.copy_(x.to(torch.bfloat16)),
+    **{name: _by_reference(name) for name in ("mod", "power", "atan2")},
+}  # fmt: skip
+
+
+# --- several operations in one pass ----------------------------------------------------------------------------------
+
+
+def lerp(weight: Number) -> Make:
+    """(1 - weight) * x + weight * y"""
+    return lambda out, x, y: lambda: torch.lerp(x, y, weight(), out=out)
+
+
+def add_scaled(scale: Number | None, sign: float) -> Make:
+    """x + sign * scale * y"""
+    if scale is None:
+        return lambda out, x, y: lambda: torch.add(x, y, alpha=sign, out=out)
+    return lambda out, x, y: lambda: torch.add(x, y, alpha=sign * scale(), out=out)
+
+
+def add_product(scale: Number | None, sign: float) -> Make:
+    """x + sign * scale * y * z"""
+    if scale is None:
+        return lambda out, x, y, z: lambda: torch.addcmul(x, y, z, value=sign, out=out)
+    return lambda out, x, y, z: lambda: torch.addcmul(x, y, z, value=sign * scale(), out=out)
+
+
+# --- choosing by a mask ----------------------------------------------------------------------------------------------
+
+
+def select(out: Tensor, mask: Tensor, x: Tensor, y: Tensor, kept: Tensor) -> Action:
+    """x where the mask is 1, else y; exact, whatever stands in what is not chosen. Takes a buffer more, ``kept``."""
+
+    def act() -> None:
+        zero_where_at_most(x, mask, 0, grad_input=kept)
+        torch.eq(mask, 0, out=out)
+        zero_where_at_most(y, out, 0, grad_input=out)
+        out.add_(kept)
+
+    return act
+
+
+def select_or_zero(out: Tensor, mask: Tensor, x: Tensor) -> Action:
+    """x where the mask is 1, else 0"""
+    return lambda: zero_where_at_most(x, mask, 0, grad_input=out)
+
+
+def select_finite(out: Tensor, mask: Tensor, x: Tensor, y: Tensor) -> Action:
+    """x where the mask is 1, else y; one pass, exact where both are finite"""
+    return lambda: torch.lerp(y, x, mask, out=out)
+
+
+def select_number(a: Number, b: Number) -> Make:
+    """a where the mask is 1, else b"""
+    return lambda out, mask: lambda: torch.mul(mask, a() - b(), out=out).add_(b())
+
+
+def select_by_host(mask: Number) -> Make:
+    """All of x where the mask is true, else all of y."""
+    return lambda out, x, y: lambda: out.copy_(x if mask() else y)
+
+
+# --- between shape classes -------------------------------------------------------------------------------------------
+
+
+def fill(number: Number) -> Make:
+    return lambda out: lambda: out.fill_(number())
+
+
+def copy(out: Tensor, x: Tensor) -> Action:
+    return lambda: out.copy_(x)
+
+
+def sum_model(out: Tensor, x: Tensor) -> Action:
+    return lambda: torch.sum(x, 0, keepdim=True, out=out)
+
+
+def max_model(out: Tensor, x: Tensor) -> Action:
+    return lambda: torch.amax(x, 0, keepdim=True, out=out)
+
+
+_AXES = {"tensor": (0, 1), "row": (1,), "column": (0,)}
+
+
+def reduce(op: str, inputs: list[Tensor], outputs: list[Tensor]) -> Action:
+    """``op``: ``sum_tensor`` ... ``max_column``; ``inputs``: a ``[rows, columns]`` matrix a tensor."""
+    name, _, axis = op.partition("_")
+    function, axes = (torch.sum if name == "sum" else torch.amax), _AXES[axis]
+    pairs = list(zip(inputs, outputs, strict=True))
+
+    def act() -> None:
+        for x, out in pairs:
+            function(x, axes, keepdim=True, out=out)
+
+    return act
+
+
+def matrix(op: str, numbers: Callable[[int], list[float]]) -> Callable[[list[Tensor], list[Tensor]], Action]:
+    """An operation on whole matrices. ``numbers``: its further arguments for each tensor."""
+
+    def make(inputs: list[Tensor], outputs: list[Tensor]) -> Action:
+        def act() -> None:
+            for k, (x, out) in enumerate(zip(inputs, outputs, strict=True)):
+                out.copy_(OPERATIONS[op](x, *numbers(k)))
+
+        return act
+
+    return make
+
+
+def noise(word: Callable[[int], int]) -> Callable[[list[Tensor]], Action]:
+    """Fresh uniform numbers in every step. ``word``: of this step, for each tensor."""
+
+    def make(outputs: list[Tensor]) -> Action:
+        def act() -> None:
+            for k, out in enumerate(outputs):
+                out.copy_(uniform(word(k), out))
+
+        return act
+
+    return make
+
+
+def expand(inputs: list[Tensor], outputs: list[Tensor]) -> Action:
+    """Spread each tensor's rows, columns or scalar over its matrix."""
+    pairs = list(zip(inputs, outputs, strict=True))
+
+    def act() -> None:
+        for x, out in pairs:
+            out.copy_(x)
+
+    return act

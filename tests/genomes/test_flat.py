@@ -1,0 +1,108 @@
+"""The flat back end computes what the reference computes, over any program."""
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+
+from genomes import catalogue
+from genomes.backends import torch_flat
+from genomes.backends.torch_reference import optimizer
+from genomes.genome import Genome, GenomeError
+from genomes.lowering import lower
+from genomes.program import Program
+from tests.genomes import strategies
+from tests.genomes.drive import Flat, drive, from_expression, value_of
+from tests.genomes.test_backends import AWKWARD, _quick
+
+STEPS = 25  # losses are known from step 9 on
+
+MORE = {
+    "mask of roles": {"text": "where(is_weight, g, 2 * g) + where(is_bias and g > 0, theta, 0)"},
+    "mask guards a pole": {"text": "where(abs(g) > 0.3, g / (abs(g) - 0.3), theta * theta)"},
+    "division by 0": {"text": "g / where(g > 0.1, g, 0) + theta / (g - g)"},
+    "numbers first": {"text": "1 - g + 2 / (1 + abs(g)) + max(0.1, g) - min(t, theta)"},
+    "chosen numbers": {"text": "where(g > 0, 3, -t) * (2 - theta)"},
+    "host mask": {"text": "where(t % 2 == 0, g, theta) + where(has_loss, change(g), g)"},
+    "slow operations": {"text": "g % 0.3 + theta % g + atan2(g, theta) + abs(g) ** 1.3 + 2 ** g"},
+    "masks of masks": {"text": "where(not (g > 0 or theta > 0) and g >= theta, g, 1 - g)"},
+    "shifted states": {"text": "prev(prev(g)) + prev(theta) + ema(prev(ema(g, 0.5)), 0.5)"},
+    "numbers beyond float32": {"text": "max(g, 1e60) * theta + where(g > 0, 1e300, g) + g * 1e60 + (1e60 - g)"},
+    "matrices and noise": {"text": "orthogonalise(g) + 0.1 * noise(1) + uniform(2) * bfloat16(theta)"},
+    "rows and columns": {
+        "text": "g * mean_row(abs(g)) / (1 + sum_column(g * g)) + max_row(g) * max_column(g) * norm(g)"
+    },
+}  # fmt: skip
+
+
+def assert_agree(program: Program, steps: int, dtype: torch.dtype, bound: float) -> None:
+    """Each update differs by at most ``bound`` times the largest of its tensor; both are NaN in the same places."""
+    expected, found = drive(optimizer(program), steps, dtype), drive(Flat(program), steps, dtype)
+    assert len(found) == len(expected)
+    for i, (a, b) in enumerate(zip(found, expected, strict=True)):
+        assert torch.equal(a.isfinite(), b.isfinite()), f"value {i}"
+        a, b = a[b.isfinite()], b[b.isfinite()]
+        assert not len(b) or (a - b).abs().max() <= bound * b.abs().max(), f"value {i}"
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_known_optimizers(name: str):
+    assert_agree(lower(catalogue.load(name)), STEPS, torch.float64, 1e-9)
+
+
+@pytest.mark.parametrize("case", (AWKWARD | MORE).values(), ids=AWKWARD | MORE)
+def test_awkward_programs(case: dict):
+    assert_agree(from_expression(**case), STEPS, torch.float64, 1e-9)
+
+
+@settings(_quick, max_examples=60)
+@given(genome=strategies.genomes())
+def test_random_genomes(genome: Genome):
+    _agree_when_smooth(genome)
+
+
+@pytest.mark.slow
+@settings(_quick, max_examples=3000)
+@given(genome=strategies.genomes(depth=5))
+def test_many_random_genomes(genome: Genome):
+    _agree_when_smooth(genome)
+
+
+def _agree_when_smooth(genome: Genome) -> None:
+    """Random genomes may be chaotic, and then no two roundings agree for long: one step, after two to fill states."""
+    try:
+        program = lower(genome)
+    except GenomeError:
+        assume(False)
+        raise
+    assert_agree(program, 3, torch.float64, 1e-6)
+
+
+def test_what_is_not_chosen_does_not_matter():
+    text = "where(g > 0, 1e30 * g * 1e30 * g * 1e30, theta)"  # infinite in float32 where it is not chosen, too
+    assert value_of(text, [-1.0, -2.0], [0.25, 0.5], torch.float32).tolist() == [0.25, 0.5]
+    run = Flat(from_expression(text))
+    state = run.init_state(
+        b"", [2], shapes=[(2, 1)], roles=["weight"], trainable=[True], layers=[0], dtype=torch.float32
+    )
+    parameters, gradient = torch.tensor([[0.25], [0.5]]), torch.tensor([[-1.0], [-2e10]])
+    assert run.step(state, [parameters], [gradient], 0, None, None)[0].flatten().tolist() == [-0.25, -0.5]
+
+
+def test_two_runs_of_one_program_do_not_meet():
+    program = lower(catalogue.load("cautious_adanw"))
+    alone = drive(Flat(program), 12)
+    other, context = (
+        torch_flat.optimizer(program),
+        {"shapes": [(4, 2)], "roles": ["weight"], "layers": [0], "places": [0]},
+    )
+    vectors = torch.ones(2, 8, dtype=torch.float64)
+    busy = other.bind(*vectors, seed=bytes(32), **context)
+    busy.step(0, None, None)
+    assert all(torch.equal(a, b) for a, b in zip(drive(Flat(program), 12), alone, strict=True))
+
+
+def test_a_program_with_an_unknown_operation_is_left_to_others():
+    program = lower(catalogue.load("adam"))
+    assert torch_flat.serves(program)
+    nodes = tuple(type(n)("new", n.arguments, n.shape) if n.op == "sqrt" else n for n in program.nodes)
+    assert not torch_flat.serves(type(program)(**{**vars(program), "nodes": nodes}))
