@@ -1,5 +1,8 @@
-"""The training loop at full speed on one thread: same results as `harness.train` within rounding, about N times as
-fast. For optimizers that work on one flat vector."""
+"""The training loop at full speed on one thread, for optimizers that work on one flat vector.
+
+Its results are those of `harness.train` within rounding, bit-equal between runs; `benchmarks/throughput.py` says how
+much faster it is.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,8 @@ def train(
     on_epoch: Callable[[int, float, float], bool | None] | None = None,
 ) -> Training:
     """`harness.train.train` for a flat optimizer, on the CPU."""
-    return run(FlatLoop(instance, optimizer, dtype), epochs=epochs, patience=patience, on_epoch=on_epoch)
+    with torch.inference_mode():  # tensors born here cost torch less bookkeeping a call
+        return run(FlatLoop(instance, optimizer, dtype), epochs=epochs, patience=patience, on_epoch=on_epoch)
 
 
 class FlatLoop(Loop):

@@ -16,6 +16,8 @@ from torch import Tensor
 from harness.model import NORM_EPS, NORM_MOMENTUM, Layout
 
 _ONEDNN_DTYPES = (torch.float32,)
+_ONEDNN_LEAST = 16  # of a product's sides: below, the call itself costs more than it saves
+_ALL_THREE = [True, True, True]  # gradients of BatchNorm: input, scale, shift
 
 
 @lru_cache
@@ -47,6 +49,10 @@ class FlatNetwork:
         self._onednn = _onednn_serves(self.theta.dtype, self.theta.device)
         self._activations: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
         hidden = range(layout.num_hidden)
+        self._hidden = [(layout.linear(i).start, layout.norm(i).start) for i in hidden]
+        self._last = layout.linear(layout.num_hidden).start
+        trained = [layout.layers[i] for i in self.trainable]
+        self._lowest_trained = min(trained, default=len(hidden))  # no gradient is needed below
         width = layout.shapes[1][0]
         self._batch_stats = [(self.theta.new_empty(width), self.theta.new_empty(width)) for _ in hidden]
 
@@ -60,53 +66,48 @@ class FlatNetwork:
 
     def forward(self, params: list[Tensor], x: Tensor, *, move_running_stats: bool) -> Tensor:
         """The prediction ``[n, output_dims]`` in training mode; what `backward` needs is kept until the next pass."""
-        layout = self.layout
         inputs, activated = self._buffers(len(x))
         inputs[0] = x
-        for i in range(layout.num_hidden):
-            weight, bias = params[layout.linear(i)]
-            scale, shift, running_mean, running_var = params[layout.norm(i)]
-            stats = (running_mean, running_var) if move_running_stats else (None, None)
-            activated[i] = self._rectified(inputs[i], weight, bias, activated[i])
+        for i, (at, norm) in enumerate(self._hidden):
+            mean, var = params[norm + 2 : norm + 4] if move_running_stats else (None, None)
+            activated[i] = self._rectified(inputs[i], params[at], params[at + 1], activated[i])
             torch.native_batch_norm(
-                activated[i], scale, shift, *stats, True, NORM_MOMENTUM, NORM_EPS,
+                activated[i], params[norm], params[norm + 1], mean, var, True, NORM_MOMENTUM, NORM_EPS,
                 out=(inputs[i + 1], *self._batch_stats[i]),
             )  # fmt: skip
-        weight, bias = params[layout.linear(layout.num_hidden)]
-        return torch.addmm(bias, inputs[-1], weight.T)
+        return torch.addmm(params[self._last + 1], inputs[-1], params[self._last].T)
 
     def backward(self, params: list[Tensor], grad: Tensor) -> None:
         """Fill ``gradient``, given ``grad`` ``[n, output_dims]`` with respect to the last pass's prediction."""
-        layout, gradients = self.layout, self._gradients
+        trainable, gradients = self.layout.trainable, self._gradients
         inputs, activated = self._buffers(len(grad))
-        for i in reversed(range(layout.num_hidden + 1)):
-            at, norm = layout.linear(i).start, layout.norm(i).start
-            if i < layout.num_hidden:
-                grad, grad_scale, grad_shift = torch.ops.aten.native_batch_norm_backward(
-                    grad, activated[i], params[norm], None, None, *self._batch_stats[i], True, NORM_EPS, [True] * 3
-                )
-                if layout.trainable[norm]:
-                    gradients[norm].copy_(grad_scale)
-                    gradients[norm + 1].copy_(grad_shift)
-                torch.ops.aten.threshold_backward.grad_input(grad, activated[i], 0, grad_input=grad)
-            if layout.trainable[at]:
+        if trainable[self._last]:
+            self._product_into(gradients[self._last], grad.T, inputs[-1])
+            torch.sum(grad, 0, out=gradients[self._last + 1])
+        weight_above = params[self._last]
+        for i in reversed(range(self._lowest_trained, len(self._hidden))):
+            at, norm = self._hidden[i]
+            grad, grad_scale, grad_shift = torch.ops.aten.native_batch_norm_backward(
+                self._product(grad, weight_above), activated[i], params[norm], None, None,
+                *self._batch_stats[i], True, NORM_EPS, _ALL_THREE,
+            )  # fmt: skip
+            if trainable[norm]:
+                gradients[norm].copy_(grad_scale)
+                gradients[norm + 1].copy_(grad_shift)
+            torch.ops.aten.threshold_backward.grad_input(grad, activated[i], 0, grad_input=grad)
+            if trainable[at]:
                 self._product_into(gradients[at], grad.T, inputs[i])
                 torch.sum(grad, 0, out=gradients[at + 1])
-            if not any(layout.trainable[:at]):
-                break  # nothing below learns
-            grad = self._product(grad, params[at])
+            weight_above = params[at]
 
     def predict(self, params: list[Tensor], x: Tensor) -> Tensor:
         """The prediction in evaluation mode: normalised by the running statistics."""
-        layout = self.layout
-        for i in range(layout.num_hidden):
-            weight, bias = params[layout.linear(i)]
-            scale, shift, running_mean, running_var = params[layout.norm(i)]
+        for at, norm in self._hidden:
+            scale, shift, running_mean, running_var = params[norm : norm + 4]
             factor = scale * torch.rsqrt(running_var + NORM_EPS)
-            activated = self._rectified(x, weight, bias, x.new_empty(len(x), len(weight)))
+            activated = self._rectified(x, params[at], params[at + 1], x.new_empty(len(x), len(params[at])))
             x = torch.addcmul(shift - running_mean * factor, activated, factor, out=activated)
-        weight, bias = params[layout.linear(layout.num_hidden)]
-        return torch.addmm(bias, x, weight.T)
+        return torch.addmm(params[self._last + 1], x, params[self._last].T)
 
     def _buffers(self, n: int) -> tuple[list[Tensor], list[Tensor]]:
         """For batches of ``n``: the input of each Linear, and each hidden layer's values after the ReLU."""
@@ -126,12 +127,12 @@ class FlatNetwork:
         return torch.addmm(bias, x, weight.T, out=out).relu_()
 
     def _product(self, a: Tensor, b: Tensor) -> Tensor:
-        if self._onednn and min(*a.shape, b.shape[1]) > 16:
+        if self._onednn and min(*a.shape, b.shape[1]) > _ONEDNN_LEAST:
             return torch.ops.mkldnn._linear_pointwise(a, b.T, None, "none", [], "")
         return a @ b
 
     def _product_into(self, out: Tensor, a: Tensor, b: Tensor) -> None:
-        if self._onednn and min(*a.shape, b.shape[1]) > 16:
+        if self._onednn and min(*a.shape, b.shape[1]) > _ONEDNN_LEAST:
             out.copy_(self._product(a, b))
         else:
             torch.mm(a, b, out=out)

@@ -34,6 +34,14 @@ MORE = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def assert_agree(program: Program, steps: int, dtype: torch.dtype, bound: float) -> None:
     """Each update differs by at most ``bound`` times the largest of its tensor; both are NaN in the same places."""
     expected, found = drive(optimizer(program), steps, dtype), drive(Flat(program), steps, dtype)
