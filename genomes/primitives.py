@@ -480,8 +480,8 @@ _GATES = [
               body="""
               cap = ratio * (abs(theta) + 1e-3)
               max(min(x, cap), -cap)"""),
-    Primitive("centralise", "gate", "x less the mean of each row for weights; other tensors stay",
-              (X,), body="where(is_weight, x - mean_row(x), x)", source="Yong et al. 2020, arXiv:2004.01461"),
+    Primitive("centralise", "gate", "x less the mean of each row; tensors of one column stay",
+              (X,), body="where(columns > 1, x - mean_row(x), x)", source="Yong et al. 2020, arXiv:2004.01461"),
     Primitive("project_tangent", "gate", "for weights, x without its part along the parameters (each row's, else the "
               "tensor's) where the gradient is nearly orthogonal to them",
               (X, constant("delta", Domain(0.0, 10.0, (0.01, 1.0), "log"), 0.1)),

@@ -12,34 +12,17 @@ from hypothesis import strategies as st
 
 from genomes import host_math, program
 from genomes.backends.torch_reference import OPERATIONS, optimizer
-from genomes.expressions import Expression, ExpressionError, call, show
+from genomes.expressions import ExpressionError, show
 from genomes.expressions import parse as parse_expression
 from genomes.primitives import TABLE, Primitive, State, constant
+from genomes.reference import example
 from genomes.shapes import ShapeClass, join
 from tests.genomes.drive import Generated, drive, from_expression, one_step, value_of
 
 
-def ordinary_use(primitive: Primitive) -> str:
-    """A text that uses the primitive on ordinary values: gradients, an average of them, the middle of each prior."""
-    arguments: list[Expression | float] = []
-    for parameter in primitive.parameters:
-        if parameter.domain:
-            low, high = parameter.domain.prior
-            middle = math.sqrt(low * high) if parameter.domain.scale in ("log", "integer") else (low + high) / 2
-            arguments.append(float(round(middle)) if parameter.domain.scale == "integer" else middle)
-        elif parameter.kind == "mask":
-            arguments.append(parse_expression("g > theta"))
-        elif parameter.kind == "average":
-            arguments.append(parse_expression("ema(g, 0.9)"))
-        else:
-            # later numbers differ from the first, and are positive
-            arguments.append(parse_expression("g" if not arguments else f"abs(theta) + {len(arguments)}"))
-    return show(call(primitive.name, *arguments))
-
-
 def in_place(primitive: Primitive) -> dict:
-    """The genes of a probe that uses the primitive in a place where it may stand."""
-    text = ordinary_use(primitive)
+    """The genes of a probe that uses the primitive on ordinary values, in a place where it may stand."""
+    text = show(example(primitive))
     if primitive.result == "mask":
         text = f"where({text}, g, 0.5 * g)"
     if primitive.scope == "gates":

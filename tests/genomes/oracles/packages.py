@@ -37,7 +37,8 @@ def _clip_each_norm(parameters: list, optimizer: Any, now: Moment) -> None:
 
 def _centralise(parameters: list, optimizer: Any, now: Moment) -> None:
     for p in parameters:
-        centralize_gradient(p.grad, gc_conv_only=False)
+        if p.ndim == 2 and p.shape[1] > 1:
+            centralize_gradient(p.grad, gc_conv_only=False)
 
 
 def _grokfast(theta: list[Tensor], roles: list[str]) -> PackageOracle:
@@ -105,7 +106,7 @@ ORACLES: dict[str, MakeOracle] = {
     "rmsprop": packaged(lambda p: optim.RMSprop(p, lr=1e-3)),
     "rmsprop_centred": packaged(lambda p: optim.RMSprop(p, lr=1e-3, centered=True)),
     "rmsprop_momentum": packaged(lambda p: optim.RMSprop(p, lr=1e-4, momentum=0.9)),
-    "rprop": packaged(lambda p: optim.Rprop(p, lr=1e-3, etas=(0.5, 1.2), step_sizes=(1e-6, 1.0))),
+    "rprop": packaged(lambda p: optim.Rprop(p, lr=1e-3, etas=(0.5, 1.2), step_sizes=(1e-6, 3e-3))),
     "asgd": lambda theta, roles: _Asgd(theta, lambda p: optim.ASGD(p, lr=3e-5, lambd=1e-4, alpha=0.75, t0=40)),
     "polyak_averaging": lambda theta, roles: _Polyak(theta),
     "adam": packaged(lambda p: optim.Adam(p, lr=1e-3)),
@@ -119,7 +120,7 @@ ORACLES: dict[str, MakeOracle] = {
     "sgd_clip_value": packaged(lambda p: optim.SGD(p, lr=1e-3), _clip_value(1.0)),
     "sgd_clip_norm": packaged(lambda p: optim.SGD(p, lr=1e-2), _clip_each_norm),
     "sgd_clip_global_norm": packaged(
-        lambda p: optim.SGD(p, lr=3e-2), lambda p, optimizer, now: utils.clip_grad_norm_(p, 1.0)
+        lambda p: optim.SGD(p, lr=3e-3), lambda p, optimizer, now: utils.clip_grad_norm_(p, 10.0)
     ),
     "adam_clip_depth4": packaged(lambda p: optim.Adam(p, lr=3.69e-4, betas=(0.972, 0.951)), _clip_value(0.078)),
     "adam_clip_07": packaged(lambda p: optim.Adam(p, lr=1.1e-3, betas=(0.91, 0.9985), eps=3e-8), _clip_value(0.7)),
@@ -155,7 +156,7 @@ ORACLES: dict[str, MakeOracle] = {
     "lion": packaged(lambda p: lion_pytorch.Lion(p, lr=1e-4, betas=(0.9, 0.99), weight_decay=1e-2)),
     "prodigy": packaged(lambda p: prodigyopt.Prodigy(p, lr=1.0)),
     "dog": packaged(lambda p: dog.DoG(p, reps_rel=1e-4)),
-    "core": packaged(lambda p: core_optimizer.CoRe(p, lr=1e-3, step_sizes=(1e-6, 1e-2), foreach=False)),
+    "core": packaged(lambda p: core_optimizer.CoRe(p, lr=1e-3, step_sizes=(1e-4, 1e-2), foreach=False)),
     "schedule_free_sgd": lambda theta, roles: _ScheduleFree(
         theta, lambda p: schedulefree.SGDScheduleFree(p, lr=1e-4, momentum=0.9, weight_decay=1e-2, foreach=False)
     ),

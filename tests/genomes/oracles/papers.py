@@ -208,7 +208,7 @@ def normuon(s, theta, g, now):
 
 def swan(s, theta, g, now):
     """Ma et al. 2024, algorithm 1: GradNorm, then GradWhitening by the coupled Newton-Schulz iteration."""
-    if s.role != "weight":
+    if g.ndim < 2 or g.shape[1] == 1:
         return -1e-3 * _adam(s, g, now.number)
     centred = g - g.mean(axis=1, keepdims=True)
     deviation = np.sqrt((centred**2).mean(axis=1, keepdims=True))
