@@ -143,11 +143,8 @@ HELPERS = {
     return torch.where(b == 0, torch.zeros_like(b), torch.remainder(a, b))''',
     "_safe_pow": '''def _safe_pow(a, b):
     """max(a, 0) ** b; 1 where b is 0, else 0 where a <= 0."""
-    if isinstance(a, torch.Tensor):
-        raised, kept = torch.pow(a.clamp(min=0.0), b), (a > 0) | (b == 0)
-    else:
-        raised, kept = torch.pow(max(a, 0.0), b), (b == 0) | torch.full_like(b, a, dtype=torch.bool)
-    return torch.where(kept, raised, torch.zeros_like(raised))''',
+    raised = torch.pow(a.clamp(min=0.0) if isinstance(a, torch.Tensor) else max(a, 0.0), b)
+    return torch.where((b == 0) | (a > 0), raised, torch.zeros_like(raised))''',
     "_odd_polynomial": '''def _odd_polynomial(x, a, b, c):
     """Each singular value s of the matrix x becomes a s + b s^3 + c s^5."""
     if x.shape[0] <= x.shape[1]:

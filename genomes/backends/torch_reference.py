@@ -45,8 +45,7 @@ def _mod(a: Any, b: Any) -> Tensor:
 
 def _power(a: Any, b: Any) -> Tensor:
     raised = torch.pow(_larger(a, 0.0) if isinstance(a, Tensor) else max(a, 0.0), b)
-    kept = (a > 0) | (b == 0) if isinstance(a, Tensor) else (b == 0) | torch.full_like(b, a, dtype=torch.bool)
-    return torch.where(kept, raised, torch.zeros_like(raised))
+    return torch.where((b == 0) | (a > 0), raised, torch.zeros_like(raised))
 
 
 def _where(mask: Any, a: Any, b: Any) -> Any:

@@ -21,7 +21,12 @@ UNNOTICED = {
     "adopt": {"t > 1.01"},
     "radam": {"rectification(0.999) > 0.01"},  # it jumps from 0 past 0.01
     "lars": {"norm(theta) > 0.01", "where(norm(theta) > 0"},  # weights are never all 0
-    "asgd": {"t - 1.01", "** 0.7575", "max(1.01, t - 41)", "max(1, t"},  # lambda * lr is tiny; asked after step 43 alone
+    "asgd": {
+        "t - 1.01",
+        "** 0.7575",
+        "max(1.01, t - 41)",
+        "max(1, t",
+    },  # lambda * lr is tiny; asked after step 43 alone
     "evolved_2025": {"min(1.01", "max(0.01"},  # the ends of the cosine lie beyond the run
     "sgdp": {"project_tangent(u, 0.101)"},  # no cosine falls between 0.1 and 0.101 of its bound
     "adamp": {"project_tangent(u, 0.101)"},
