@@ -42,7 +42,7 @@ from harness.flat import FlatLoop
 from harness.model import NORM_EPS, NORM_MOMENTUM, initial_parameters, network_layout
 from harness.optimizer import GuardedOptimizer
 from harness.task import HIDDEN_WIDTH, Instance, seed_bytes
-from harness.train import LiteralLoop, batches
+from harness.train import LiteralLoop, Loop, batches
 
 RESULTS = Path(__file__).parent / "results"
 EPOCHS = 300  # of a training, for trainings_per_s
@@ -52,19 +52,23 @@ Epoch = Callable[[], Any]
 
 def literal(instance: Instance) -> Epoch:
     optimizer = GuardedOptimizer(torch_reference.optimizer(lower(catalogue.load("adam"))))
-    return _loop(LiteralLoop(instance, optimizer, torch.float32, torch.device("cpu")))
+    return _loop(lambda: LiteralLoop(instance, optimizer, torch.float32, torch.device("cpu")), torch.no_grad)
 
 
 def ours(instance: Instance) -> Epoch:
-    return _loop(FlatLoop(instance, torch_flat.optimizer(lower(catalogue.load("adam"))), torch.float32))
+    optimizer = torch_flat.optimizer(lower(catalogue.load("adam")))
+    return _loop(lambda: FlatLoop(instance, optimizer, torch.float32), torch.inference_mode)
 
 
-def _loop(loop: LiteralLoop | FlatLoop) -> Epoch:
-    loop.start()
+def _loop(make: Callable[[], Loop], mode: Callable[[], Any]) -> Epoch:
+    """A loop's epochs, in the mode in which its `train` runs it."""
+    with mode():
+        loop = make()
+        loop.start()
     epochs = iter(range(10**9))
 
     def epoch() -> None:
-        with torch.no_grad():
+        with mode():
             loop.run_epoch(next(epochs))
 
     return epoch
