@@ -11,7 +11,7 @@ import torch
 
 from genomes.backends.torch_reference import optimizer
 from genomes.genome import LR_RANGE, Genome
-from genomes.identity import probe
+from genomes.identity import probe_genome
 from genomes.lowering import lower
 from genomes.shapes import ShapeClass
 
@@ -30,7 +30,7 @@ def buffers(genome: Genome) -> int:
 @lru_cache(maxsize=4096)
 def _probe_summary(genome: Genome) -> tuple[bool, float, bool]:
     """(finite, median magnitude of the non-zero updates, whether any update is not 0)."""
-    trace = probe(lower(genome)).trace
+    trace = probe_genome(genome).trace
     magnitudes = np.abs(trace[np.isfinite(trace)])
     magnitudes = magnitudes[magnitudes > 0]
     size = float(np.median(magnitudes)) if len(magnitudes) else 0.0

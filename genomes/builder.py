@@ -144,7 +144,11 @@ class Builder:
         return simpler if simpler is not None else self.elementwise(name, *arguments)
 
     def elementwise(self, name: str, *arguments: int) -> int:
-        """The node of an elementwise operation as it stands."""
+        """The node of an elementwise operation as it stands. Raises LoweringError for a mask in a number's place."""
+        masked = name in ("and", "or", "not", "number")
+        for i, a in enumerate(arguments):
+            if self.nodes[a].is_mask != (masked or (name == "where" and i == 0)):
+                raise LoweringError(f"{name} of a {'comparison' if self.nodes[a].is_mask else 'number'}")
         shape = join(*(self.nodes[a].shape for a in arguments))
         if name in program.COMMUTATIVE and Node(name, arguments[::-1], shape) in self._index:
             arguments = arguments[::-1]
@@ -210,9 +214,9 @@ class Builder:
         op = primitive.op
         assert op is not None
         if op == "debias":
-            unbiased = arguments[0].unbiased
-            assert unbiased is not None, "the reader lets averages alone through"
-            return Value(unbiased)
+            if arguments[0].unbiased is None:
+                raise LoweringError("debias wants an average such as ema(x, beta), with a literal beta")
+            return Value(arguments[0].unbiased)
         if op == "last_update":
             return Value(self.last_update())
         if op == "theta_start":

@@ -104,10 +104,16 @@ def _trajectory() -> tuple[list[torch.Tensor], list[list[torch.Tensor]]]:
     return params, gradients
 
 
+@lru_cache(maxsize=256)  # hash, screening and simplification look at one genome in a row
+def probe_genome(genome: Genome) -> Probe:
+    """The probe of a genome's program. Raises GenomeError."""
+    return probe(lower(genome))
+
+
 @lru_cache(maxsize=4096)
 def semantic_hash(genome: Genome) -> str:
     """32 hex digits; genomes that act alike share them, whatever their text, name or source. Raises GenomeError."""
-    trace = probe(lower(genome)).trace
+    trace = probe_genome(genome).trace
     with np.errstate(all="ignore"):
         exponent = np.floor(np.log10(np.abs(trace)))
         scale = 10.0 ** (DIGITS - 1 - exponent)

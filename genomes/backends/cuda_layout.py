@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from genomes.backends.torch_reference import matrix_shape
+from genomes.program import scramble
 from genomes.shapes import ShapeClass
 
 PIECES = 256  # partial results that a reduction over a tensor has; also the threads of a block
@@ -37,7 +38,10 @@ ROLE_BITS = {
 
 
 class Tensor(ctypes.Structure):
-    """One trainable tensor, as the kernels see it. ``offset``: of its elements, rows, columns among all tensors'."""
+    """One trainable tensor, as the kernels see it.
+
+    ``offset``: of its elements (rows, columns) among all tensors'; ``place``: its number among the model's parameters.
+    """
 
     _fields_ = (
         ("depth_fraction", ctypes.c_double),
@@ -47,23 +51,26 @@ class Tensor(ctypes.Structure):
         ("rows", ctypes.c_int),
         ("columns", ctypes.c_int),
         ("roles", ctypes.c_int),
+        ("place", ctypes.c_int),
+        ("unused", ctypes.c_int),
     )
 
 
 class Arguments(ctypes.Structure):
     """What every kernel is given, by value. Sizes, then the addresses of the model's tables, then of the lanes' arrays.
 
-    ``alive``, ``steps``, ``epoch``, ``has_loss``, ``active``, ``not_finite``: int32 ``[lanes]``; ``train_loss``,
-    ``val_loss``: double ``[lanes]``; ``constants``: double ``[lanes, constants of the program]``.
+    ``alive``, ``steps``, ``epoch``, ``has_loss``, ``active``, ``not_finite``: int32 ``[lanes]``; ``seed``: uint32
+    ``[lanes]``, see ``seed_word``; ``train_loss``, ``val_loss``: double ``[lanes]``; ``constants``: double ``[lanes,
+    constants of the program]``.
     """
 
     _fields_ = (
-        *((name, ctypes.c_int) for name in ("lanes", "n_tensors", "n_params", "n_rows", "n_columns", "n_tiles")),
+        *((name, ctypes.c_int) for name in ("lanes", "n_tensors", "n_params", "n_rows", "n_columns", "n_layers")),
         *(
             (name, ctypes.c_void_p)
             for name in (
                 "tensors", "tile_tensor", "tile_start", "tensor_of_row", "tensor_of_column",
-                "alive", "epoch", "has_loss", "train_loss", "val_loss", "constants",
+                "alive", "seed", "epoch", "has_loss", "train_loss", "val_loss", "constants",
                 "theta", "g", "update", "queried", "steps", "active", "not_finite",
                 "state", "scratch", "host_state", "host_values",
             )
@@ -74,14 +81,16 @@ class Arguments(ctypes.Structure):
 DECLARATIONS = """\
 struct Tensor {  // one trainable tensor; offsets are those of its elements, rows and columns among all tensors'
     double depth_fraction;
-    int offset, row_offset, column_offset, rows, columns, roles;
+    int offset, row_offset, column_offset, rows, columns, roles, place, unused;
 };
 
 struct Arguments {  // arrays of the model, then arrays [lanes, n]
-    int lanes, n_tensors, n_params, n_rows, n_columns, n_tiles;
+    int lanes, n_tensors, n_params, n_rows, n_columns, n_layers;
     const Tensor* tensors;
     const int *tile_tensor, *tile_start, *tensor_of_row, *tensor_of_column;
-    const int *alive, *epoch, *has_loss;
+    const int* alive;
+    const unsigned* seed;
+    const int *epoch, *has_loss;
     const double *train_loss, *val_loss, *constants;
     real* theta;
     const real* g;
@@ -95,11 +104,14 @@ struct Arguments {  // arrays of the model, then arrays [lanes, n]
 
 @dataclass(frozen=True)
 class Model:
-    """The trainable tensors of a model, in order. ``shapes``: ``[out, in]`` each; ``roles``: bits; ``depths``: 0..1."""
+    """The trainable tensors of a model, in order. ``shapes``: ``[out, in]`` each; ``roles``: bits; ``depths``: 0..1;
+    ``places``: their numbers among all parameters; ``n_layers``: the last trainable one included."""
 
     shapes: tuple[tuple[int, int], ...]
     roles: tuple[int, ...]
     depths: tuple[float, ...]
+    places: tuple[int, ...]
+    n_layers: int
 
     @property
     def n_tensors(self) -> int:
@@ -126,9 +138,12 @@ class Model:
         """The table of tensors."""
         table = (Tensor * self.n_tensors)()
         offset = row = column = 0
-        for entry, (rows, columns), roles, depth in zip(table, self.shapes, self.roles, self.depths, strict=True):
+        for entry, (rows, columns), *about in zip(
+            table, self.shapes, self.roles, self.depths, self.places, strict=True
+        ):
             entry.offset, entry.row_offset, entry.column_offset = offset, row, column
-            entry.rows, entry.columns, entry.roles, entry.depth_fraction = rows, columns, roles, depth
+            entry.rows, entry.columns = rows, columns
+            entry.roles, entry.depth_fraction, entry.place = about
             offset, row, column = offset + rows * columns, row + rows, column + columns
         return table
 
@@ -157,7 +172,17 @@ def model(
         tuple(matrix_shape(shapes[i]) for i in kept),
         tuple(bits),
         tuple(layers[i] / last if last else 0.0 for i in kept),
+        tuple(kept),
+        last + 1,
     )
+
+
+def seed_word(seed: bytes) -> int:
+    """What a lane's seed comes to for its kernels: `random_word` goes on from it with step, tensor and stream."""
+    word = 0
+    for k in range(0, len(seed), 4):
+        word = scramble((word + 0x9E3779B9 * (int.from_bytes(seed[k : k + 4], "little") + 1)) & 0xFFFFFFFF)
+    return word
 
 
 @dataclass(frozen=True)
@@ -184,7 +209,7 @@ class Slab:
 
     def size_text(self) -> str:
         """C text of ``size``."""
-        return _sum_text((EXTENT[shape][0] for _, shape in self.values))
+        return _sum_text(EXTENT[shape][0] for _, shape in self.values)
 
 
 @dataclass(frozen=True)

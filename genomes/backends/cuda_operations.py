@@ -19,7 +19,9 @@ C = {
 }  # fmt: skip
 HOST = {**C, "div": "safe_div({0}, {1})", "mod": "host_mod({0}, {1})", "power": "host_power({0}, {1})",
         "number": "{0} ? 1.0 : 0.0"}  # fmt: skip
-DEVICE = {**C, "div": "{0} / {1}", "mod": "mod({0}, {1})", "power": "power({0}, {1})",
+DEVICE = {**C, "bfloat16": "bfloat16({0})",
+          "uniform": "uniform(a.seed[lane], a.steps[lane], tensor.place, (unsigned){0}, element - tensor.offset)",
+          "div": "{0} / {1}", "mod": "mod({0}, {1})", "power": "power({0}, {1})",
           "number": "{0} ? real(1) : real(0)"}  # fmt: skip
 HELPERS = {
     "sign": "template <typename T> __device__ T sign(T x) { return T(x > 0) - T(x < 0); }",
@@ -35,6 +37,25 @@ __device__ real mod(real x, real y) {  // remainder with the divisor's sign; 0 w
     "power": """\
 __device__ real power(real x, real y) {  // max(x, 0) to the power of y; 1 where y is 0
     return y == 0 ? real(1) : x > 0 ? pow{f}(x, y) : real(0);
+}""",
+    "bfloat16": """\
+__device__ real bfloat16(real x) {  // the nearest number with 8 significant bits, ties to even
+    if (x != x) return x;
+    const unsigned bits = __float_as_uint((float)x);
+    return __uint_as_float((bits + 0x7fffu + (bits >> 16 & 1u)) & 0xffff0000u);
+}""",
+    "uniform": """\
+__device__ unsigned scramble(unsigned x) {  // mixes 32 bits, one to one
+    x = (x ^ x >> 16) * 0x7feb352du;
+    x = (x ^ x >> 15) * 0x846ca68bu;
+    return x ^ x >> 16;
+}
+
+__device__ real uniform(unsigned seed, unsigned t, unsigned place, unsigned stream, unsigned entry) {  // in (0, 1]
+    unsigned word = scramble(seed + 0x9e3779b9u * (t + 1));
+    word = scramble(word + 0x9e3779b9u * (place + 1));
+    word = scramble(word + 0x9e3779b9u * (stream + 1));
+    return real((scramble(scramble(entry) ^ word) >> 8) + 1) * real(5.9604644775390625e-08);  // times 2^-24
 }""",
     "host_mod": """\
 __device__ double host_mod(double x, double y) {  // as mod; NaN where x is infinite, also if y is 0
@@ -54,6 +75,7 @@ CLOCK_TEXT = {
     "train_loss": "a.has_loss[lane] ? a.train_loss[lane] : 1.0",
     "val_loss": "a.has_loss[lane] ? a.val_loss[lane] : 1.0",
     "model_size": "a.n_params",
+    "layer_count": "a.n_layers",
 }
 ROLE_TEXT = {
     **{name: f"(tensor.roles & {bit}) != 0" for name, bit in ROLE_BITS.items()},

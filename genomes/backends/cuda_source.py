@@ -49,6 +49,12 @@ class UnsupportedOperation(ValueError):
     """A program holds an operation that this back end has no kernel for."""
 
 
+def unsupported(program: Program) -> list[str]:
+    """The operations that have no kernel: products of matrices, which are a library's work."""
+    able = {*DEVICE, *CLOCK_TEXT, *ROLE_TEXT, *REDUCTIONS, *MODEL_REDUCTIONS, "const", "load", "g", "theta"}
+    return sorted({node.op for node in program.nodes} - able)
+
+
 def constants(program: Program) -> tuple[float, ...]:
     """The program's numbers, in the order of the rows of ``constants``: those of its nodes, then of its query's."""
     nodes = (*program.nodes, *(program.query.when if program.query else ()))
@@ -78,19 +84,17 @@ def bytes_per_lane(program: Program, model: Model, real: str = "float") -> int:
     slabs = 3 + bool(program.query)
     reals = slabs * model.n_params + sizes["state"] + sizes["scratch"]
     doubles = 2 + len(constants(program)) + sizes["host_state"] + sizes["host_values"]
-    return reals * (4 if real == "float" else 8) + 8 * doubles + 6 * 4
+    return reals * (4 if real == "float" else 8) + 8 * doubles + 7 * 4
 
 
 def render(program: Program, real: str = "float", literal: bool = False, apply: bool = False) -> Source:
     """The text of a program. ``real``: ``float`` or ``double``; ``literal``: its own numbers and names stand in it, for
     people to read, instead of lane arrays; ``apply``: the update is added to theta in the same pass instead of being
     written to ``update``. Raises UnsupportedOperation."""
-    for node in program.nodes:
-        known = (*HOST, "const", "load", "g", "theta", *CLOCK_SOURCES, *ROLE_SOURCES, *REDUCTIONS, *MODEL_REDUCTIONS)
-        if node.op not in known:
-            raise UnsupportedOperation(
-                f"{program.name or 'program'}: the CUDA back end has no kernel for the operation {node.op}"
-            )
+    if lacking := unsupported(program):
+        raise UnsupportedOperation(
+            f"{program.name or 'program'}: the CUDA back end has no kernel for the operation {', '.join(lacking)}"
+        )
     return _Writer(program if literal else skeleton(program), real, literal, apply).source()
 
 

@@ -22,7 +22,7 @@ PARENTS = ("adam", "lion", "nadam", "cautious_adanw", "sgd", "adan")
 @pytest.mark.parametrize("name", OPERATORS)
 def test_an_operator_gives_sound_genomes_that_act_unlike_the_parent(name):
     made = 0
-    for case in range(8):
+    for case in range(4):
         rng = random.Random(f"{name} {case}")
         parents = [catalogue.load(n) for n in ("cautious_adanw", rng.choice(PARENTS[:3]))]  # genes of every kind
         child = apply(OPERATORS[name], parents, BOUNDS, rng)
@@ -31,13 +31,13 @@ def test_an_operator_gives_sound_genomes_that_act_unlike_the_parent(name):
             assert sound(child, BOUNDS)
             assert parse(dump(child)) == child
             assert semantic_hash(child) != semantic_hash(parents[0])
-    assert made >= 4, "an operator that mostly fails earns nothing"
+    assert made >= 2, "an operator that mostly fails earns nothing"
 
 
 def test_chains_of_variation_stay_valid():
     rng = random.Random(3)
     population = [catalogue.load(n) for n in PARENTS]
-    for _ in range(60):
+    for _ in range(25):
         parents = rng.sample(population, 2)
         child = vary(parents, 0.5, {}, BOUNDS, rng).genome
         assert sound(child, BOUNDS)

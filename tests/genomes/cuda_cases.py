@@ -31,7 +31,9 @@ def call(primitive: Primitive, values: dict[str, tuple[str, ...]], first: str | 
     for parameter in primitive.parameters:
         if parameter.domain:
             low, high = parameter.domain.prior
-            arguments.append("3" if parameter.domain.scale == "integer" else repr(low + 0.4 * (min(high, 2.0) - low)))
+            arguments.append(
+                repr(max(low, 3)) if parameter.domain.scale == "integer" else repr(low + 0.4 * (min(high, 2.0) - low))
+            )
         else:
             arguments.append(left[parameter.kind].pop(0))
     if primitive.infix:

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genomes.backends.cuda_layout import PIECES, Arguments, Launch, Model, Source, grid
+from genomes.backends.cuda_layout import PIECES, Arguments, Launch, Model, Source, grid, seed_word
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
+SEED = bytes(range(32))  # of every lane
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-Wno-overflow")
 
 
@@ -68,8 +69,8 @@ class Lanes:
 
     def _run(self, launches: tuple[Launch, ...]) -> None:
         lanes = len(self.arrays["alive"])
-        sizes = ("n_tensors", "n_params", "n_rows", "n_columns")
-        arguments = Arguments(lanes, *(getattr(self.model, name) for name in sizes), len(self.model.tiles()))
+        sizes = ("n_tensors", "n_params", "n_rows", "n_columns", "n_layers")
+        arguments = Arguments(lanes, *(getattr(self.model, name) for name in sizes))
         for name, array in self.arrays.items():
             setattr(arguments, name, array.ctypes.data)
         order = (*self.source.start, *self.source.query, *self.source.step)
@@ -101,6 +102,7 @@ def lanes(
     tiles = np.array(model.tiles(), np.int32).reshape(-1, 2)
     arrays |= {
         "alive": np.ones(n, np.int32),
+        "seed": np.full(n, seed_word(SEED), np.uint32),
         "train_loss": np.full(n, np.nan),
         "val_loss": np.full(n, np.nan),
         "constants": np.array(constants, np.float64).reshape(n, -1),

@@ -82,7 +82,7 @@ def _check_drawn(genome: Genome, folder: Path, dtype: torch.dtype) -> None:
 
 
 _quick = settings(
-    max_examples=60, deadline=None, derandomize=True, database=None,
+    max_examples=40, deadline=None, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
 )  # fmt: skip
 
@@ -116,12 +116,12 @@ def test_awkward_programs_leave_the_callers_tensors(case: dict, tmp_path: Path):
 
 def _assert_untouched(program: Program, folder: Path) -> None:
     for functions in (optimizer(program), Generated(program, folder)):
-        expected = drive(functions, 12)
+        expected = drive(functions, 7)
         state = functions.init_state(bytes(range(32)), trajectory.sizes(), **trajectory.context())
         theta = trajectory.start()
         buffers = [torch.zeros_like(p) for p in theta]
         returned = []
-        for now in trajectory.moments(12):
+        for now in trajectory.moments(7):
             known = (now.epoch, now.train_loss, now.val_loss)
             before = [p.clone() for p in theta]
             queried = functions.query_at_params(state, theta, *known)

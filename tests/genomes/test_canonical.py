@@ -98,7 +98,7 @@ decay: {kind: decoupled, rate: 0.1}
 
 
 def test_simplify_leaves_what_is_simple():
-    assert simplify(catalogue.load("cautious_adanw")).removed == ()
+    assert simplify(catalogue.load("cautious_adamw")).removed == ()
 
 
 @pytest.mark.parametrize("patience", [2, 3, 12, 13, 49])

@@ -156,7 +156,7 @@ def test_all_known_optimizers_differ():
     assert len(set(hashes.values())) == len(hashes)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@settings(max_examples=20, deadline=None, derandomize=True, database=None)
 @given(drawn=strategies.genomes(depth=3))
 def test_text_does_not_matter(drawn: Genome):
     """Reading back, or a schedule that does nothing: the same optimizer."""

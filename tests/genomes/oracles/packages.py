@@ -127,7 +127,7 @@ ORACLES: dict[str, MakeOracle] = {
     # pytorch_optimizer
     "adabelief": _zoo("AdaBelief", lr=1e-3, rectify=False, eps=1e-8),
     "yogi": _zoo("Yogi", lr=1e-2, initial_accumulator=0.0, eps=1e-3),
-    "adabound": _zoo("AdaBound", lr=1e-3, final_lr=1e-4, gamma=1e-2),
+    "adabound": _zoo("AdaBound", lr=1e-3, final_lr=3e-4, gamma=1e-2),
     "adamp": _zoo("AdamP", lr=1e-3, delta=0.1),
     "sgdp": _zoo("SGDP", lr=1e-5, momentum=0.9, nesterov=True, delta=0.1),
     "diffgrad": _zoo("DiffGrad", lr=1e-3),
