@@ -6,8 +6,8 @@
 Prints a table; writes benchmarks/results/cpu.json and cpu.png. A step is an eighth of an epoch: eight batches, then
 validation, for every path alike and in the floors too. Adam everywhere. Times are medians over interleaved rounds of
 one epoch each, so that a noisy neighbour slows all paths alike; ``spread`` is half the distance of the quartiles. Time
-is this process's time on the processor, which on a quiet machine is the wall clock's; one worker against two is by the
-wall clock.
+is a process's time on the processor, which on a quiet machine is the wall clock's. Two workers at once slow each other
+down by what they share: caches and memory.
 
 Floors: ``gemm_floor`` are a step's large matrix products alone, in the quicker of torch's two libraries for this
 processor; ``gemm_floor_mm`` the same in torch.mm, which autograd uses. ``bytes_floor``: reading and writing what an
@@ -42,7 +42,7 @@ from harness.flat import FlatLoop
 from harness.model import NORM_EPS, NORM_MOMENTUM, initial_parameters, network_layout
 from harness.optimizer import GuardedOptimizer
 from harness.task import HIDDEN_WIDTH, Instance, seed_bytes
-from harness.train import LiteralLoop, batches
+from harness.train import LiteralLoop, Loop, batches
 
 RESULTS = Path(__file__).parent / "results"
 EPOCHS = 300  # of a training, for trainings_per_s
@@ -52,19 +52,23 @@ Epoch = Callable[[], Any]
 
 def literal(instance: Instance) -> Epoch:
     optimizer = GuardedOptimizer(torch_reference.optimizer(lower(catalogue.load("adam"))))
-    return _loop(LiteralLoop(instance, optimizer, torch.float32, torch.device("cpu")))
+    return _loop(lambda: LiteralLoop(instance, optimizer, torch.float32, torch.device("cpu")), torch.no_grad)
 
 
 def ours(instance: Instance) -> Epoch:
-    return _loop(FlatLoop(instance, torch_flat.optimizer(lower(catalogue.load("adam"))), torch.float32))
+    optimizer = torch_flat.optimizer(lower(catalogue.load("adam")))
+    return _loop(lambda: FlatLoop(instance, optimizer, torch.float32), torch.inference_mode)
 
 
-def _loop(loop: LiteralLoop | FlatLoop) -> Epoch:
-    loop.start()
+def _loop(make: Callable[[], Loop], mode: Callable[[], Any]) -> Epoch:
+    """A loop's epochs, in the mode in which its `train` runs it."""
+    with mode():
+        loop = make()
+        loop.start()
     epochs = iter(range(10**9))
 
     def epoch() -> None:
-        with torch.no_grad():
+        with mode():
             loop.run_epoch(next(epochs))
 
     return epoch
@@ -185,9 +189,7 @@ def paths(instance: Instance, compiled: bool) -> dict[str, Epoch]:
     }
 
 
-def measure(
-    epochs: dict[str, Epoch], seconds: float, clock: Callable[[], float] = time.process_time
-) -> dict[str, list[float]]:
+def measure(epochs: dict[str, Epoch], seconds: float) -> dict[str, list[float]]:
     """Milliseconds a step, one number a round, for each path; the order of the paths turns from round to round."""
     for epoch in epochs.values():
         epoch()
@@ -196,9 +198,9 @@ def measure(
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(taken[names[0]]) < 5:
         for name in names:
-            start = clock()
+            start = time.process_time()
             epochs[name]()
-            taken[name].append((clock() - start) * 1e3 / BATCHES)
+            taken[name].append((time.process_time() - start) * 1e3 / BATCHES)
         names.append(names.pop(0))
     return taken
 
@@ -277,16 +279,14 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Throughput of training on this CPU")
     parser.add_argument("--depths", default="4,10,18", type=lambda text: [int(part) for part in text.split(",")])
     parser.add_argument("--seconds", type=float, default=35, help="measuring time of a depth")
     parser.add_argument("--only", choices=["ours"], help="measure this path alone and print its milliseconds a step")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     if asked.only:
-        taken = measure(
-            {"ours": ours(Instance("tig", asked.depths[0], seed_bytes(1)))}, asked.seconds, time.perf_counter
-        )
+        taken = measure({"ours": ours(Instance("tig", asked.depths[0], seed_bytes(1)))}, asked.seconds)
         print(statistics.median(taken["ours"]))
         return
     no_compiler = compiler_works()

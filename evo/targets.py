@@ -80,9 +80,12 @@ def resolve(names: Iterable[str], limits: Limits = DEFAULT_LIMITS) -> list[Targe
 
 
 def train_lane(text: str, hash: str, **fields: Any) -> dict[str, Any]:
-    """Train one lane of a target; returns the fields of a `Training`. See `evo.trainer.train_lane`."""
+    """Train one lane of a target in the literal loop; returns the fields of a `Training`.
+
+    So a genome and the submission that was exported from it give the same numbers, bit for bit.
+    """
     if not text.startswith(_SUBMISSION):
-        return trainer.train_lane(text, **fields)
+        return trainer.train_lane_literal(text, **fields)
     seed, epochs, patience, device = (fields.pop(key) for key in ("seed", "epochs", "patience", "device"))
     dtype = getattr(torch, fields.pop("dtype", "float32"))
     instance = Instance(seed=bytes.fromhex(seed), **fields)

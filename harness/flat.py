@@ -94,7 +94,7 @@ class FlatLoop(Loop):
         used = self.params if queried is None else self._views(queried)
         moves = queried is None or not self.task.restores_running_stats
         error = network.forward(used, x, move_running_stats=moves) - y
-        batch_loss = (error * error).mean().item()
+        batch_loss = torch.dot(error.view(-1), error.view(-1)).item() / error.numel()
         if not math.isfinite(batch_loss):
             self.lost = self.find_nan()
             if self.lost:

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from evo.errors import EvoError
+from evo.evaluate import evaluate
 from evo.export import Export, Measured, as_python, as_yaml, file_name, write
+from evo.question import question
 from genomes import catalogue
 from genomes.backends.torch_reference import optimizer
 from genomes.genome import parse
@@ -45,6 +47,18 @@ def test_an_exported_file_trains_bit_for_bit_as_its_genome(tmp_path, name):
     assert theirs.train_loss == ours.train_loss
     assert theirs.val_loss == ours.val_loss
     assert theirs.test_loss == ours.test_loss
+
+
+def test_evo_evaluate_gives_the_file_and_its_genome_the_same_numbers(tmp_path):
+    export = Export(catalogue.load("cautious_adanw"))
+    (tmp_path / "best.py").write_text(as_python(export))
+    (tmp_path / "best.yaml").write_text(as_yaml(export))
+    names = [str(tmp_path / "best.py"), str(tmp_path / "best.yaml")]
+    file, genome = evaluate(question(names, depths="4", seeds="7", epochs=3), workers=1, progress=False)
+    assert file.training.status == genome.training.status == "finished"
+    assert file.training.val_loss == genome.training.val_loss
+    assert file.training.train_loss == genome.training.train_loss
+    assert file.training.quality == genome.training.quality
 
 
 @pytest.mark.parametrize("name", catalogue.names())
