@@ -46,6 +46,10 @@ _PHASES = (
 # patience lets them last, then another improvement.
 _STALE_PHASES = tuple((1, 700 + k, 0.2, 0.5 if k == 0 else 0.3 if k == 53 else 0.7, 0) for k in range(56))
 
+# For programs that read the epoch: each of the first twenty, then every tenth part more, so that a threshold shows.
+_EPOCH_PHASES = tuple((1, epoch, 0.2, 0.61, 0) for epoch in (*range(7, 21), *(round(21 * 1.1**k) for k in range(41))))
+_QUERY_STEPS = 400  # so many steps, eight an epoch, show when a program queries
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -70,7 +74,10 @@ def probe(program: Program) -> Probe:
     trace = []
     step = 0
     remembers = any(slot.shape is ShapeClass.CLOCK for slot in program.slots)
-    for steps, epoch, train_loss, val_loss, skipped in _PHASES + _STALE_PHASES * remembers:
+    reads_epoch = any(node.op == "epoch" for node in program.nodes)
+    for steps, epoch, train_loss, val_loss, skipped in (
+        _PHASES + _STALE_PHASES * remembers + _EPOCH_PHASES * reads_epoch
+    ):
         state.t += skipped
         for _ in range(steps):
             queried = functions.query_at_params(state, theta, epoch, train_loss, val_loss)
@@ -81,13 +88,29 @@ def probe(program: Program) -> Probe:
             # bounded, so that an optimizer with a huge learning rate is still told apart from its neighbours
             theta = [p + torch.tanh(u) for p, u in zip(theta, updates, strict=True)]
             step += 1
+    if program.query:
+        trace.append(torch.tensor(_asked(program), dtype=torch.float64))
     return Probe(torch.cat([part.double() for part in trace]).numpy())
+
+
+def _asked(program: Program) -> list[bool]:
+    """In which steps a program queries; a mask of the clock alone, so no step needs to be taken."""
+    functions = optimizer(program)
+    state = functions.init_state(
+        bytes(32), [], shapes=[], roles=[], trainable=[], layers=[], device=torch.device("cpu"), dtype=torch.float64
+    )
+    asked = []
+    for step in range(1, _QUERY_STEPS):
+        state.t = step
+        losses = (None, None) if step < 8 else (0.5, 0.6)
+        asked.append(functions.query_at_params(state, [], step // 8, *losses) is not None)
+    return asked
 
 
 @lru_cache(maxsize=1)
 def _trajectory() -> tuple[list[torch.Tensor], list[list[torch.Tensor]]]:
     generator = np.random.Generator(np.random.PCG64(20240229))
-    steps = sum(phase[0] for phase in _PHASES + _STALE_PHASES)
+    steps = sum(phase[0] for phase in _PHASES + _STALE_PHASES + _EPOCH_PHASES)
     params = [torch.from_numpy(0.5 * generator.standard_normal(shape)) for shape in _SHAPES]
     drift = [generator.standard_normal(shape) for shape in _SHAPES]
     gradients = []

@@ -1,4 +1,4 @@
-"""Writes the reference page of the language from the primitive table: ``python -m genomes.reference > docs/primitives.md``."""
+"""The reference page of the language, made from its table: ``python -m genomes.reference > docs/primitives.md``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ GROUPS = {
 INTRODUCTION = """\
 # Primitives
 
-This page is written by `python -m genomes.reference` from the table in `genomes/primitives.py`; a test fails where they differ.
+This page is written by `python -m genomes.reference` from the table in `genomes/primitives.py`; a test fails where
+they differ.
 
 ## A genome
 
@@ -54,26 +55,29 @@ Every step adds to the parameters what these lines come to:
     delta = -(lr * schedule * role multipliers) * u
     delta = post                                     for each of post in turn
 
-Decay of kind `coupled` makes `g` mean g + rate * theta everywhere; `decoupled` adds rate * theta to u; `cautious` does so where
-u * theta >= 0; `start` adds rate * (theta - theta_start). `offset` may use all that terms may, and `delta`, the update that the step
-applied; `when` is made of `t`, `epoch`, losses and numbers. In the task `tig` a batch for which a query was answered leaves no trace in
-BatchNorm's running statistics.
+Decay of kind `coupled` makes `g` mean g + rate * theta everywhere; `decoupled` adds rate * theta to u; `cautious`
+does so where u * theta >= 0; `start` adds rate * (theta - theta_start). `offset` may use all that terms may, and
+`delta`, the update that the step applied; `when` is made of `t`, `epoch`, losses and numbers. In the task `tig` a
+batch for which a query was answered leaves no trace in BatchNorm's running statistics.
 
 ## Expressions
 
-Expressions are made of numbers, the words below, `+ - * / % **`, `> >= < <= ==`, `and or not` and calls with positional or
-named arguments. Comparisons give masks; `where(mask, 1, 0)` makes a number of one. A word's **body** is its meaning in the language
-itself: `name = expression` names a value; where the name is one of its buffers, the value is also kept for the next step, and
-before that line the name means what the last step kept. The last line is the result.
+Expressions are made of numbers, the words below, `+ - * / % **`, `> >= < <= ==`, `and or not` and calls with
+positional or named arguments. Comparisons give masks; `where(mask, 1, 0)` makes a number of one. A word's **body** is
+its meaning in the language itself: `name = expression` names a value; where the name is one of its buffers, the value
+is also kept for the next step, and before that line the name means what the last step kept. The last line is the
+result.
 
-**Classes.** Every value belongs to a class that says along which axes it varies: `clock` (nothing but the step), `role` (the
-tensor), both known on the host in float64; `model` (nothing but the step), `tensor`, `row`, `column`, `element`, which come
-from gradients or parameters. Elementwise words give the smallest class that holds all their arguments. Constants (arguments with a
-range) are numbers or made of clock and role values. A schedule is a clock value.
+**Classes.** Every value belongs to a class that says along which axes it varies: `clock` (nothing but the step),
+`role` (the tensor), both known on the host in float64; `model` (nothing but the step), `tensor`, `row`, `column`,
+`element`, which come from gradients or parameters. Elementwise words give the smallest class that holds all their
+arguments. Constants (arguments with a range) are numbers or made of clock and role values. A schedule is a clock
+value.
 
-**Edge cases**, the same everywhere: `x / 0` and `x % 0` are 0; `sqrt(x)` sees max(x, 0), `log(x)` max(x, 1e-37), `exp(x)`
-min(x, 80); `sign(0)` is 0; whole powers are of any x, other powers of max(x, 0), `x ** 0` is 1 and 0 to a negative power is 0;
-comparisons with NaN are false, all else hands NaN on; a difference of a value with itself and a product with the literal 0 are 0.
+**Edge cases**, the same everywhere: `x / 0` and `x % 0` are 0; `sqrt(x)` sees max(x, 0), `log(x)` max(x, 1e-37),
+`exp(x)` min(x, 80); `sign(0)` is 0; whole powers are of any x, other powers of max(x, 0), `x ** 0` is 1 and 0 to a
+negative power is 0; comparisons with NaN are false, all else hands NaN on; a difference of a value with itself and a
+product with the literal 0 are 0.
 """
 
 
@@ -162,8 +166,8 @@ def result_class(primitive: Primitive) -> ShapeClass:
     """The class of the primitive's result, where its values are element values."""
     builder = Builder("example")
     element = Value(builder.source("g", ShapeClass.ELEMENT))
-    names = dict.fromkeys(("g", "theta", "u", "delta", "queried"), element)
-    names["lr_t"] = Value(builder.source("rows", ShapeClass.ROLE))
+    rate = Value(builder.source("rows", ShapeClass.ROLE))
+    names = {"g": element, "theta": element, "u": element, "delta": element, "queried": element, "lr_t": rate}
     return builder.nodes[builder.lower(parse(show(example(primitive)), primitive.scope), names).node].shape
 
 

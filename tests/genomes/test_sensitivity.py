@@ -1,7 +1,7 @@
 """The comparison with the oracles is sharp: change any number of a known optimizer by 1 %, and it notices.
 
-So the common trajectory reaches every branch in which a number of an entry plays a part. Numbers below 1e-4 (epsilons) are left
-out; what else goes unnoticed is listed, with the reason.
+So the common trajectory reaches every branch in which a number of an entry plays a part. Numbers below 1e-4 (epsilons)
+are left out; what else goes unnoticed is listed, with the reason.
 """
 
 from __future__ import annotations
@@ -21,12 +21,8 @@ UNNOTICED = {
     "adopt": {"t > 1.01"},
     "radam": {"rectification(0.999) > 0.01"},  # it jumps from 0 past 0.01
     "lars": {"norm(theta) > 0.01", "where(norm(theta) > 0"},  # weights are never all 0
-    "asgd": {
-        "t - 1.01",
-        "** 0.7575",
-        "max(1.01, t - 41)",
-        "max(1, t",
-    },  # lambda * lr is tiny; asked after step 43 alone
+    "asgd": {"t - 1.01", "** 0.7575", "0.000101", "max(1.01, t - 41)"},  # lambda * lr is tiny; the query comes later
+    "swan": {"columns > 1.01"},
     "evolved_2025": {"min(1.01", "max(0.01"},  # the ends of the cosine lie beyond the run
     "sgdp": {"project_tangent(u, 0.101)"},  # no cosine falls between 0.1 and 0.101 of its bound
     "adamp": {"project_tangent(u, 0.101)"},
@@ -67,8 +63,8 @@ def mutants(entry: Genome) -> Iterator[tuple[str, Genome]]:
             yield show(around), replace(entry, query=replace(entry.query, offset=tree))
     if entry.decay.kind != "none":
         yield "decay", replace(entry, decay=replace(entry.decay, rate=1.01 * entry.decay.rate))
-    for role, scale in entry.roles:
-        yield role, replace(entry, roles=tuple((r, 1.01 * s if r == role else s) for r, s in entry.roles))
+    for scaled, _ in entry.roles:
+        yield scaled, replace(entry, roles=tuple((r, 1.01 * s if r == scaled else s) for r, s in entry.roles))
     yield "lr", replace(entry, lr=1.01 * entry.lr)
 
 

@@ -156,7 +156,7 @@ ORACLES: dict[str, MakeOracle] = {
     "lion": packaged(lambda p: lion_pytorch.Lion(p, lr=1e-4, betas=(0.9, 0.99), weight_decay=1e-2)),
     "prodigy": packaged(lambda p: prodigyopt.Prodigy(p, lr=1.0)),
     "dog": packaged(lambda p: dog.DoG(p, reps_rel=1e-4)),
-    "core": packaged(lambda p: core_optimizer.CoRe(p, lr=1e-3, step_sizes=(1e-4, 1e-2), foreach=False)),
+    "core": packaged(lambda p: core_optimizer.CoRe(p, lr=1e-3, step_sizes=(5e-4, 1e-2), foreach=False)),
     "schedule_free_sgd": lambda theta, roles: _ScheduleFree(
         theta, lambda p: schedulefree.SGDScheduleFree(p, lr=1e-4, momentum=0.9, weight_decay=1e-2, foreach=False)
     ),
