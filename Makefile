@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP) ## Create .venv with everything that the project needs
 
-demo: $(STAMP) ## Evolve an optimizer (about 4 minutes on two cores), export and judge it
+demo: $(STAMP) ## Evolve an optimizer (3 to 4 minutes on two cores), export and judge it
 	@$(BIN)/python -m evo demo $(RUN)
 
 test: $(STAMP) ## Run the core test suite
