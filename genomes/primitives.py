@@ -298,7 +298,7 @@ _STATEFUL = [
               sent""",
               source="Karimireddy et al. 2019, arXiv:1901.09847, algorithm 2"),
     Primitive("ema8", "stateful", "ema whose buffer is kept in 8 bits (quantise8), scaled by the largest magnitude of "
-              "each row, for vectors of the tensor; this step's value is exact",
+              "each row (of all entries where there is one column); this step's value is exact",
               (X, constant("beta", BETA, 0.9), constant("intervals", INTERVALS, 64)), "average",
               state=(State("m", "x"),),
               body="""
@@ -451,7 +451,7 @@ _SCHEDULES = [
 ]  # fmt: skip
 
 _GATES = [
-    Primitive("cautious", "gate", "u where it agrees with the gradient's sign, else floor times u",
+    Primitive("cautious", "gate", "x where it agrees with the gradient's sign, else floor times x",
               (X, constant("floor", FRACTION, 0.0)), body="where(x * g > 0, x, floor * x)",
               latex=r"\mathrm{{cautious}}_{{{1}}}({0})", source="Liang et al. 2024, arXiv:2411.16085"),
     Primitive("cautious_rescaled", "gate", "cautious with floor 0, times size / (entries that agree + 1)", (X,),

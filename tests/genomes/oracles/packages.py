@@ -48,18 +48,20 @@ def _grokfast(theta: list[Tensor], roles: list[str]) -> PackageOracle:
         nonlocal averages
         averages = gradfilter_ema(torch.nn.ParameterList(parameters), averages, alpha=0.98, lamb=2.0)
 
-    return PackageOracle(theta, lambda p: optim.Adam(p, lr=1e-3), before)
+    return PackageOracle(theta, lambda p: optim.Adam(p, lr=1e-4), before)
 
 
-def _lars(theta: list[Tensor], roles: list[str]) -> PackageOracle:
-    def make(parameters: list) -> Any:
-        groups = [
-            {"params": [p], "lr": 2.0 * (1.0 if role == "weight" else 5e-6)}
-            for p, role in zip(parameters, roles, strict=True)
-        ]
-        return zoo.LARS(groups, weight_decay=1e-4, momentum=0.9, trust_coefficient=1e-3, foreach=False)
+def _zoo_by_role(name: str, lr: float, scales: dict[str, float], **options: Any) -> MakeOracle:
+    """An optimizer of pytorch_optimizer with a parameter group for each tensor; ``scales``: multipliers of lr."""
 
-    return PackageOracle(theta, make)
+    def make(theta: list[Tensor], roles: list[str]) -> PackageOracle:
+        def groups(parameters: list) -> list[dict]:
+            pairs = zip(parameters, roles, strict=True)
+            return [{"params": [p], "lr": lr * scales.get(role, 1.0)} for p, role in pairs]
+
+        return PackageOracle(theta, lambda p: getattr(zoo, name)(groups(p), foreach=False, **options))
+
+    return make
 
 
 class _Asgd(PackageOracle):
@@ -136,18 +138,20 @@ ORACLES: dict[str, MakeOracle] = {
     "adopt": _zoo("ADOPT", lr=1e-3, betas=(0.9, 0.9999), eps=1e-6),
     "stable_adamw": _zoo("StableAdamW", lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-2, eps=1e-8),
     "adan": _zoo("Adan", lr=1e-3, betas=(0.98, 0.92, 0.99), eps=1e-8, weight_decay=0.0),
-    "ademamix": _zoo("AdEMAMix", lr=1e-3, betas=(0.9, 0.999, 0.9999), alpha=5.0, t_alpha_beta3=100),
+    "ademamix": _zoo("AdEMAMix", lr=2e-4, betas=(0.9, 0.999, 0.9999), alpha=5.0, t_alpha_beta3=100),
     "novograd": _zoo("NovoGrad", lr=1e-2, betas=(0.95, 0.98), weight_decay=1e-3),
     "mars": _zoo("MARS", lr=3e-3, betas=(0.95, 0.99), gamma=0.025, optimize_1d=True),
     "adashift": _zoo("AdaShift", lr=1e-3, betas=(0.9, 0.999), keep_num=4),
     "signsgd": _zoo("SignSGD", lr=1e-4, momentum=0.0),
     "signum": _zoo("SignSGD", lr=1e-4, momentum=0.9),
-    "lars": _lars,
-    "fromage": _zoo("Fromage", lr=1e-2),
+    "lars": _zoo_by_role(
+        "LARS", 5.0, {"bias": 2e-6, "norm_scale": 2e-6, "norm_shift": 2e-6}, weight_decay=1e-4, momentum=0.9
+    ),
+    "fromage": _zoo_by_role("Fromage", 1e-2, {"bias": 1e-3, "norm_shift": 1e-3}),
     "sm3": _zoo("SM3", lr=1e-2, momentum=0.9),
-    "racs": _zoo("RACS", lr=2e-2, beta=0.9, alpha=0.05, gamma=1.01),
+    "racs": _zoo("RACS", lr=5e-3, beta=0.9, alpha=0.05, gamma=1.01),
     "grams": _zoo("Grams", lr=1e-3),
-    "gravity": _zoo("Gravity", lr=1e-2, alpha=0.0, beta=0.9),
+    "gravity": _zoo("Gravity", lr=1e-1, alpha=0.0, beta=0.9),
     "dadapt_adam": _zoo("DAdaptAdam", lr=1.0),
     "lookahead": packaged(lambda p: zoo.Lookahead(optim.Adam(p, lr=1e-3), k=5, alpha=0.5)),
     "gradient_centralisation": packaged(lambda p: optim.Adam(p, lr=1e-3), _centralise),

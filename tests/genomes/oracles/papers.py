@@ -249,7 +249,7 @@ class InducedMetric:
 
     def step(self, gradient: Gradient, now: Moment) -> list[Tensor]:
         g = np.concatenate([part.numpy().ravel() for part in gradient(self.theta)])
-        direction = np.linalg.solve(np.eye(g.size) + 1e-3 * np.outer(g, g), g)
+        direction = np.linalg.solve(np.eye(g.size) + 1e-5 * np.outer(g, g), g)
         parts = np.split(direction, np.cumsum([p.numel() for p in self.theta])[:-1])
         moved = zip(self.theta, parts, strict=True)
         self.theta = [p - 1e-4 * torch.from_numpy(part).reshape(p.shape) for p, part in moved]
