@@ -238,6 +238,8 @@ _GROUP_WEIGHTS = {
     "reduction": 0.25,
     "gate": 0.4,
     "schedule": 1.0,
+    "matrix": 0.05,  # several matrix products a step
+    "noise": 0.05,
 }
 
 
