@@ -139,6 +139,7 @@ def export(
 ) -> None:
     """Take an optimizer along: as a genome, or as a standalone Python file."""
     from evo import export as exports
+    from evo import files
 
     if format not in exports.FORMATS:
         raise UsageError(f"--format {format}: not one of {', '.join(exports.FORMATS)}")
@@ -146,7 +147,7 @@ def export(
     if out is None:
         print(text, end="")
     else:
-        exports.write(out, text)
+        files.write(out, text)
         print(out)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from evo import campaign, config, evaluate, export, progress, report, search
+from evo import campaign, config, evaluate, export, files, progress, report, search
 from evo.campaign import Machine
 from evo.folder import RunFolder
 from evo.question import Question
@@ -23,8 +23,8 @@ def run(path: Path, workers: int = 0) -> bool:
         return False
     found = export.find(str(path))
     submission, genome = folder.out / "champion.py", folder.out / "champion.yaml"
-    export.write(submission, export.as_python(found))
-    export.write(genome, export.as_yaml(found))
+    files.write(submission, export.as_python(found))
+    files.write(genome, export.as_yaml(found))
     page = report.write(path, None)
 
     recipe = config.load(folder.recipe)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from statistics import fmean
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from evo import config
-from evo.errors import EvoError, UsageError
+from evo.errors import UsageError
 from evo.folder import RunFolder
 from evo.ledger import Ledger
 from evo.records import Individual
@@ -73,23 +71,6 @@ def as_python(export: Export) -> str:
 
 
 FORMATS: dict[str, Callable[[Export], str]] = {"yaml": as_yaml, "python": as_python}
-
-
-def write(path: Path, text: str) -> None:
-    """Write ``text`` to ``path``, complete or not at all. Raises EvoError where that cannot be done."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise EvoError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def file_name(name: str) -> str:

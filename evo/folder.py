@@ -96,13 +96,6 @@ class RunFolder:
         finally:
             os.close(descriptor)
 
-    def write(self, path: Path, text: str) -> None:
-        """Replace a file in the folder, as a whole or not at all. Raises EvoError."""
-        unfinished = path.with_name(path.name + ".new")
-        with _writable(path):
-            unfinished.write_text(text, encoding="utf-8")
-            unfinished.replace(path)
-
 
 def _take(descriptor: int) -> bool:
     try:

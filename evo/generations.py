@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
 
-from evo import backup
+from evo import backup, files
 from evo.campaign import Machine, Outcome
 from evo.config import Recipe
 from evo.evaluator import Pool
@@ -98,4 +98,4 @@ def _write_champion(folder: RunFolder, state: SearchState) -> None:
     if state.hall_of_fame:
         text = state.hall_of_fame[0].individual.genome
         if not folder.champion.is_file() or folder.champion.read_text(encoding="utf-8") != text:
-            folder.write(folder.champion, text)
+            files.write(folder.champion, text)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from evo import config, export, report_pictures
+from evo import config, files, report_pictures
 from evo.errors import UsageError
 from evo.folder import RunFolder
 from evo.ledger import Ledger
@@ -25,7 +25,7 @@ def write(run: Path | str, path: Path | None = None) -> Path:
     with Ledger.open_to_read(folder.ledger) as ledger:
         page = render(collect(ledger))
     path = path or folder.report
-    export.write(path, page)
+    files.write(path, page)
     return path
 
 

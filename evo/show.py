@@ -11,7 +11,7 @@ from rich.table import Table
 
 from evo.errors import UsageError
 from evo.evaluate import terminal
-from evo.export import write
+from evo.files import write
 from genomes import catalogue
 from genomes import genome as genomes
 from genomes.describe import describe

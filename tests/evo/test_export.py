@@ -9,7 +9,8 @@ import torch
 
 from evo.errors import EvoError
 from evo.evaluate import evaluate
-from evo.export import Export, Measured, as_python, as_yaml, file_name, write
+from evo.export import Export, Measured, as_python, as_yaml, file_name
+from evo.files import write
 from evo.question import question
 from genomes import catalogue
 from genomes.backends.torch_reference import optimizer
