@@ -12,7 +12,6 @@ from genomes.expressions import parse as parse_expression
 from genomes.expressions import show
 from genomes.genome import dump, parse
 from genomes.identity import semantic_hash
-from genomes.lowering import lower
 from genomes.primitives import TABLE
 
 BOUNDS = Bounds(nodes=128, states=6, terms=4)
@@ -43,17 +42,6 @@ def test_chains_of_variation_stay_valid():
         assert sound(child, BOUNDS)
         assert parse(dump(child)) == child
         population[rng.randrange(len(population))] = child
-
-
-@pytest.mark.slow
-def test_two_thousand_chains_of_twenty_mutations_stay_valid():
-    for chain in range(2000):
-        rng = random.Random(chain)
-        genome = catalogue.load(rng.choice(catalogue.names()))
-        for _ in range(20):
-            genome = vary([genome], 0.0, {}, Bounds(nodes=200, states=10, terms=8), rng).genome
-        assert parse(dump(genome)) == genome
-        lower(genome)
 
 
 def test_the_same_key_gives_the_same_child_and_leaves_global_random_alone():
