@@ -20,7 +20,7 @@ from genomes.backends.cuda_layout import PIECES, Arguments, Launch, Model, Sourc
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
 SEED = bytes(range(32))  # of every lane
-WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-Wno-overflow")
+WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-Wno-overflow", "-Wno-unknown-pragmas")
 _KERNEL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(")
 
 
@@ -43,8 +43,8 @@ class Kernels:
 def compile_kernels(texts: Mapping[str, str], folder: Path, optimise: str = "-O1") -> dict[str, Kernels]:
     """The kernels of each text, under the text's key. Skips the test where there is no g++.
 
-    Every kernel takes one struct by value and needs no other thread: no barrier, no shared memory. Texts share no
-    names. ``optimise``: -O1 compiles soonest, -O2 runs a quarter quicker where there is much arithmetic.
+    Every kernel takes one struct by value and needs no other thread: no barrier, and what a thread keeps in shared
+    memory it alone reads. Texts share no names. ``optimise``: -O1 compiles soonest, -O2 runs a quarter quicker where there is much arithmetic.
     """
     compiler = shutil.which("g++")
     if compiler is None:

@@ -1,11 +1,12 @@
 // Runs CUDA kernel text on a CPU: a launch is a loop over its threads, forwards or backwards.
-// Enough for kernels without barriers and shared memory, such as ours; the text is compiled as it stands.
+// Enough for kernels without barriers, whose threads read nothing of each other, such as ours; the text is compiled as it stands.
 #include <math.h>
 
 #include <string.h>
 
 #define __global__
 #define __device__
+#define __shared__ static
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 
