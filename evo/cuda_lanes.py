@@ -23,6 +23,7 @@ from harness.lanes import Slabs
 from harness.model import Layout
 
 STREAMS = 4  # groups whose kernels may run at the same time: a small group leaves most of a GPU idle
+_SIGNALS = ("alive", "epoch", "has_loss", "train_loss", "val_loss")
 _SHARED = ("tensors", "tile_tensor", "tile_start", "tensor_of_row", "tensor_of_column")
 
 
@@ -42,9 +43,12 @@ class CudaLanes:
         return any(program.query for program in self.programs)
 
     def bytes_per_lane(self, layout: Layout, dtype: torch.dtype) -> int:
-        """What the program that needs most needs."""
+        """What the program that needs most needs; the slabs, which `bytes_per_lane` counts, are the loop's."""
         of = _model(layout)
-        return max(bytes_per_lane(program, of, REALS[dtype]) for program in dict.fromkeys(self.programs))
+        return max(
+            bytes_per_lane(program, of, REALS[dtype]) - (3 + bool(program.query)) * of.n_params * dtype.itemsize
+            for program in dict.fromkeys(self.programs)
+        )
 
     def bind(self, slabs: Slabs, layout: Layout, seeds: Sequence[bytes]) -> CudaLanesRun:
         return CudaLanesRun(self, slabs, layout, seeds)
@@ -120,10 +124,7 @@ class CudaLanesRun:
             arrays = {
                 **self._tables,
                 **group.arrays,
-                **{
-                    name: getattr(slabs, name)[lanes]
-                    for name in ("alive", "epoch", "has_loss", "train_loss", "val_loss")
-                },
+                **{name: getattr(slabs, name)[lanes] for name in _SIGNALS},
                 "theta": slabs.theta[lanes],
                 "g": slabs.gradient[lanes],
                 "queried": slabs.queried[lanes],
@@ -157,7 +158,9 @@ class _Group:
 
     def run(self, steps: Sequence[Step], of: Model) -> None:
         for step in steps:
-            self._launch(step.kernel, grid(step.unit, of, self.arguments.lanes), PIECES, self.arguments)
+            blocks = grid(step.unit, of, self.arguments.lanes)
+            if all(blocks):  # a network may have nothing that trains
+                self._launch(step.kernel, blocks, PIECES, self.arguments)
 
 
 def _tables(of: Model, device: torch.device) -> dict[str, Tensor]:
@@ -183,7 +186,5 @@ def _arrays(
         name: torch.zeros(lanes, sizes[name], dtype=torch.float64, device=theta.device)
         for name in ("host_state", "host_values")
     }
-    return arrays | {
-        "constants": torch.from_numpy(numbers).to(theta.device),
-        "seed": torch.from_numpy(seeds).to(theta.device),
-    }
+    given = {"constants": torch.from_numpy(numbers), "seed": torch.from_numpy(seeds)}
+    return arrays | {name: array.to(theta.device) for name, array in given.items()}

@@ -24,7 +24,7 @@ def code_folder() -> Path:
 
 
 def load(texts: Sequence[str], device: torch.device, folder: Path | None = None) -> list[Launch]:
-    """Compile texts for ``device``, in parallel, and load them. Returns for each the function that launches its kernels.
+    """Compile texts for ``device``, in parallel, and load them. Returns the function that launches the kernels of each.
 
     Raises UsageError where NVRTC is missing, EvoError where a text does not compile or load.
     """

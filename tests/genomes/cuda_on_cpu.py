@@ -44,7 +44,8 @@ def compile_kernels(texts: Mapping[str, str], folder: Path, optimise: str = "-O1
     """The kernels of each text, under the text's key. Skips the test where there is no g++.
 
     Every kernel takes one struct by value and needs no other thread: no barrier, and what a thread keeps in shared
-    memory it alone reads. Texts share no names. ``optimise``: -O1 compiles soonest, -O2 runs a quarter quicker where there is much arithmetic.
+    memory it alone reads. Texts share no names. ``optimise``: -O1 compiles soonest, -O2 runs a quarter quicker where
+    there is much arithmetic.
     """
     compiler = shutil.which("g++")
     if compiler is None:
