@@ -63,10 +63,10 @@ class Interrupting(Progress):
         self.said.append(message)
 
 
-def test_workers_and_shuffled_completion_change_nothing(tmp_path, through):
-    for workers in (2, 4):
+def test_workers_batches_and_shuffled_completion_change_nothing(tmp_path, through):
+    for workers, batch in ((2, 3), (4, 1)):
         path = folder(tmp_path / str(workers))
-        assert run("launch", path, workers=workers).finished
+        assert run("launch", path, workers=workers, batch=batch).finished
         assert result(path) == through
 
 

@@ -67,7 +67,7 @@ def test_real_trainings_do_not_depend_on_the_number_of_workers():
     assert all(training.status == "finished" and training.quality for training in one.values())
 
 
-TRAIN = "evo.trainer:train_lane"
+TRAIN = "evo.trainer:train_lanes"
 
 
 def replaced(training: Training) -> Training:
