@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from evo.worker import Answers, erred, one_by_one
+from evo.worker import Answers, erred, leave, one_by_one
 from genomes import genome
 from genomes.backends import torch_flat, torch_reference
 from genomes.lowering import lower
@@ -83,8 +83,8 @@ def _train_batch(lanes: dict[int, tuple[Program, Instance]], **options: Any) -> 
             del unanswered[positions[index]]
             yield positions[index], asdict(training)
         return
-    except torch.AcceleratorError as error:  # this process can use the GPU no more: the pool goes on with another
-        raise SystemExit(f"the GPU failed: {error}") from error
+    except torch.AcceleratorError as error:  # after which CUDA refuses this process everything
+        leave(f"the GPU failed: {error}")
     except Exception as error:
         if len(unanswered) == 1:
             yield next(iter(unanswered)), erred(error)

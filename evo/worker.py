@@ -23,7 +23,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 Answers = Iterator[tuple[int, dict[str, Any]]]  # position of a lane, fields of its training
 Function = Callable[..., Answers]
@@ -74,6 +74,12 @@ def erred(error: Exception) -> dict[str, Any]:
     with contextlib.suppress(OSError):
         traceback.print_exception(error)
     return failed("error", f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+def leave(reason: str) -> NoReturn:
+    """End this process, which can train no more; the pool goes on with another."""
+    print(reason, file=sys.stderr, flush=True)
+    os._exit(1)  # without cleaning up, which may never end, and with an exit code that the pool is sure to see
 
 
 def failed(status: str, message: str, seconds: float = 0.0) -> dict[str, Any]:

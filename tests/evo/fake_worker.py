@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from evo import worker
+
 
 def digest(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:6], "little")
@@ -37,8 +39,14 @@ def misbehave_together(lanes: list[dict[str, Any]], **_: object) -> Iterator[tup
         yield position, outcome(**{**lanes[position], "hash": "0001"})
 
 
+def tell(lanes: list[dict[str, Any]], device: str, **_: object) -> Iterator[tuple[int, dict]]:
+    """Says how many lanes came at once, and for which device."""
+    for position, lane in enumerate(lanes):
+        yield position, outcome(**lane) | {"message": f"{len(lanes)} on {device} at depth {lane['num_hidden_layers']}"}
+
+
 def answer_wrongly(lanes: list[dict[str, Any]], **_: object) -> Iterator[tuple[int, dict]]:
-    """Says something of the first lane twice, and nothing of the others."""
+    """Answers the first lane, that of the genome 0002 a second time, and no other."""
     yield 0, outcome(**lanes[0])
     if lanes[0]["hash"] == "0002":
         yield 0, outcome(**lanes[0])
@@ -76,6 +84,8 @@ def act(hash: str) -> None:
             if not os.path.exists(mark := os.environ["FAKE_MARK"]):
                 open(mark, "x").close()
                 os._exit(7)
+        case "leave":
+            worker.leave("without this device I cannot go on")
         case "sleep":
             time.sleep(600)
         case "raise":

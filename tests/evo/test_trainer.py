@@ -1,9 +1,11 @@
 """Workers train on the flat path; its results are those of the literal loop, within rounding, whoever computes them."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from evo import campaign, trainer
 from evo.campaign import Machine
@@ -12,7 +14,9 @@ from evo.jobs import fields
 from evo.ledger import Ledger
 from evo.records import Lane
 from genomes import catalogue
-from genomes.genome import dump
+from genomes.backends import torch_flat
+from genomes.genome import dump, parse
+from genomes.lowering import lower
 from harness import flat
 from harness.task import Instance, seed_bytes
 
@@ -38,7 +42,7 @@ def _results(path: Path, machine: Machine) -> tuple[str, dict]:
     """The digest of a campaign's ledger, and by lane: status and validation losses."""
     path.mkdir()
     (path / "recipe.yaml").write_text(RECIPE)
-    assert campaign.launch(path, machine=machine).finished
+    assert campaign.launch(path, device="cpu", machine=machine).finished
     with Ledger.open_to_read(RunFolder(path).ledger) as ledger:
         rows = ledger.rows("SELECT hash, num_hidden_layers, seed, status, val_loss FROM evaluations")
         return ledger.digest(), {tuple(lane): (status, json.loads(losses)) for *lane, status, losses in rows}
@@ -67,3 +71,61 @@ def test_lanes_take_the_flat_path_unless_told_otherwise(monkeypatch):
     assert taken == [1]
     assert quick["val_loss"] == pytest.approx(literal["val_loss"], rel=1e-3)
     assert quick["quality"] == pytest.approx(literal["quality"], abs=1e-3)
+
+
+class FakeGpu:
+    """Stands in for `evo.batches`: trains each lane on the CPU, the last first; fails as genomes are told to."""
+
+    def __init__(self, faults: dict[str, Exception]):
+        self.faults = {lower(parse(text)): fault for text, fault in faults.items()}
+        self.sizes: list[int] = []
+
+    def train_batch(self, lanes, *, epochs, patience, device, dtype):
+        assert (device, dtype) == ("cuda", torch.float32)
+        self.sizes.append(len(lanes))
+        for position in reversed(range(len(lanes))):
+            program, instance = lanes[position]
+            if program in self.faults:
+                raise self.faults[program]
+            yield position, flat.train(instance, torch_flat.optimizer(program), epochs=epochs, patience=patience)
+
+
+@pytest.fixture
+def on_gpu(monkeypatch):
+    """Trains lanes of genomes' texts as a worker on a GPU does: the fake GPU, and what was answered."""
+
+    def call(texts: list[str], **faults: Exception) -> tuple[FakeGpu, dict]:
+        gpu = FakeGpu({dump(catalogue.load(name)): fault for name, fault in faults.items()})
+        monkeypatch.setitem(sys.modules, "evo.batches", gpu)
+        lanes = [FIELDS | {"text": text} for text in texts]
+        answers = list(trainer.train_lanes(lanes, patience=50, device="cuda"))
+        assert sorted(position for position, _ in answers) == list(range(len(texts)))  # each once
+        return gpu, dict(answers)
+
+    return call
+
+
+def test_on_a_gpu_lanes_are_trained_together(on_gpu):
+    texts = [dump(catalogue.load(name)) for name in ("adam", "lion", "nadam")]
+    gpu, answers = on_gpu([texts[0], "lr: what", *texts[1:]])
+    assert gpu.sizes == [3]
+    assert answers[1]["status"] == "error"
+    assert answers[1]["message"].startswith("GenomeError: ")
+    for position, text in ((0, texts[0]), (2, texts[1]), (3, texts[2])):
+        ((_, alone),) = trainer.train_lanes([FIELDS | {"text": text}], patience=50, device="cpu")
+        assert answers[position] | {"seconds": 0} == alone | {"seconds": 0}
+
+
+def test_on_a_gpu_an_exception_is_the_error_of_its_cause_alone(on_gpu):
+    names = ["sgd", "adam", "lion", "adamw", "nadam", "rmsprop", "heavy_ball", "nesterov"]
+    texts = [dump(catalogue.load(name)) for name in names]
+    gpu, answers = on_gpu(texts, lion=ValueError("no such kernel"))
+    assert answers[2]["message"] == "ValueError: no such kernel"
+    assert [answers[i]["status"] for i in range(8)] == ["finished"] * 2 + ["error"] + ["finished"] * 5
+    assert gpu.sizes == [8, 2, 1]  # five were done before; the rest is divided
+
+
+def test_on_a_gpu_that_fails_the_process_ends_so_that_the_pool_takes_another(on_gpu, monkeypatch):
+    monkeypatch.setattr(trainer, "leave", sys.exit)
+    with pytest.raises(SystemExit, match="the GPU failed: an illegal memory access"):
+        on_gpu([dump(catalogue.load("sgd"))], sgd=torch.AcceleratorError("an illegal memory access"))
