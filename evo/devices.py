@@ -36,6 +36,17 @@ def for_literal_loop(name: str) -> None:
     _check(name, "cpu or cuda")
 
 
+def expect_to_work(name: str) -> None:
+    """Compute a little on the device ``name``. Raises EvoError where that fails."""
+    import torch
+
+    try:
+        torch.ones(1, device=name).item()
+    except Exception as error:  # no driver, no memory left, a GPU that is gone: torch has many words for it
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise EvoError(f"device {name} does not work: {reason}") from error
+
+
 def kernel_compiler() -> str:
     """The name of what compiles kernels here, after a trial. Raises EvoError that says what is missing."""
     from evo.cuda_compile import nvrtc

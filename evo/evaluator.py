@@ -27,7 +27,7 @@ from typing import IO, Any
 from evo.errors import EvoError
 from evo.jobs import CUDA_BATCH, Job, batches, fields
 from evo.records import Lane
-from evo.worker import failed
+from evo.worker import UNUSABLE, failed
 from harness.train import Training
 
 TRAIN_LANES = "evo.trainer:train_lanes"
@@ -55,9 +55,8 @@ class Pool:
 
     ``workers``: how many; 0 for one a CPU, or one that holds the GPU. ``batch``: most lanes that a worker takes at
     once; 0 for one on a CPU, CUDA_BATCH on a GPU. ``patience``, ``device``, ``dtype``: for `harness.train.train`.
-    ``seconds_per_lane``: wall time that a worker may take until its first answer, and from one answer to the next: for
-    a lane alone the time of its training. ``log``: the file that takes what workers write to standard error.
-    ``function``: what a worker calls, ``module:name``; see `evo.worker`.
+    ``seconds_per_lane``: wall time for a lane alone; for a batch see `Job.overdue`. ``log``: the file that takes what
+    workers write to standard error. ``function``: what a worker calls, ``module:name``; see `evo.worker`.
     """
 
     def __init__(
@@ -107,7 +106,8 @@ class Pool:
         When a worker dies, what its batch has not answered is tried again in halves; a lane that was alone, once
         more, then it has the status ``crashed``. A worker that is silent for too long is killed: its batch is halved
         too, and a lane that was alone has the status ``timeout``. ``stop``: end now, and leave what is running;
-        ``drain``: start nothing more, and end when nothing runs. Raises EvaluatorError when workers die as they start.
+        ``drain``: start nothing more, and end when nothing runs. Raises EvaluatorError when workers die as they start
+        or find that their device does not work.
         """
         pending = deque(batches(lanes, self._batch))
         while not stop():
@@ -138,21 +138,25 @@ class Pool:
         for worker in news:
             for answer in worker.answers():
                 if "ready" in answer:
-                    worker.ready, self._failed_starts = True, 0
+                    worker.ready = True
                 elif worker.job:
+                    self._failed_starts = 0
                     done.append((worker.job.answered(answer["position"]), Training(**answer["training"])))
                     if not worker.job.unanswered:
                         worker.job = None
             if worker.alive:
                 continue
             how = self._dismiss(worker)
-            if not worker.ready:
+            if not worker.ready or worker.process.returncode == UNUSABLE:
+                if worker.job:
+                    worker.job.excuse()
+                    pending.appendleft(worker.job)
                 self._note_failed_start(how)
             elif worker.job:
                 message = f"its worker died twice, at last by {how}"
                 done += _come_to_grief(worker.job, pending, "crashed", message, tries=2)
         for worker in list(self._workers):
-            if worker.job and worker.job.silence > self._seconds_per_lane:
+            if worker.job and worker.job.overdue(self._seconds_per_lane):
                 self._dismiss(worker)
                 message = f"stopped after {self._seconds_per_lane:g} s"
                 done += _come_to_grief(worker.job, pending, "timeout", message, tries=1)

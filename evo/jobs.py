@@ -15,6 +15,7 @@ from typing import Any
 
 from evo.records import Lane
 
+SILENT_SECONDS = 3600.0  # longest wait for an answer from a batch, unless a lane alone is given more
 CUDA_BATCH = 4096  # most lanes of a job on a GPU; `evo.batches` divides them further as memory asks
 
 
@@ -45,10 +46,18 @@ class Job:
         """Since its start."""
         return time.monotonic() - self._started
 
-    @property
-    def silence(self) -> float:
-        """Seconds since its start or its last answer."""
-        return time.monotonic() - self._heard
+    def overdue(self, seconds_per_lane: float) -> bool:
+        """Whether the wait since the start or the last answer was too long.
+
+        A lane alone may take ``seconds_per_lane``; n lanes, which a GPU trains together, n times that, but not more
+        than the greater of SILENT_SECONDS and ``seconds_per_lane``: what hangs should be found on the same day.
+        """
+        limit = min(len(self.unanswered) * seconds_per_lane, max(seconds_per_lane, SILENT_SECONDS))
+        return time.monotonic() - self._heard > limit
+
+    def excuse(self) -> None:
+        """Do not count the last start: it was no fault of the lanes that it came to nothing."""
+        self._attempts -= 1
 
     def left(self, tries: int) -> list[Job]:
         """What to try again: the halves of what a batch has not answered; a lane alone, until it had ``tries``."""

@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 
-from evo.worker import Answers, erred, leave, one_by_one
+from evo import devices
+from evo.errors import EvoError
+from evo.worker import UNUSABLE, Answers, erred, leave, one_by_one
 from genomes import genome
 from genomes.backends import torch_flat, torch_reference
 from genomes.lowering import lower
@@ -62,6 +64,10 @@ def _train_quickly(lane: dict[str, Any], *, patience: int, dtype: str) -> dict[s
 
 def _train_together(lanes: list[dict[str, Any]], **options: Any) -> Answers:
     """A batch on a GPU; a genome that cannot be read is the ``error`` of its lanes alone."""
+    try:
+        devices.expect_to_work(options["device"])
+    except EvoError as error:
+        leave(str(error), UNUSABLE)
     readable, program = {}, cache(_lowered)
     for position, lane in enumerate(lanes):
         try:

@@ -25,6 +25,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TextIO
 
+UNUSABLE = 69  # exit code of a worker whose device failed before it tried any lane, so that none is to blame
+
 Answers = Iterator[tuple[int, dict[str, Any]]]  # position of a lane, fields of its training
 Function = Callable[..., Answers]
 
@@ -76,10 +78,10 @@ def erred(error: Exception) -> dict[str, Any]:
     return failed("error", f"{type(error).__name__}: {error}".splitlines()[0])
 
 
-def leave(reason: str) -> NoReturn:
-    """End this process, which can train no more; the pool goes on with another."""
-    print(reason, file=sys.stderr, flush=True)
-    os._exit(1)  # without cleaning up, which may never end, and with an exit code that the pool is sure to see
+def leave(reason: str, code: int = 1) -> NoReturn:
+    """End this process, which can train no more; the pool goes on with another. ``code``: see UNUSABLE."""
+    print(reason.splitlines()[0], file=sys.stderr, flush=True)
+    os._exit(code)  # without cleaning up, which may never end, and with an exit code that the pool is sure to see
 
 
 def failed(status: str, message: str, seconds: float = 0.0) -> dict[str, Any]:

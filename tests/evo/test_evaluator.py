@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -85,15 +86,31 @@ def test_what_was_answered_before_a_death_is_not_trained_again(monkeypatch):
 def test_a_lane_that_never_ends_is_found_in_its_batch():
     lanes = [lane("0001", 0), lane("sleep", 1)]
     function = "tests.evo.fake_worker:misbehave_together"
-    found = outcomes(lanes, 1, batch=2, function=function, seconds_per_lane=0.7)
-    assert [(t.status, t.message) for t in found.values()] == [("finished", ""), ("timeout", "stopped after 0.7 s")]
+    found = outcomes(lanes, 1, batch=2, function=function, seconds_per_lane=0.5)
+    assert [(t.status, t.message) for t in found.values()] == [("finished", ""), ("timeout", "stopped after 0.5 s")]
 
 
 def test_a_batch_may_take_its_time_while_answers_come(monkeypatch):
-    monkeypatch.setenv("FAKE_SECONDS", "0.15")
-    lanes = [lane("0001", seed) for seed in range(6)]
-    found = outcomes(lanes, 1, batch=6, function="tests.evo.fake_worker:train", seconds_per_lane=0.7)
+    monkeypatch.setattr("evo.jobs.SILENT_SECONDS", 0.6)
+    monkeypatch.setenv("FAKE_SECONDS", "0.2")
+    lanes, started = [lane("0001", seed) for seed in range(4)], starts(monkeypatch)
+    found = outcomes(lanes, 1, batch=4, function="tests.evo.fake_worker:train", seconds_per_lane=0.6)
     assert {training.status for training in found.values()} == {"finished"}
+    assert len(started) == 1
+
+
+def test_the_wait_for_an_answer_is_limited_by_the_number_of_lanes_and_an_hour(monkeypatch):
+    def limit(lanes: int, seconds_per_lane: float) -> int:
+        (job,) = batches([lane("0001", seed) for seed in range(lanes)], 100)
+        monkeypatch.setattr("evo.jobs.time", SimpleNamespace(monotonic=lambda: 0))
+        job.start()
+        for seconds in (10, 50, 3600, 7200):
+            monkeypatch.setattr("evo.jobs.time", SimpleNamespace(monotonic=lambda seconds=seconds: seconds + 1))
+            if job.overdue(seconds_per_lane):
+                return seconds
+        raise AssertionError("no limit")
+
+    assert [limit(1, 10), limit(5, 10), limit(100, 50), limit(1, 7200), limit(100, 7200)] == [10, 50, 3600, 7200, 7200]
 
 
 def test_an_exception_is_the_error_of_all_lanes_without_an_answer():
@@ -193,6 +210,16 @@ def test_stop_and_drain_in_batches(monkeypatch):
 def test_workers_that_cannot_start_are_an_error_with_the_reason():
     with pytest.raises(EvaluatorError, match=r"do not start: AttributeError: .*no attribute 'nonesuch'"):
         outcomes([lane("x")], function="tests.evo.fake_worker:nonesuch")
+
+
+def test_a_device_that_fails_ends_the_evaluation_and_no_lane_is_blamed(tmp_path, monkeypatch):
+    with pytest.raises(EvaluatorError, match=r"do not start: device cuda does not work: it has gone$"):
+        outcomes([lane("unusable"), lane("0001", 1)], 1, batch=2)
+    monkeypatch.setenv("FAKE_MARK", str(tmp_path / "mark"))
+    started = starts(monkeypatch)
+    found = outcomes([lane("unusable once"), lane("exit", 1)], 1, batch=2)
+    assert [training.status for training in found.values()] == ["finished", "crashed"]
+    assert len(started) == 4  # the batch a second time, whole; then the lane that was left, twice
 
 
 def alive(pid: int) -> bool:

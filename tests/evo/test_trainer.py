@@ -97,6 +97,7 @@ def on_gpu(monkeypatch):
     def call(texts: list[str], **faults: Exception) -> tuple[FakeGpu, dict]:
         gpu = FakeGpu({dump(catalogue.load(name)): fault for name, fault in faults.items()})
         monkeypatch.setitem(sys.modules, "evo.batches", gpu)
+        monkeypatch.setattr("evo.devices.expect_to_work", lambda name: None)
         lanes = [FIELDS | {"text": text} for text in texts]
         answers = list(trainer.train_lanes(lanes, patience=50, device="cuda"))
         assert sorted(position for position, _ in answers) == list(range(len(texts)))  # each once
@@ -129,3 +130,10 @@ def test_on_a_gpu_that_fails_the_process_ends_so_that_the_pool_takes_another(on_
     monkeypatch.setattr(trainer, "leave", sys.exit)
     with pytest.raises(SystemExit, match="the GPU failed: an illegal memory access"):
         on_gpu([dump(catalogue.load("sgd"))], sgd=torch.AcceleratorError("an illegal memory access"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_without_a_gpu_a_worker_for_one_says_so_before_it_blames_a_lane(monkeypatch):
+    monkeypatch.setattr(trainer, "leave", lambda reason, code: sys.exit(f"{code}: {reason}"))
+    with pytest.raises(SystemExit, match="69: device cuda does not work: "):
+        list(trainer.train_lanes([FIELDS | {"text": ""}], patience=50, device="cuda"))
