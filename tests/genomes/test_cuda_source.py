@@ -27,7 +27,7 @@ from genomes.program import ELEMENTWISE as ELEMENTWISE_ARITY
 from genomes.program import MATRIX, Node, Program
 from genomes.shapes import ShapeClass
 from tests.genomes import cuda_cases, strategies, trajectory
-from tests.genomes.cuda_on_cpu import SEED, Lanes, compile_texts, lanes
+from tests.genomes.cuda_on_cpu import SEED, Lanes, compile_sources, lanes
 from tests.genomes.drive import from_expression
 from tests.genomes.test_backends import AWKWARD
 
@@ -59,7 +59,7 @@ def library(tmp_path_factory: pytest.TempPathFactory):
     sources += [render(CATALOGUE[name], "double", literal=True) for name in SAMPLE]
     sources += [render(CATALOGUE[name], "double", apply=True) for name in SAMPLE]
     sources += [render(_of_numbers(op), "double") for op in HOST_OPERATIONS]
-    return compile_texts(sources, tmp_path_factory.mktemp("cuda"))
+    return compile_sources(sources, tmp_path_factory.mktemp("cuda"))
 
 
 def flat(tensors: list[Tensor]) -> np.ndarray:
@@ -148,7 +148,7 @@ def test_follows_the_reference_in_float(name: str, library):
 @pytest.mark.slow
 @pytest.mark.parametrize("real", ["float", "double"])
 def test_every_program_follows_the_reference(real: str, tmp_path: Path):
-    library = compile_texts([render(program, real) for program in PROGRAMS.values()], tmp_path)
+    library = compile_sources([render(program, real) for program in PROGRAMS.values()], tmp_path)
     for program in PROGRAMS.values():
         assert_parity(library, program, real)
 
@@ -258,7 +258,7 @@ def test_random_genomes_follow_the_reference(tmp_path: Path):
     """A sum's last bit depends on the order of its terms, and may decide a comparison (x >= rms(x) where all x are
     equal) or be all that is left of a difference: a few programs with sums may part, those without may not."""
     programs = drawn(300, 4)
-    library = compile_texts([render(program, "double") for program in programs], tmp_path)
+    library = compile_sources([render(program, "double") for program in programs], tmp_path)
     assert len(programs) == 300
     parted = []
     for program in programs:
@@ -324,7 +324,7 @@ def test_an_unknown_operation_is_refused_by_name():
 @pytest.mark.parametrize("name", ["known adamw", "levels and states", "row state", "role state", "query"])
 def test_memory_of_a_lane_is_what_its_arrays_hold(name: str, real: str):
     program = PROGRAMS[name]
-    arrays = lanes(None, render(program, real), MODEL, [constants(program)] * 7, real).arrays
+    arrays = lanes({}, render(program, real), MODEL, [constants(program)] * 7, real).arrays
     tables = ("tensors", "tile_tensor", "tile_start", "tensor_of_row", "tensor_of_column")
     unused = tables if program.query else (*tables, "queried")
     assert 7 * bytes_per_lane(program, MODEL, real) == sum(a.nbytes for n, a in arrays.items() if n not in unused)
