@@ -39,7 +39,7 @@ def train_lanes(lanes: list[dict[str, Any]], *, patience: int, device: str, dtyp
     if device == "cpu":
         yield from one_by_one(_train_quickly, lanes, patience=patience, dtype=dtype)
     else:
-        yield from _train_together(lanes, patience=patience, device=device, dtype=getattr(torch, dtype))
+        yield from _train_together(lanes, patience=patience, device=device, dtype=dtype)
 
 
 def train_lanes_literal(lanes: list[dict[str, Any]], *, patience: int, device: str, dtype: str = "float32") -> Answers:

@@ -81,7 +81,7 @@ class FakeGpu:
         self.sizes: list[int] = []
 
     def train_batch(self, lanes, *, epochs, patience, device, dtype):
-        assert (device, dtype) == ("cuda", torch.float32)
+        assert (device, dtype) == ("cuda", "float32")
         self.sizes.append(len(lanes))
         for position in reversed(range(len(lanes))):
             program, instance = lanes[position]
