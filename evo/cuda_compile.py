@@ -35,9 +35,8 @@ def nvrtc(architecture: str = "sm_90") -> Compiler:
         version = importlib.metadata.version("nvidia-cuda-nvrtc")
         bindings = importlib.import_module("cuda.bindings.nvrtc")
     except (ImportError, importlib.metadata.PackageNotFoundError) as error:
-        raise UsageError(
-            f"cannot compile CUDA kernels here: {error}; pip install cuda-bindings nvidia-cuda-nvrtc"
-        ) from error
+        message = f"cannot compile CUDA kernels here: {error}; pip install 'evo-optimizers[cuda]'"
+        raise UsageError(message) from error
     return Compiler(f"nvrtc {version} {architecture}", lambda text: _compile(bindings, text, architecture))
 
 

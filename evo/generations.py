@@ -34,6 +34,7 @@ def run(
     search = search or generation
     pool = Pool(
         machine.workers,
+        batch=machine.batch,
         patience=recipe.patience,
         device=ledger.meta()["device"],
         seconds_per_lane=recipe.limits.seconds_per_lane,
