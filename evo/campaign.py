@@ -76,10 +76,13 @@ def launch(
         from evo.generations import run
         from harness.train import NUMERICS_VERSION
 
+        place = devices.for_campaign(device, progress.say)
+        if recipe.precision == "tf32" and place == "cpu":
+            raise UsageError(f"{folder.recipe}: precision: tf32 exists on GPUs alone, and this campaign is for the CPU")
         meta = {
             "recipe": config.dump(recipe),
             "numerics": str(NUMERICS_VERSION),
-            "device": devices.for_campaign(device, progress.say),
+            "device": place,
             "overrides": json.dumps(list(overrides)),
             "versions": json.dumps(_versions()),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -114,6 +114,9 @@ class Recipe(Closed):
     generations: int = Field(default=20, ge=1, le=1_000_000, description="may be raised later, to go on")
     epochs: Epochs = Field(default=100, description="most epochs of a training")
     patience: Epochs = Field(default=50, description="epochs without improvement that end a training")
+    precision: Literal["float32", "tf32"] = Field(
+        default="float32", description="of matrix products; tf32 (GPUs alone) rounds their factors to 10 bits"
+    )
     init: Literal["per_layer", "shared"] = Field(
         default="per_layer", description="initial weights: a seed for each layer, or one for all"
     )

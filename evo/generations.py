@@ -37,6 +37,7 @@ def run(
         batch=machine.batch,
         patience=recipe.patience,
         device=ledger.meta()["device"],
+        dtype=recipe.precision,
         seconds_per_lane=recipe.limits.seconds_per_lane,
         log=folder.log,
         function=machine.function,

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from evo import batches, cuda_launch
-from evo.batches import Backend, bytes_of, train_batch
+from evo.batches import Backend, backend, bytes_of, train_batch
 from evo.cuda_lanes import CudaLanes, text_key
 from evo.errors import EvoError
 from genomes import catalogue
@@ -48,6 +48,12 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequence[str]], 
     return compiled
 
 
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def on_device(request: pytest.FixtureRequest) -> Backend:
+    """The device's path: on the CPU as `on_cpu`, and on a GPU as it is."""
+    return backend("cuda") if request.param == "cuda" else request.getfixturevalue("on_cpu")
+
+
 @pytest.fixture
 def on_cpu(load: Callable) -> Backend:
     """The backend of a GPU, its kernels run on the CPU."""
@@ -60,19 +66,19 @@ def on_cpu(load: Callable) -> Backend:
     )
 
 
-def together(batch: Sequence[tuple[Program, Instance]], backend: Backend, **options) -> list[Training]:
+def together(batch: Sequence[tuple[Program, Instance]], device: Backend, **options) -> list[Training]:
     options = {"epochs": 3, "dtype": "float64"} | options
-    found = dict(train_batch(batch, device=backend, **options))
+    found = dict(train_batch(batch, device=device, **options))
     assert sorted(found) == list(range(len(batch)))
     return [found[place] for place in range(len(batch))]
 
 
-def check_parity(programs: Mapping[str, Program], backend: Backend, depth: int, dtype: str) -> None:
+def check_parity(programs: Mapping[str, Program], device: Backend, depth: int, dtype: str) -> None:
     """The bounds of `tests.harness.test_flat.check_parity`, with all programs in one batch."""
     of, real = Instance("tig", depth, seed_bytes(3)), getattr(torch, dtype)
     far = {}
     for (name, program), ours in zip(
-        programs.items(), together([(p, of) for p in programs.values()], backend, dtype=dtype), strict=True
+        programs.items(), together([(p, of) for p in programs.values()], device, dtype=dtype), strict=True
     ):
         literal = train(of, torch_reference.optimizer(program), epochs=3, dtype=real)
         found = distance(ours, literal)
@@ -83,25 +89,25 @@ def check_parity(programs: Mapping[str, Program], backend: Backend, depth: int, 
     assert far == {}
 
 
-def test_known_optimizers_train_as_in_the_literal_loop(on_cpu: Backend):
-    check_parity(dict(list(ABLE.items())[::5]), on_cpu, 2, "float64")
+def test_known_optimizers_train_as_in_the_literal_loop(on_device: Backend):
+    check_parity(dict(list(ABLE.items())[::5]), on_device, 2, "float64")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("depth", [2, 4])
-def test_the_whole_catalogue_trains_so_in_every_way(on_cpu: Backend, depth: int, dtype: str):
-    check_parity(ABLE, on_cpu, depth, dtype)
+def test_the_whole_catalogue_trains_so_in_every_way(on_device: Backend, depth: int, dtype: str):
+    check_parity(ABLE, on_device, depth, dtype)
 
 
-def test_lanes_leave_and_the_others_go_on(on_cpu: Backend, monkeypatch: pytest.MonkeyPatch):
+def test_lanes_leave_and_the_others_go_on(on_device: Backend, monkeypatch: pytest.MonkeyPatch):
     """Groups of several lanes, with different numbers, of which some lanes end early and one group altogether."""
     monkeypatch.setattr(lanes, "LOOK_EPOCHS", 2)
     options = {"epochs": 7, "patience": 2}
     programs = [*MIXED.values(), *(cuda_cases.varied(MIXED["adam"], factor) for factor in (0.9, 0.8))]
     assert len({text_key(program) for program in programs}) < len(programs)
     batch = [(program, instance(place % 2)) for place, program in enumerate(programs)]
-    for ours, (program, of) in zip(together(batch, on_cpu, **options), batch, strict=True):
+    for ours, (program, of) in zip(together(batch, on_device, **options), batch, strict=True):
         expected = alone(program, of, **options)
         assert (ours.status, ours.epochs_run, ours.message) == (expected.status, expected.epochs_run, expected.message)
         assert ours.val_loss == pytest.approx(expected.val_loss, rel=1e-6, nan_ok=True)
@@ -119,7 +125,7 @@ def test_a_result_depends_neither_on_the_other_lanes_nor_on_their_order(on_cpu: 
         assert without_time(a) == without_time(b) == without_time(together([batch[lane]], on_cpu, **options)[0])
 
 
-def test_those_that_query_go_apart(on_cpu: Backend, monkeypatch: pytest.MonkeyPatch):
+def test_those_that_query_go_apart(on_device: Backend, monkeypatch: pytest.MonkeyPatch):
     asked = []
     monkeypatch.setattr(
         batches,
@@ -128,9 +134,27 @@ def test_those_that_query_go_apart(on_cpu: Backend, monkeypatch: pytest.MonkeyPa
     )
     asking = from_expression("g * 1e-5", query=("0.9 * delta", "t % 3 > 0"))
     batch = [(asking, instance(0)), (MIXED["adam"], instance(0)), (asking, instance(1, 2))]
-    for ours, (program, of) in zip(together(batch, on_cpu, epochs=2), batch, strict=True):
+    for ours, (program, of) in zip(together(batch, on_device, epochs=2), batch, strict=True):
         assert distance(ours, alone(program, of, epochs=2)) < 1e-9
     assert [(optimizer.queries, len(optimizer.programs)) for optimizer in asked] == [(False, 1), (True, 2)]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_on_a_gpu_a_result_depends_little_on_the_other_lanes(dtype: str):
+    """A library may choose another product for another number of matrices; see docs/gpu.md for the bound."""
+    device = backend("cuda")
+    batch = [(ABLE[name], instance(place % 4)) for place, name in enumerate(["adam", "nadam", "adamw"] * 20)]
+    many, few = together(batch, device, dtype=dtype), together(batch[:3], device, dtype=dtype)
+    assert max(distance(a, b) for a, b in zip(many, few, strict=False)) < (1e-9 if dtype == "float64" else JUMP[2])
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_every_primitive_on_a_gpu():
+    """Programs that the literal loop itself cannot follow when sums are reordered are held to that spread."""
+    programs = {k: p for k, p in cuda_cases.primitive_cases().items() if not unsupported(p)}
+    check_parity(programs, backend("cuda"), 2, "float64")
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

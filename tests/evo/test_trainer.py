@@ -51,13 +51,15 @@ def _results(path: Path, machine: Machine) -> tuple[str, dict]:
 def test_a_campaign_agrees_with_the_literal_loop_and_does_not_depend_on_workers_or_batches(tmp_path):
     digest, quick = _results(tmp_path / "one", Machine(1))
     assert _results(tmp_path / "two", Machine(2, batch=3))[0] == digest
+    _, batched = _results(tmp_path / "batched", Machine(1, batch=100, function="tests.evo.batched_worker:train"))
     _, literal = _results(tmp_path / "literal", Machine(1, function=trainer.TRAIN_LITERAL))
-    common = quick.keys() & literal.keys()
-    assert len(common) >= 5  # four individuals and a baseline; later lanes depend on what the first ones came to
-    for lane in common:
-        assert quick[lane][0] == literal[lane][0]
-        assert quick[lane][1] == pytest.approx(literal[lane][1], rel=BOUND)
-    assert any(quick[lane] != literal[lane] for lane in common)  # they did take two paths
+    for path in (quick, batched):
+        common = path.keys() & literal.keys()
+        assert len(common) >= 5  # four individuals and a baseline; later lanes depend on what the first ones came to
+        for lane in common:
+            assert path[lane][0] == literal[lane][0]
+            assert path[lane][1] == pytest.approx(literal[lane][1], rel=BOUND)
+        assert any(path[lane] != literal[lane] for lane in common)  # they did take two paths
 
 
 def test_lanes_take_the_flat_path_unless_told_otherwise(monkeypatch):
