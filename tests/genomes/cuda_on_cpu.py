@@ -15,8 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from genomes.backends.cuda_layout import PIECES, Arguments, Launch, Model, Source, grid, seed_word
+from genomes.backends.cuda_layout import PIECES, Arguments, Launch, Model, Product, Source, grid, seed_word
+from genomes.backends.cuda_products import carry_out
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
 SEED = bytes(range(32))  # of every lane
@@ -103,15 +105,19 @@ class Lanes:
     def step(self) -> None:
         self._run(self.source.step)
 
-    def _run(self, launches: tuple[Launch, ...]) -> None:
+    def _run(self, launches: tuple[Launch | Product, ...]) -> None:
         lanes = len(self.arrays["alive"])
         sizes = ("n_tensors", "n_params", "n_rows", "n_columns", "n_layers")
         arguments = Arguments(lanes, *(getattr(self.model, name) for name in sizes))
         for name, array in self.arrays.items():
             setattr(arguments, name, array.ctypes.data)
         assert self.kernels is not None
+        scratch, alive = (torch.from_numpy(self.arrays[name]) for name in ("scratch", "alive"))
         for launch in launches:
-            self.kernels(launch.kernel, grid(launch.unit, self.model, lanes), PIECES, arguments)
+            if isinstance(launch, Product):
+                carry_out(launch, self.source, self.model, scratch, alive)
+            else:
+                self.kernels(launch.kernel, grid(launch.unit, self.model, lanes), PIECES, arguments)
 
 
 def lanes(
