@@ -34,6 +34,8 @@ from genomes.genome import (
     GenomeError,
     Query,
     Term,
+    dump,
+    parse,
 )
 from genomes.identity import semantic_hash
 from genomes.primitives import BETA, TABLE, Domain
@@ -111,11 +113,14 @@ def apply(chosen: Operator, parents: Sequence[Genome], bounds: Bounds, rng: rand
 
 
 def sound(genome: Genome, bounds: Bounds) -> bool:
-    """Whether a genome has a meaning, within bounds, and its updates are finite and depend on the gradient."""
+    """Whether a genome can be written and read again, is within bounds, and has finite updates that depend on the
+    gradient."""
     if len(genome.terms) > bounds.terms or genome.size > bounds.nodes:
         return False
     try:
-        return screening.buffers(genome) <= bounds.states and screening.acts(genome)
+        # the reader knows every domain: a constant may have been folded to where it is not allowed
+        readable = parse(dump(genome)) == genome
+        return readable and screening.buffers(genome) <= bounds.states and screening.acts(genome)
     except GenomeError:
         return False
 

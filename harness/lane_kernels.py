@@ -190,12 +190,14 @@ class KernelPasses:
         self._launch = launch
 
     def normalise(self, activated: Tensor, output: Tensor, bias: Tensor, norm: Norm, moves: Tensor) -> None:
+        assert output.stride() == activated.stride()
         arguments = _of_columns(activated, norm)
         arguments.output, arguments.flags = output.data_ptr(), moves.data_ptr()
         _set(arguments, bias=bias, scale=norm.scale, shift=norm.shift)
         self._over_columns("normalise", activated, arguments, 1)
 
     def normalise_backward(self, grad: Tensor, activated: Tensor, norm: Norm, gradients: Gradients) -> None:
+        assert activated.stride() == grad.stride()
         arguments = _of_columns(grad, norm)
         arguments.activated = activated.data_ptr()
         _set(arguments, scale=norm.scale)

@@ -74,9 +74,12 @@ class LaneRun(Protocol):
 
 
 class LaneOptimizer(Protocol):
-    """An optimizer for each lane of a batch. ``queries``: whether any lane ever queries."""
+    """An optimizer for each lane of a batch."""
 
-    queries: bool
+    @property
+    def queries(self) -> bool:
+        """Whether any lane ever queries."""
+        ...
 
     def bytes_per_lane(self, layout: Layout, dtype: torch.dtype) -> int:
         """Device memory a lane, the slabs of `Slabs` apart."""
