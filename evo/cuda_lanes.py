@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genomes.backends.cuda_layout import PIECES, Arguments, Model, Source, grid, model, seed_word
+from genomes.backends.cuda_layout import PIECES, Arguments, Model, Product, Source, grid, model, seed_word
 from genomes.backends.cuda_layout import Launch as Step
+from genomes.backends.cuda_products import carry_out
 from genomes.backends.cuda_source import bytes_per_lane, constants, render
 from genomes.program import Program
 from harness.lane_kernels import REALS, Launch
@@ -135,6 +136,7 @@ class CudaLanesRun:
             )
             for name, array in arrays.items():
                 setattr(group.arguments, name, array.data_ptr())
+            group.alive = arrays["alive"]
 
     def _side_by_side(self) -> Iterator[_Group]:
         """The groups, dealt out to streams that begin after all that was asked for so far and end before what comes."""
@@ -154,10 +156,13 @@ class _Group:
 
     def __init__(self, source: Source, launch: Launch, arrays: dict[str, Tensor]) -> None:
         self.source, self._launch, self.arrays = source, launch, arrays
-        self.lanes, self.arguments = slice(0, 0), Arguments()
+        self.lanes, self.arguments, self.alive = slice(0, 0), Arguments(), self.arrays["steps"]
 
-    def run(self, steps: Sequence[Step], of: Model) -> None:
+    def run(self, steps: Sequence[Step | Product], of: Model) -> None:
         for step in steps:
+            if isinstance(step, Product):
+                carry_out(step, self.source, of, self.arrays["scratch"], self.alive)
+                continue
             blocks = grid(step.unit, of, self.arguments.lanes)
             if all(blocks):  # a network may have nothing that trains
                 self._launch(step.kernel, blocks, PIECES, self.arguments)
