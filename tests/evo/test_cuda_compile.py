@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -77,6 +78,16 @@ def test_without_nvrtc_the_error_says_what_to_install(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
     with pytest.raises(UsageError, match=r"pip install .evo-optimizers\[cuda\]"):
+        nvrtc()
+
+
+def test_bindings_without_the_library_are_refused_in_one_line_too(monkeypatch: pytest.MonkeyPatch):
+    def missing() -> None:
+        raise RuntimeError("no libnvrtc.so.13\nsearched here\nand there")
+
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "13")
+    monkeypatch.setattr(importlib, "import_module", lambda name: SimpleNamespace(nvrtcVersion=missing))
+    with pytest.raises(UsageError, match=r"no libnvrtc\.so\.13; pip install"):
         nvrtc()
 
 
