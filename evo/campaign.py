@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evo import backup, config
+from evo import backup, config, devices
 from evo.config import Recipe
-from evo.errors import EvoError, UsageError
+from evo.errors import UsageError
 from evo.folder import RunFolder
 from evo.ledger import Ledger
 from evo.progress import Progress
@@ -41,11 +41,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Machine:
-    """How to run, which no result depends on. ``workers``, ``function``: see `Pool`; ``max_minutes``: see `Stop`."""
+    """How to run, which no result depends on.
+
+    ``workers``, ``batch``, ``function``: see `Pool`; ``max_minutes``: see `Stop`.
+    """
 
     workers: int = 0
     max_minutes: float | None = None
-    function: str = "evo.trainer:train_lane"
+    batch: int = 0
+    function: str = "evo.trainer:train_lanes"
 
 
 def launch(
@@ -72,10 +76,13 @@ def launch(
         from evo.generations import run
         from harness.train import NUMERICS_VERSION
 
+        place = devices.for_campaign(device, progress.say)
+        if recipe.precision == "tf32" and place == "cpu":
+            raise UsageError(f"{folder.recipe}: precision: tf32 exists on GPUs alone, and this campaign is for the CPU")
         meta = {
             "recipe": config.dump(recipe),
             "numerics": str(NUMERICS_VERSION),
-            "device": _device(device),
+            "device": place,
             "overrides": json.dumps(list(overrides)),
             "versions": json.dumps(_versions()),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -111,7 +118,7 @@ def resume(
         with backup.open_or_restore(folder.ledger, progress.say) as ledger:
             meta = ledger.meta()
             recipe = _recipe_to_resume(folder, meta, overrides, ledger, progress)
-            _device(meta["device"])  # is it still there?
+            devices.for_campaign(meta["device"], progress.say)  # is it still there?
             return run(folder, recipe, ledger, machine, stop, progress, search)
 
 
@@ -189,22 +196,6 @@ def _recipe_to_resume(
         progress.say("; ".join(map(str, changes)))
         ledger.set_meta({"recipe": config.dump(recipe), "overrides": json.dumps(overrides)})
     return recipe
-
-
-def _device(name: str) -> str:
-    """The device by the name ``auto``, ``cpu`` or ``cuda``; ``auto`` is the CPU, where one lane is quicker.
-
-    Raises UsageError for another name, EvoError where torch does not see the device.
-    """
-    if name in ("auto", "cpu"):
-        return "cpu"
-    if name != "cuda":
-        raise UsageError(f"--device: must be auto, cpu or cuda, got {name!r}")
-    import torch
-
-    if not torch.cuda.is_available():
-        raise EvoError("device cuda: torch sees none here")
-    return "cuda"
 
 
 def _versions() -> dict[str, str]:

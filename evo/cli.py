@@ -38,7 +38,7 @@ Set = Annotated[
         "--set", metavar="KEY=VALUE", help="override a key of the recipe, e.g. difficulty.depths=[4,7]; repeatable"
     ),
 ]
-Workers = Annotated[int, typer.Option(min=0, max=4096, help="worker processes; 0: one a CPU")]
+Workers = Annotated[int, typer.Option(min=0, max=4096, help="worker processes; 0: one a CPU; a campaign on a GPU: one")]
 MaxMinutes = Annotated[
     float | None, typer.Option(min=0.01, help="stop after so many minutes, with exit code 75", show_default=False)
 ]
@@ -71,7 +71,7 @@ def main() -> None:
 def launch(
     run: Run,
     set_: Set = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where it can be used")] = "auto",
     workers: Workers = 0,
     max_minutes: MaxMinutes = None,
 ) -> None:

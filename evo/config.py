@@ -99,7 +99,7 @@ class Limits(Closed):
     states: int = Field(default=6, ge=0, le=64, description="most state buffers, each as large as the model")
     terms: int = Field(default=4, ge=1, le=32, description="most terms of a direction")
     seconds_per_lane: float = Field(
-        default=3600.0, ge=1, le=1e6, description="wall time after which a training gets the status timeout"
+        default=3600.0, ge=1, le=1e6, description="wall time after which a training, if alone, gets the status timeout"
     )
 
 
@@ -114,6 +114,9 @@ class Recipe(Closed):
     generations: int = Field(default=20, ge=1, le=1_000_000, description="may be raised later, to go on")
     epochs: Epochs = Field(default=100, description="most epochs of a training")
     patience: Epochs = Field(default=50, description="epochs without improvement that end a training")
+    precision: Literal["float32", "tf32"] = Field(
+        default="float32", description="of matrix products; tf32 (GPUs alone) rounds their factors to 10 bits"
+    )
     init: Literal["per_layer", "shared"] = Field(
         default="per_layer", description="initial weights: a seed for each layer, or one for all"
     )

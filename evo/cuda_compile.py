@@ -34,10 +34,11 @@ def nvrtc(architecture: str = "sm_90") -> Compiler:
     try:
         version = importlib.metadata.version("nvidia-cuda-nvrtc")
         bindings = importlib.import_module("cuda.bindings.nvrtc")
-    except (ImportError, importlib.metadata.PackageNotFoundError) as error:
-        raise UsageError(
-            f"cannot compile CUDA kernels here: {error}; pip install cuda-bindings nvidia-cuda-nvrtc"
-        ) from error
+        bindings.nvrtcVersion()  # the library itself: a RuntimeError where it is missing
+    except (ImportError, importlib.metadata.PackageNotFoundError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        message = f"cannot compile CUDA kernels here: {reason}; pip install 'evo-optimizers[cuda]'"
+        raise UsageError(message) from error
     return Compiler(f"nvrtc {version} {architecture}", lambda text: _compile(bindings, text, architecture))
 
 

@@ -63,10 +63,22 @@ def _cpu() -> Iterator[Check]:
 def _device() -> Iterator[Check]:
     import torch
 
+    from evo import devices
+    from evo.errors import EvoError
+
     threads = f"{torch.get_num_threads()} threads by default; each worker takes one"
     yield Check("threads", True, threads)
-    found = torch.cuda.get_device_name() if torch.cuda.is_available() else "none that torch sees; CPUs do the work"
-    yield Check("cuda", torch.cuda.is_available(), found, optional=True)
+    seen = torch.cuda.is_available()
+    found = "none that torch sees; CPUs do the work"
+    if seen:
+        free, total = (size / 2**30 for size in torch.cuda.mem_get_info())
+        found = f"{torch.cuda.get_device_name()}, {free:.0f} of {total:.0f} GiB free"
+    yield Check("cuda", seen, found, optional=True)
+    try:
+        yield Check("nvrtc", True, f"{devices.kernel_compiler()}: kernels for a GPU can be compiled", optional=True)
+    except EvoError as error:
+        yield Check("nvrtc", False, str(error), optional=True)
+    yield Check("device", True, f"campaigns train on {devices.for_campaign('auto')} unless told otherwise")
 
 
 def _disk(folder: Path) -> Iterator[Check]:

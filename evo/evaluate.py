@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from evo.evaluator import Pool
+from evo import devices
+from evo.evaluator import Pool, available_cpus
 from evo.question import Question, question, shared_streams
 from evo.records import Lane
-from evo.targets import TRAIN_LANE
+from evo.targets import TRAIN_LANES
 from harness.score import QUALITY_BOUND, bundle_qualities, target_loss
 from harness.task import TASKS, Instance
 from harness.train import NUMERICS_VERSION, Training
@@ -44,8 +45,10 @@ class Result:
 def evaluate(asked: Question, *, workers: int = 0, device: str = "cpu", progress: bool = True) -> list[Result]:
     """Train all that is asked for, in parallel; results target by target, each in the order of its instances.
 
-    ``workers``: processes, 0 for one a CPU. Raises EvaluatorError when no process can be started.
+    ``workers``: processes, 0 for one a CPU. ``device``: of the literal loop, which trains one lane at a time anywhere.
+    Raises EvaluatorError when no process can be started; UsageError, EvoError for a device that is none.
     """
+    devices.for_literal_loop(device)
     hashes = {target: target.hash for target in asked.targets}
     lanes = {
         (target.name, instance): Lane(hashes[target], target.text, instance, asked.epochs)
@@ -53,12 +56,13 @@ def evaluate(asked: Question, *, workers: int = 0, device: str = "cpu", progress
         for instance in asked.instances
     }
     with Pool(
-        min(workers, len(lanes)),
+        min(workers or available_cpus(), len(lanes)),
+        batch=1,
         patience=asked.patience,
         device=device,
         dtype=asked.dtype,
         seconds_per_lane=SECONDS_PER_LANE,
-        function=TRAIN_LANE,
+        function=TRAIN_LANES,
     ) as pool:
         done = dict(_shown(pool.evaluate(lanes.values()), len({lane.key for lane in lanes.values()}), progress))
     return [Result(name, instance, done[lane.key]) for (name, instance), lane in lanes.items()]

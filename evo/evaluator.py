@@ -1,8 +1,11 @@
 """Trains lanes in parallel: worker processes, one thread each, whose deaths and delays become statuses.
 
-Results do not depend on the number of workers or on the order in which they finish, with one exception: a lane
-that takes longer than ``seconds_per_lane`` gets the status ``timeout``, and how long it takes depends on the
-machine. So that limit should be generous: it is there for what would never end.
+A worker takes a batch of lanes and answers each as it is done. On a CPU a batch is one lane, since one model a process
+and thread is the quickest there; on a GPU one worker holds the device and trains many lanes together.
+
+Results do not depend on the number of workers or on the order in which they finish (nor, on a CPU, on batches), with
+one exception: a lane that takes longer than ``seconds_per_lane`` gets the status ``timeout``, and how long it takes
+depends on the machine. So that limit should be generous: it is there for what would never end.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -23,11 +25,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from evo.errors import EvoError
+from evo.jobs import CUDA_BATCH, Job, batches, fields
 from evo.records import Lane
-from evo.worker import failed
+from evo.worker import UNUSABLE, failed
 from harness.train import Training
 
-TRAIN_LANE = "evo.trainer:train_lane"
+TRAIN_LANES = "evo.trainer:train_lanes"
 POLL_SECONDS = 0.2
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -50,24 +53,27 @@ def evaluate(lanes: Iterable[Lane], workers: int = 0, **options: Any) -> Iterato
 class Pool:
     """Worker processes, started when they are first needed and kept until ``close``.
 
-    ``workers``: how many; 0 for one a CPU. ``patience``, ``device``, ``dtype``: for
-    `harness.train.train`.
-    ``seconds_per_lane``: wall time. ``log``: the file that takes what workers write to standard error.
-    ``function``: what a worker calls, ``module:name``.
+    ``workers``: how many; 0 for one a CPU, or one that holds the GPU. ``batch``: most lanes that a worker takes at
+    once; 0 for one on a CPU, CUDA_BATCH on a GPU. ``patience``, ``device``, ``dtype``: for `harness.train.train`.
+    ``seconds_per_lane``: wall time for a lane alone; for a batch see `Job.overdue`. ``log``: the file that takes what
+    workers write to standard error. ``function``: what a worker calls, ``module:name``; see `evo.worker`.
     """
 
     def __init__(
         self,
         workers: int = 0,
         *,
+        batch: int = 0,
         patience: int = 50,
         device: str = "cpu",
         dtype: str = "float32",
         seconds_per_lane: float = 3600.0,
         log: Path | None = None,
-        function: str = TRAIN_LANE,
+        function: str = TRAIN_LANES,
     ):
-        self.size = workers or available_cpus()
+        on_gpu = device != "cpu"
+        self.size = workers or (1 if on_gpu else available_cpus())
+        self._batch = batch or (CUDA_BATCH if on_gpu else 1)
         self._options = {"patience": patience, "device": device, "dtype": dtype}
         self._seconds_per_lane = seconds_per_lane
         self._function = function
@@ -97,16 +103,13 @@ class Pool:
     ) -> Iterator[tuple[Lane, Training]]:
         """Train ``lanes``, each `Lane.key` once; yields each with its training as it is done.
 
-        A lane whose worker dies is tried a second time, then has the status ``crashed``. ``stop``: end now,
-        and leave what is running; ``drain``: start nothing more, and end when nothing runs. Raises
-        EvaluatorError when workers die as they start.
+        When a worker dies, what its batch has not answered is tried again in halves; a lane that was alone, once
+        more, then it has the status ``crashed``. A worker that is silent for too long is killed: its batch is halved
+        too, and a lane that was alone has the status ``timeout``. ``stop``: end now, and leave what is running;
+        ``drain``: start nothing more, and end when nothing runs. Raises EvaluatorError when workers die as they start
+        or find that their device does not work.
         """
-        unique: dict[tuple, Lane] = {}
-        for lane in lanes:
-            unique.setdefault(lane.key, lane)
-        # deepest first, so that no long lane is left for the end; one instance after another, for the caches
-        order = sorted(unique.values(), key=lambda lane: (-lane.instance.num_hidden_layers, lane.key[1:]))
-        pending = deque(_Job(lane) for lane in order)
+        pending = deque(batches(lanes, self._batch))
         while not stop():
             if drain():
                 pending.clear()
@@ -117,7 +120,7 @@ class Pool:
             self._employ(pending)  # before the caller takes its time
             yield from done
 
-    def _employ(self, pending: deque[_Job]) -> None:
+    def _employ(self, pending: deque[Job]) -> None:
         """Give work to the idle; hire as many as there is work for."""
         idle = [worker for worker in self._workers if worker.ready and not worker.job]
         while pending and idle:
@@ -125,40 +128,44 @@ class Pool:
         while len(self._workers) < self.size and len(pending) > sum(not w.ready for w in self._workers):
             self._workers.append(_Worker.hire(self._function, self._log))
 
-    def _finished(self, pending: deque[_Job]) -> list[tuple[Lane, Training]]:
-        """Wait for news for a moment. Jobs of workers that died go back to ``pending``, once."""
+    def _finished(self, pending: deque[Job]) -> list[tuple[Lane, Training]]:
+        """Wait for news for a moment. What is to be tried again goes back to the front of ``pending``."""
         done = []
         with selectors.DefaultSelector() as selector:
             for worker in self._workers:
                 selector.register(worker.output, selectors.EVENT_READ, worker)
             news = [key.data for key, _ in selector.select(POLL_SECONDS)]
         for worker in news:
-            job = worker.job
             for answer in worker.answers():
                 if "ready" in answer:
-                    worker.ready, self._failed_starts = True, 0
-                elif job:
-                    done.append((job.lane, Training(**answer)))
-                    worker.job = job = None
+                    worker.ready = True
+                elif worker.job:
+                    self._failed_starts = 0
+                    done.append((worker.job.answered(answer["position"]), Training(**answer["training"])))
+                    if not worker.job.unanswered:
+                        worker.job = None
             if worker.alive:
                 continue
-            how = worker.kill()
-            self._workers.remove(worker)
-            if not worker.ready:
+            how = self._dismiss(worker)
+            if not worker.ready or worker.process.returncode == UNUSABLE:
+                if worker.job:
+                    worker.job.excuse()
+                    pending.appendleft(worker.job)
                 self._note_failed_start(how)
-            elif job and job.attempts < 2:
-                pending.appendleft(job)
-            elif job:
+            elif worker.job:
                 message = f"its worker died twice, at last by {how}"
-                done.append((job.lane, Training(**failed("crashed", message, job.seconds))))
-        for worker in [worker for worker in self._workers if worker.job]:
-            job = worker.job
-            if job and job.seconds > self._seconds_per_lane:
-                worker.kill()
-                self._workers.remove(worker)
+                done += _come_to_grief(worker.job, pending, "crashed", message, tries=2)
+        for worker in list(self._workers):
+            if worker.job and worker.job.overdue(self._seconds_per_lane):
+                self._dismiss(worker)
                 message = f"stopped after {self._seconds_per_lane:g} s"
-                done.append((job.lane, Training(**failed("timeout", message, job.seconds))))
+                done += _come_to_grief(worker.job, pending, "timeout", message, tries=1)
         return done
+
+    def _dismiss(self, worker: _Worker) -> str:
+        """End ``worker``; returns what ended it."""
+        self._workers.remove(worker)
+        return worker.kill()
 
     def _note_failed_start(self, how: str) -> None:
         self._failed_starts += 1
@@ -169,15 +176,11 @@ class Pool:
             raise EvaluatorError(f"worker processes do not start: {reason}")
 
 
-@dataclass
-class _Job:
-    lane: Lane
-    attempts: int = 0
-    started: float = 0.0
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.started
+def _come_to_grief(job: Job, pending: deque[Job], status: str, message: str, tries: int) -> list[tuple[Lane, Training]]:
+    """Put what can be tried again back to ``pending``; else the lane, which is alone, has ``status``."""
+    again = job.left(tries)
+    pending.extendleft(reversed(again))
+    return [] if again else [(job.lanes[0], Training(**failed(status, message, job.seconds)))]
 
 
 @dataclass
@@ -187,7 +190,7 @@ class _Worker:
     process: subprocess.Popen[bytes]
     ready: bool = False
     alive: bool = True
-    job: _Job | None = None
+    job: Job | None = None
     _unread: bytearray = field(default_factory=bytearray)
 
     @classmethod
@@ -209,25 +212,13 @@ class _Worker:
         assert self.process.stdout
         return self.process.stdout
 
-    def start(self, job: _Job, options: dict[str, Any]) -> None:
-        instance = job.lane.instance
-        fields = {
-            "hash": job.lane.hash,
-            "text": job.lane.genome,
-            "task": instance.task,
-            "num_hidden_layers": instance.num_hidden_layers,
-            "seed": instance.seed.hex(),
-            "init": instance.init,
-            "accuracy_factor": instance.accuracy_factor,
-            "epochs": job.lane.epochs,
-            **options,
-        }
+    def start(self, job: Job, options: dict[str, Any]) -> None:
         self.job = job
-        job.attempts += 1
-        job.started = time.monotonic()
+        job.start()
+        line = json.dumps({"lanes": [fields(lane) for lane in job.lanes], **options})
         assert self.process.stdin
         with contextlib.suppress(BrokenPipeError):  # it has just died, which its output will tell
-            self.process.stdin.write(json.dumps(fields).encode() + b"\n")
+            self.process.stdin.write(line.encode() + b"\n")
             self.process.stdin.flush()
 
     def answers(self) -> list[dict[str, Any]]:

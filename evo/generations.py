@@ -34,8 +34,10 @@ def run(
     search = search or generation
     pool = Pool(
         machine.workers,
+        batch=machine.batch,
         patience=recipe.patience,
         device=ledger.meta()["device"],
+        dtype=recipe.precision,
         seconds_per_lane=recipe.limits.seconds_per_lane,
         log=folder.log,
         function=machine.function,

@@ -18,7 +18,7 @@ import torch
 from evo import trainer
 from evo.errors import UsageError
 from evo.validation import suggestion
-from evo.worker import failed
+from evo.worker import Answers, failed, one_by_one
 from genomes import catalogue, genome
 from genomes.backends import torch_reference
 from genomes.genome import GenomeError
@@ -27,10 +27,9 @@ from harness.optimizer import Optimizer, OptimizerFault
 from harness.sandbox import DEFAULT_LIMITS, Limits
 from harness.score import target_loss
 from harness.submission import open_submission
-from harness.task import Instance
 from harness.train import train
 
-TRAIN_LANE = "evo.targets:train_lane"  # what a worker of `evo.evaluator` calls
+TRAIN_LANES = "evo.targets:train_lanes"  # what a worker of `evo.evaluator` calls
 _SUBMISSION = "submission "  # no YAML of ours begins so
 _YAML = (".yaml", ".yml")
 
@@ -79,19 +78,22 @@ def resolve(names: Iterable[str], limits: Limits = DEFAULT_LIMITS) -> list[Targe
     return targets
 
 
-def train_lane(text: str, hash: str, **fields: Any) -> dict[str, Any]:
-    """Train one lane of a target in the literal loop; returns the fields of a `Training`.
+def train_lanes(lanes: list[dict[str, Any]], **options: Any) -> Answers:
+    """Train lanes of targets in the literal loop, one after another; yields position and fields of a `Training`.
 
     So a genome and the submission that was exported from it give the same numbers, bit for bit.
     """
-    if not text.startswith(_SUBMISSION):
-        return trainer.train_lane_literal(text, **fields)
-    seed, epochs, patience, device = (fields.pop(key) for key in ("seed", "epochs", "patience", "device"))
-    dtype = getattr(torch, fields.pop("dtype", "float32"))
-    instance = Instance(seed=bytes.fromhex(seed), **fields)
+    yield from one_by_one(_train, lanes, **options)
+
+
+def _train(lane: dict[str, Any], *, patience: int, device: str, dtype: str = "float32") -> dict[str, Any]:
+    if not lane["text"].startswith(_SUBMISSION):
+        return trainer.train_literally(lane, patience=patience, device=device, dtype=dtype)
+    instance = trainer.instance(lane)
+    options: dict[str, Any] = {"patience": patience, "device": device, "dtype": getattr(torch, dtype)}
     try:
-        with Target("", text).optimizer() as optimizer:
-            return asdict(train(instance, optimizer, epochs=epochs, patience=patience, device=device, dtype=dtype))
+        with Target("", lane["text"]).optimizer() as optimizer:
+            return asdict(train(instance, optimizer, epochs=lane["epochs"], **options))
     except OptimizerFault as fault:  # it could not even be opened
         return failed(fault.status, fault.message) | {"target_loss": target_loss(instance)}
 

@@ -123,16 +123,23 @@ def primitive_set(scope: str) -> gp.PrimitiveSetTyped:
             continue
         if primitive.scope not in ("", scope) or (primitive.group == "schedule" and not schedule):
             continue
-        wants = [_parameter_type(p.kind, p.domain, schedule) for p in primitive.parameters]
-        gives = _result_type(primitive, schedule)
-        if wants:
-            pset.addPrimitive(_never, wants, gives, name=primitive.name)
+        node = _node(primitive, schedule)
+        if isinstance(node, gp.Primitive):
+            pset.addPrimitive(_never, node.args, node.ret, name=primitive.name)
         else:
-            pset.addTerminal(primitive.name, gives, name=primitive.name)
+            pset.addTerminal(primitive.name, node.ret, name=primitive.name)
     for domain in (PLAIN, *_domains()):
         kind = Number if domain is PLAIN else domain_type(domain)
         pset.addEphemeralConstant(f"{pset.name} {kind.__name__}", partial(_drawn, domain), kind)
     return pset
+
+
+def _node(primitive: Primitive, schedule: bool) -> gp.Primitive | gp.Terminal:
+    """A word as a node of a tree. People may use words where chance does not (RAdam a schedule in a term): such a node
+    is in no primitive set, so that it can be moved and dropped, but not drawn."""
+    wants = [_parameter_type(p.kind, p.domain, schedule) for p in primitive.parameters]
+    gives = _result_type(primitive, schedule)
+    return gp.Primitive(primitive.name, wants, gives) if wants else gp.Terminal(primitive.name, True, gives)
 
 
 def _drawn(domain: Domain) -> float:
@@ -176,7 +183,7 @@ def to_tree(expression: Expression, scope: str) -> gp.PrimitiveTree:
         if node.value is not None:
             nodes.append(gp.Terminal(node.value, False, kind))
             continue
-        nodes.append(pset.mapping[node.name])
+        nodes.append(pset.mapping.get(node.name) or _node(TABLE[node.name], scope == "schedule"))
         kinds = [domain_type(p.domain) if p.domain else Number for p in TABLE[node.name].parameters]
         stack.extend(reversed(list(zip(node.arguments, kinds, strict=True))))
     return gp.PrimitiveTree(nodes)

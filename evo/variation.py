@@ -17,6 +17,7 @@ from evo import screening
 from evo.places import at, expression_of, genes, literals, paths, replaced, with_expression, with_term
 from evo.randomness import global_random
 from evo.trees import PLAIN, Clock, Value, draw, from_tree, grow, one_minus, primitive_set, rounded, to_tree
+from genomes.builder import body
 from genomes.canonical import canonical
 from genomes.expressions import Expression, call, number
 from genomes.genome import (
@@ -34,6 +35,8 @@ from genomes.genome import (
     GenomeError,
     Query,
     Term,
+    dump,
+    parse,
 )
 from genomes.identity import semantic_hash
 from genomes.primitives import BETA, TABLE, Domain
@@ -111,11 +114,14 @@ def apply(chosen: Operator, parents: Sequence[Genome], bounds: Bounds, rng: rand
 
 
 def sound(genome: Genome, bounds: Bounds) -> bool:
-    """Whether a genome has a meaning, within bounds, and its updates are finite and depend on the gradient."""
+    """Whether a genome can be written and read again, is within bounds, and has finite updates that depend on the
+    gradient."""
     if len(genome.terms) > bounds.terms or genome.size > bounds.nodes:
         return False
     try:
-        return screening.buffers(genome) <= bounds.states and screening.acts(genome)
+        # the reader knows every domain: a constant may have been folded to where it is not allowed
+        readable = parse(dump(genome)) == genome
+        return readable and screening.buffers(genome) <= bounds.states and screening.acts(genome)
     except GenomeError:
         return False
 
@@ -235,7 +241,7 @@ def open_composite(parent: Genome, rng: random.Random) -> Genome:
         (gene, path)
         for gene in genes(parent)
         for path, node in paths(expression_of(parent, gene))
-        if node.name in TABLE and TABLE[node.name].group == "composite"
+        if can_open(node.name)
     ]
     if not places:
         return mutate_node(parent, rng)
@@ -374,10 +380,14 @@ def perturbed(value: float, domain: Domain, rng: random.Random) -> float:
     return min(max(moved, domain.low), domain.high)
 
 
-def opened_composite(node: Expression) -> Expression:
-    """A composite's body with its arguments in place (composites have one line and no state of their own)."""
-    from genomes.builder import body
+def can_open(name: str) -> bool:
+    """Whether a word is a composite of one line; those with more (Prodigy) have state of their own, which no expression
+    can hold."""
+    return name in TABLE and TABLE[name].group == "composite" and len(body(name)) == 1
 
+
+def opened_composite(node: Expression) -> Expression:
+    """A composite's body with its arguments in place."""
     primitive = TABLE[node.name]
     given = dict(zip((p.name for p in primitive.parameters), node.arguments, strict=True))
     ((_, expression),) = body(node.name)

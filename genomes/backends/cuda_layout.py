@@ -6,7 +6,7 @@ All arrays are ``[lanes, n]``, contiguous, so that dropping lanes is one gather 
 |---|---|---|
 | theta, g, update, queried | real | all trainable tensors, one after the other, each row by row |
 | state | real | the slots of classes element, row, column, tensor, model, in this order, each over all tensors |
-| scratch | real | results of reductions, in the same order, then the partial sums of reductions over tensors |
+| scratch | real | what stages leave for later ones (cuda_stages.py), in the same order; partial sums of reductions |
 | host_state, host_values | double | clock values, then role values (all tensors of the first, of the second, ...) |
 
 ``real`` is float or double; clock and role values are double whatever it is.
@@ -203,6 +203,12 @@ class Slab:
                 return " + ".join([*terms, variable] if variable else terms or ["0"])
         raise KeyError(name)
 
+    def offset(self, name: int, of: Model) -> int:
+        """The index of the first number of value ``name``."""
+        order = [(n, s) for shape in EXTENT for n, s in self.values if s is shape]
+        before = [n for n, _ in order].index(name)
+        return sum(of.size(shape) for _, shape in order[:before])
+
     def size(self, of: Model) -> int:
         """Numbers a lane."""
         return sum(of.size(shape) for _, shape in self.values)
@@ -246,17 +252,31 @@ class Launch:
 
 
 @dataclass(frozen=True)
+class Product:
+    """A library call between two kernels: see `cuda_products.carry_out`.
+
+    ``op``: an operation of `genomes.program.MATRIX`; ``matrix``: the value in `Source.scratch` that it reads and then
+    replaces; ``numbers``: for each time that it is done, the values in `Source.scratch` (one number a tensor) that it
+    takes besides the matrix.
+    """
+
+    op: str
+    matrix: int
+    numbers: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
 class Source:
-    """A program's text. ``key``: hex digest of the text; ``state`` ...: where values lie; ``partials``: reductions
-    over tensors in the stage that has most."""
+    """A program's text. ``key``: hex digest of the text; ``step``: what to launch or to have a library do, in order;
+    ``state`` ...: where values lie; ``partials``: reductions over tensors in the stage that has most."""
 
     text: str
     key: str
     start: tuple[Launch, ...]
     query: tuple[Launch, ...]
-    step: tuple[Launch, ...]
+    step: tuple[Launch | Product, ...]
     state: Slab
-    reduced: Slab
+    scratch: Slab
     partials: int
     host_state: HostSlab
     host_values: HostSlab
@@ -265,7 +285,7 @@ class Source:
         """Numbers a lane of the arrays ``state``, ``scratch``, ``host_state``, ``host_values``."""
         return {
             "state": self.state.size(model),
-            "scratch": self.reduced.size(model) + self.partials * model.n_tensors * PIECES,
+            "scratch": self.scratch.size(model) + self.partials * model.n_tensors * PIECES,
             "host_state": self.host_state.size(model),
             "host_values": self.host_values.size(model),
         }

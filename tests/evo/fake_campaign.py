@@ -36,9 +36,11 @@ def folder(path: Path, recipe: str = RECIPE) -> Path:
     return path
 
 
-def run(verb: str, path: Path, overrides=(), workers: int = 1, max_minutes: float | None = None, **options) -> Outcome:
+def run(
+    verb: str, path: Path, overrides=(), workers: int = 1, batch: int = 0, max_minutes: float | None = None, **options
+) -> Outcome:
     begin = campaign.launch if verb == "launch" else campaign.resume
-    machine = Machine(workers, max_minutes, function="tests.evo.fake_worker:train")
+    machine = Machine(workers, max_minutes, batch, function="tests.evo.fake_worker:train")
     return begin(path, overrides, machine=machine, search=fakes.generation, **options)
 
 

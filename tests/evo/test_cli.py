@@ -145,4 +145,4 @@ def test_doctor_finds_this_machine_fit(evo):
     assert code == 0, err
     assert checks["training"]["ok"]
     assert "epochs a second" in checks["training"]["found"]
-    assert {"python", "torch", "disk", "sandbox", "cuda"} <= set(checks)
+    assert {"python", "torch", "disk", "sandbox", "cuda", "nvrtc", "device"} <= set(checks)

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from evo.errors import UsageError
-from evo.targets import resolve, train_lane
+from evo.jobs import fields
+from evo.records import Lane
+from evo.targets import resolve, train_lanes
 from genomes import catalogue, genome
 from harness.sandbox import Limits
 from harness.task import Instance, seed_bytes
@@ -44,9 +46,12 @@ def test_names_genome_files_and_submissions_are_targets(folder):
 
 def test_a_worker_trains_every_kind_of_target_as_this_process_does(folder):
     instance = Instance("tig", 2, seed_bytes(3))
-    fields = {"task": "tig", "num_hidden_layers": 2, "seed": instance.seed.hex(), "init": "per_layer"}
-    for target in resolve(["adam", "mine.yaml", "theirs.py"]):
-        answer = train_lane(target.text, target.hash, **fields, accuracy_factor=0, epochs=1, patience=50, device="cpu")
+    targets = resolve(["adam", "mine.yaml", "theirs.py"])
+    lanes = [fields(Lane(target.hash, target.text, instance, epochs=1)) for target in targets]
+    answers = dict(train_lanes(lanes, patience=50, device="cpu"))
+    assert len(answers) == 3
+    for position, target in enumerate(targets):
+        answer = answers[position]
         with target.optimizer() as optimizer:
             training = train(instance, optimizer, epochs=1)
         assert answer["train_loss"] == training.train_loss
@@ -56,8 +61,8 @@ def test_a_worker_trains_every_kind_of_target_as_this_process_does(folder):
 def test_a_submission_that_cannot_be_opened_is_a_result(folder):
     (folder / "theirs.py").write_text("def broken(:")
     (target,) = resolve(["theirs.py"], Limits(load_seconds=5))
-    fields = {"task": "tig", "num_hidden_layers": 2, "seed": bytes(32).hex(), "init": "per_layer"}
-    answer = train_lane(target.text, target.hash, **fields, accuracy_factor=0, epochs=1, patience=50, device="cpu")
+    lane = fields(Lane(target.hash, target.text, Instance("tig", 2, bytes(32)), epochs=1))
+    ((_, answer),) = train_lanes([lane], patience=50, device="cpu")
     assert answer["status"] == "syntax_error"
     assert answer["message"].startswith("theirs.py:1:")
     assert answer["target_loss"] > 0

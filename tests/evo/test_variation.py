@@ -1,13 +1,16 @@
 """Operators return sound genomes, whatever they are given, and move in the steps that they promise."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from evo import screening
+from evo.places import expression_of, genes
 from evo.trees import Value, domain_type, draw, from_tree, grow, primitive_set, to_tree
-from evo.variation import OPERATORS, Bounds, apply, perturbed, random_genome, sound, vary
+from evo.variation import OPERATORS, Bounds, apply, can_open, perturbed, random_genome, sound, vary
 from genomes import catalogue
+from genomes.canonical import canonical
 from genomes.expressions import parse as parse_expression
 from genomes.expressions import show
 from genomes.genome import dump, parse
@@ -31,6 +34,42 @@ def test_an_operator_gives_sound_genomes_that_act_unlike_the_parent(name):
             assert parse(dump(child)) == child
             assert semantic_hash(child) != semantic_hash(parents[0])
     assert made >= 2, "an operator that mostly fails earns nothing"
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_every_expression_is_a_tree(name):
+    genome = catalogue.load(name)
+    for gene in genes(genome):
+        if gene[0] != "when":
+            scope = {"terms": "", "offset": "post"}.get(gene[0], gene[0])
+            expression = expression_of(genome, gene)
+            assert from_tree(to_tree(expression, scope)) == expression
+
+
+def test_a_word_that_chance_would_not_draw_does_not_stop_variation():
+    text = 'genome: 1\nname: x\nlr: 1e-3\nterms: [{expr: "rectification(0.99) * g"}]\nschedule: "ema(0.5, 0.9)"'
+    for case in range(60):
+        vary([parse(text)], 0.0, {}, BOUNDS, random.Random(case))
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE if TABLE[name].group == "composite"])
+def test_composites_open_or_stay_whole(name):
+    arguments = ", ".join(
+        ["g"] + [f"{draw(p.domain, random.Random(1)):g}" for p in TABLE[name].parameters[1:] if p.domain]
+    )
+    genome = parse(f'genome: 1\nname: x\nlr: 1e-3\nterms: [{{expr: "{name}({arguments})"}}]')
+    for case in range(5):
+        child = OPERATORS["open_composite"].function(genome, random.Random(case))
+        assert parse(dump(child)) == child
+        assert (name not in dump(child).split("terms:")[1]) == can_open(name)
+
+
+def test_a_constant_that_is_folded_out_of_its_domain_is_refused():
+    genome = parse('genome: 1\nname: x\nlr: 1e-3\nterms: [{expr: "g / (1 + factored_square(g, 0.5))"}]')
+    (term,) = genome.terms
+    folded = replace(term, expr=parse_expression("g / (1 + factored_square(g, 1 - (-0.8)))"))
+    assert sound(genome, BOUNDS)
+    assert not sound(canonical(replace(genome, terms=(folded,))), BOUNDS)
 
 
 def test_chains_of_variation_stay_valid():

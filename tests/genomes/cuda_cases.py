@@ -8,6 +8,7 @@ from genomes import catalogue
 from genomes.lowering import lower
 from genomes.primitives import TABLE, Primitive
 from genomes.program import Node, Program
+from genomes.shapes import ShapeClass
 from tests.genomes.drive import from_expression
 
 # arguments in order, for each variant of a primitive's call: values on the device, on the host, and both
@@ -68,6 +69,42 @@ def _name(variant: dict) -> str:
 
 def catalogue_cases() -> dict[str, Program]:
     return {name: lower(catalogue.load(name)) for name in catalogue.names()}
+
+
+def matrix_cases() -> dict[str, Program]:
+    """Products of matrices in all relations to one another, to passes, to slots and to reductions."""
+    cases = {
+        "product used twice": "odd_polynomial(odd_polynomial(g, 1.5, -0.5, 0.1), 0.7, 0.1, 0) + "
+        "odd_polynomial(g, 1.5, -0.5, 0.1)",
+        "two products of one matrix": "odd_polynomial(g, 1.2, -0.1, 0) + odd_polynomial(g, 0.5, 0.1, 0.01)",
+        "product kept": "ema(odd_polynomial(g, 1.5, -0.5, 0), 0.9) + theta",
+        "product of a slot": "odd_polynomial(ema(g, 0.9), 1, 0.1, 0)",
+        "product of parameters alone": "odd_polynomial(theta, 1, 0.1, 0) * theta",
+        "products and reductions in turn": "whiten(clip_global_norm(whiten(g) * norm_row(g), 0.1)) * norm(g)",
+    }
+    of_host = from_expression("odd_polynomial(g * (depth_fraction + 1 + 1 / t), 0.5, 0.1, 0.01)")
+    return {
+        **{name: from_expression(text) for name, text in cases.items()},
+        "product with clock and role numbers": _with_host_numbers(of_host, derived=True),
+        "product with a step and rows": _with_host_numbers(of_host, derived=False),
+    }
+
+
+def _with_host_numbers(program: Program, derived: bool) -> Program:
+    """The program with host values as the numbers of its product: computed ones, or sources as they are."""
+    nodes = list(program.nodes)
+    place = next(i for i, node in enumerate(nodes) if node.op == "odd_polynomial")
+    matrix, *_, last = nodes[place].arguments
+    of_clock, of_role = (
+        [
+            i
+            for i, node in enumerate(nodes[:place])
+            if node.shape is shape and node.op != "const" and bool(node.arguments) is derived
+        ]
+        for shape in (ShapeClass.CLOCK, ShapeClass.ROLE)
+    )
+    nodes[place] = replace(nodes[place], arguments=(matrix, of_role[-1], of_clock[-1], last))
+    return replace(program, nodes=tuple(nodes))
 
 
 def varied(program: Program, factor: float) -> Program:

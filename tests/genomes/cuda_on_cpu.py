@@ -1,50 +1,89 @@
-"""Compiles kernel texts with g++ (one call for many programs) and runs them with threads as loops."""
+"""Compiles kernel texts with g++ (one call for many texts) and launches them with threads as loops.
+
+``compile_kernels`` takes any texts; ``lanes`` prepares the arrays of a program's text and runs its launches.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from genomes.backends.cuda_layout import PIECES, Arguments, Launch, Model, Source, grid, seed_word
+from genomes.backends.cuda_layout import PIECES, Arguments, Launch, Model, Product, Source, grid, seed_word
+from genomes.backends.cuda_products import carry_out
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
 SEED = bytes(range(32))  # of every lane
-WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-Wno-overflow")
+WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-Wno-overflow", "-Wno-unknown-pragmas")
+_KERNEL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(")
 
 
-def compile_texts(sources: Sequence[Source], folder: Path) -> ctypes.CDLL:
-    """A shared library with a function ``run_KEY`` a text. Skips the test where there is no g++."""
+@dataclass(frozen=True)
+class Kernels:
+    """The kernels of one text: a callable as `evo.cuda_launch` gives for a GPU.
+
+    ``numbers``: of each kernel's name; ``backwards``: whether launches run their threads in the opposite order.
+    """
+
+    run: Callable[..., None]
+    numbers: Mapping[str, int]
+    backwards: bool = False
+
+    def __call__(self, kernel: str, blocks: tuple[int, int], threads: int, arguments: ctypes.Structure) -> None:
+        """Run a kernel over a grid of blocks; ``arguments`` is the kernel's one parameter, given by value."""
+        self.run(self.numbers[kernel], ctypes.byref(arguments), *blocks, threads, self.backwards)
+
+
+def compile_kernels(texts: Mapping[str, str], folder: Path, optimise: str = "-O1") -> dict[str, Kernels]:
+    """The kernels of each text, under the text's key. Skips the test where there is no g++.
+
+    Every kernel takes one struct by value and needs no other thread: no barrier, and what a thread keeps in shared
+    memory it alone reads. Texts share no names. ``optimise``: -O1 compiles soonest, -O2 runs a quarter quicker where
+    there is much arithmetic.
+    """
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("no g++ on this machine: kernel texts cannot be executed without a GPU")
-    parts = ['#include "cuda_shim.h"'] + [_entry(source) for source in {s.key: s for s in sources}.values()]
-    (folder / "kernels.cpp").write_text("\n\n".join(parts))
+    names = {key: _KERNEL.findall(text) for key, text in texts.items()}
+    parts = [_entry(number, text, names[key]) for number, (key, text) in enumerate(texts.items())]
+    (folder / "kernels.cpp").write_text("\n\n".join(['#include "cuda_shim.h"', *parts]))
     library = folder / "kernels.so"
     command = [
-        compiler, "-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared", *WARNINGS,
+        compiler, "-std=c++17", optimise, "-ffp-contract=off", "-fPIC", "-shared", *WARNINGS,
         f"-I{SHIM.parent}", "-o", str(library), str(folder / "kernels.cpp"),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:4000]
-    return ctypes.CDLL(str(library))
+    loaded = ctypes.CDLL(str(library))
+    found = {}
+    for number, key in enumerate(texts):
+        run = loaded[f"run_{number}"]
+        run.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_bool]
+        run.restype = None
+        found[key] = Kernels(run, {name: n for n, name in enumerate(names[key])})
+    return found
 
 
-def _entry(source: Source) -> str:
+def compile_sources(sources: Sequence[Source], folder: Path) -> dict[str, Kernels]:
+    """The kernels of programs' texts, under their keys."""
+    return compile_kernels({source.key: source.text for source in sources}, folder)
+
+
+def _entry(number: int, text: str, names: Sequence[str]) -> str:
     """The text as it stands in a namespace of its own, with kernel names that no other text has, and its entry."""
-    launches = (*source.start, *source.query, *source.step)
-    renamed = [f"#define {k.kernel} {k.kernel}_{source.key}" for k in launches]
-    cases = [f"case {n}: launch({k.kernel}, *a, x, y, {PIECES}, backwards); break;" for n, k in enumerate(launches)]
+    cases = [f"case {n}: launch({name}, a, x, y, threads, backwards); break;" for n, name in enumerate(names)]
     return "\n".join([
-        *renamed, f"namespace program_{source.key} {{", source.text,
-        f'extern "C" void run_{source.key}(int kernel, Arguments* a, int x, int y, bool backwards) {{',
-        "    switch (kernel) {", *cases, "    }", "}", "}", *(f"#undef {k.kernel}" for k in launches),
+        *(f"#define {name} {name}_{number}" for name in names), f"namespace text_{number} {{", text,
+        f'extern "C" void run_{number}(int kernel, const void* a, int x, int y, int threads, bool backwards) {{',
+        "    switch (kernel) {", *cases, "    }", "}", "}", *(f"#undef {name}" for name in names),
     ])  # fmt: skip
 
 
@@ -52,11 +91,10 @@ def _entry(source: Source) -> str:
 class Lanes:
     """Lanes of one text on the CPU. All arrays are ``[lanes, n]`` and may be written between the calls."""
 
-    library: ctypes.CDLL | None
+    kernels: Kernels | None
     source: Source
     model: Model
     arrays: dict[str, np.ndarray]
-    backwards: bool = False
 
     def start(self) -> None:
         self._run(self.source.start)
@@ -67,28 +105,32 @@ class Lanes:
     def step(self) -> None:
         self._run(self.source.step)
 
-    def _run(self, launches: tuple[Launch, ...]) -> None:
+    def _run(self, launches: tuple[Launch | Product, ...]) -> None:
         lanes = len(self.arrays["alive"])
         sizes = ("n_tensors", "n_params", "n_rows", "n_columns", "n_layers")
         arguments = Arguments(lanes, *(getattr(self.model, name) for name in sizes))
         for name, array in self.arrays.items():
             setattr(arguments, name, array.ctypes.data)
-        order = (*self.source.start, *self.source.query, *self.source.step)
+        assert self.kernels is not None
+        scratch, alive = (torch.from_numpy(self.arrays[name]) for name in ("scratch", "alive"))
         for launch in launches:
-            blocks = grid(launch.unit, self.model, lanes)
-            run = getattr(self.library, f"run_{self.source.key}")
-            run(order.index(launch), ctypes.byref(arguments), *blocks, ctypes.c_bool(self.backwards))
+            if isinstance(launch, Product):
+                carry_out(launch, self.source, self.model, scratch, alive)
+            else:
+                self.kernels(launch.kernel, grid(launch.unit, self.model, lanes), PIECES, arguments)
 
 
 def lanes(
-    library: ctypes.CDLL | None,
+    compiled: Mapping[str, Kernels],
     source: Source,
     model: Model,
     constants: Sequence[Sequence[float]],
     real: str = "double",
     backwards: bool = False,
 ) -> Lanes:
-    """Fresh lanes, one for each row of constants; every array that a kernel should write first is full of NaN."""
+    """Fresh lanes, one for each row of constants; every array that a kernel should write first is full of NaN.
+
+    ``compiled``: what `compile_sources` gave; lanes of a text that is not in it cannot run."""
     n, dtype = len(constants), {"float": np.float32, "double": np.float64}[real]
     counted: Mapping[str, int] = source.sizes(model)
 
@@ -112,4 +154,5 @@ def lanes(
         "tensor_of_row": np.array(model.tensor_of(0), np.int32),
         "tensor_of_column": np.array(model.tensor_of(1), np.int32),
     }
-    return Lanes(library, source, model, arrays, backwards)
+    kernels = compiled.get(source.key)
+    return Lanes(replace(kernels, backwards=backwards) if kernels else None, source, model, arrays)

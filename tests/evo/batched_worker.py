@@ -1,0 +1,18 @@
+"""What a worker does on a GPU, in torch operations on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from evo.batches import train_batch
+from evo.trainer import instance
+from genomes.genome import parse
+from genomes.lowering import lower
+
+
+def train(lanes: list[dict[str, Any]], *, patience: int, **_: Any) -> Iterator[tuple[int, dict]]:
+    batch = [(lower(parse(lane["text"])), instance(lane)) for lane in lanes]
+    for place, training in train_batch(batch, epochs=lanes[0]["epochs"], patience=patience, device="cpu"):
+        yield place, asdict(training)
