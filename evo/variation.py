@@ -17,6 +17,7 @@ from evo import screening
 from evo.places import at, expression_of, genes, literals, paths, replaced, with_expression, with_term
 from evo.randomness import global_random
 from evo.trees import PLAIN, Clock, Value, draw, from_tree, grow, one_minus, primitive_set, rounded, to_tree
+from genomes.builder import body
 from genomes.canonical import canonical
 from genomes.expressions import Expression, call, number
 from genomes.genome import (
@@ -240,7 +241,7 @@ def open_composite(parent: Genome, rng: random.Random) -> Genome:
         (gene, path)
         for gene in genes(parent)
         for path, node in paths(expression_of(parent, gene))
-        if node.name in TABLE and TABLE[node.name].group == "composite"
+        if can_open(node.name)
     ]
     if not places:
         return mutate_node(parent, rng)
@@ -379,10 +380,14 @@ def perturbed(value: float, domain: Domain, rng: random.Random) -> float:
     return min(max(moved, domain.low), domain.high)
 
 
-def opened_composite(node: Expression) -> Expression:
-    """A composite's body with its arguments in place (composites have one line and no state of their own)."""
-    from genomes.builder import body
+def can_open(name: str) -> bool:
+    """Whether a word is a composite of one line; those with more (Prodigy) have state of their own, which no expression
+    can hold."""
+    return name in TABLE and TABLE[name].group == "composite" and len(body(name)) == 1
 
+
+def opened_composite(node: Expression) -> Expression:
+    """A composite's body with its arguments in place."""
     primitive = TABLE[node.name]
     given = dict(zip((p.name for p in primitive.parameters), node.arguments, strict=True))
     ((_, expression),) = body(node.name)

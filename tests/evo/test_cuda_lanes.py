@@ -10,6 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from evo import batches, cuda_launch
 from evo.batches import Backend, backend, bytes_of, train_batch
@@ -21,6 +23,7 @@ from genomes.lowering import lower
 from genomes.program import Program
 from harness import lane_kernels, lanes
 from harness.lane_kernels import KernelPasses, Launch
+from harness.lane_passes import TorchPasses
 from harness.task import Instance, seed_bytes
 from harness.train import Training, train
 from tests.genomes import cuda_cases
@@ -277,3 +280,34 @@ def test_old_codes_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         os.utime(code, (100 - age, 100 - age))
     cuda_launch._forget_old(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.cubin", "1.cubin"]
+
+
+# --- what a CUDA graph can record -------------------------------------------------------------------------------------
+
+
+class AsksNothing(TorchDispatchMode):
+    """Refuses what would make the host wait for the device, or bring a tensor from one to the other."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        tensors = [t for t in tree_leaves((args, kwargs, found)) if isinstance(t, torch.Tensor)]
+        assert {t.device.type for t in tensors} <= {"meta"}, function
+        assert "local_scalar" not in str(function), function
+        return found
+
+
+@pytest.mark.parametrize("names", [("adam", "muon", "adafactor"), ("nesterov", "sam_last_gradient")], ids="+".join)
+@pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "torch"])
+def test_an_epoch_asks_the_device_nothing(names: Sequence[str], kernels: bool):
+    """Tensors without content have no answers, and kernels that do nothing ask for none."""
+
+    def load(texts: Sequence[str]) -> list[Launch]:
+        return [lambda *_: None for _ in texts]
+
+    passes = KernelPasses(load([""])[0]) if kernels else TorchPasses()
+    optimizer = CudaLanes([KNOWN[name] for name in names], load)
+    with torch.inference_mode():
+        many = [instance(lane, 3) for lane in range(len(names))]
+        loop = lanes.LaneLoop(many, optimizer, 20, 5, torch.float32, torch.device("meta"), passes)
+        with AsksNothing():
+            loop._run_epoch()

@@ -8,7 +8,7 @@ import pytest
 from evo import screening
 from evo.places import expression_of, genes
 from evo.trees import Value, domain_type, draw, from_tree, grow, primitive_set, to_tree
-from evo.variation import OPERATORS, Bounds, apply, perturbed, random_genome, sound, vary
+from evo.variation import OPERATORS, Bounds, apply, can_open, perturbed, random_genome, sound, vary
 from genomes import catalogue
 from genomes.canonical import canonical
 from genomes.expressions import parse as parse_expression
@@ -50,6 +50,18 @@ def test_a_word_that_chance_would_not_draw_does_not_stop_variation():
     text = 'genome: 1\nname: x\nlr: 1e-3\nterms: [{expr: "rectification(0.99) * g"}]\nschedule: "ema(0.5, 0.9)"'
     for case in range(60):
         vary([parse(text)], 0.0, {}, BOUNDS, random.Random(case))
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE if TABLE[name].group == "composite"])
+def test_composites_open_or_stay_whole(name):
+    arguments = ", ".join(
+        ["g"] + [f"{draw(p.domain, random.Random(1)):g}" for p in TABLE[name].parameters[1:] if p.domain]
+    )
+    genome = parse(f'genome: 1\nname: x\nlr: 1e-3\nterms: [{{expr: "{name}({arguments})"}}]')
+    for case in range(5):
+        child = OPERATORS["open_composite"].function(genome, random.Random(case))
+        assert parse(dump(child)) == child
+        assert (name not in dump(child).split("terms:")[1]) == can_open(name)
 
 
 def test_a_constant_that_is_folded_out_of_its_domain_is_refused():

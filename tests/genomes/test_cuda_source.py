@@ -27,6 +27,7 @@ from genomes.primitives import TABLE
 from genomes.program import ELEMENTWISE as ELEMENTWISE_ARITY
 from genomes.program import Node, Program
 from genomes.shapes import ShapeClass
+from harness import lane_kernels
 from tests.genomes import cuda_cases, strategies, trajectory
 from tests.genomes.cuda_on_cpu import SEED, Lanes, compile_sources, lanes
 from tests.genomes.drive import from_expression
@@ -372,6 +373,11 @@ def _assert_nvcc_compiles(source: str, folder: Path, kind: str = "-cubin") -> No
 @pytest.mark.parametrize("literal", [False, True])
 def test_nvcc_compiles_a_text(literal: bool, tmp_path: Path):
     _assert_nvcc_compiles(render(CATALOGUE["cautious_adamw"], literal=literal).text, tmp_path)
+
+
+@pytest.mark.parametrize("real", DTYPES)
+def test_nvcc_compiles_the_passes_of_lanes(real: str, tmp_path: Path):
+    _assert_nvcc_compiles(lane_kernels.text(real), tmp_path)
 
 
 @pytest.mark.slow
