@@ -1,17 +1,25 @@
-"""How fast lanes train on this machine's CPU, one thread a lane: every way of training side by side, in one run.
+"""How fast lanes train on this machine: every way of training side by side, in one run.
 
-    make bench                                # depths 4, 10, 18: under five minutes
+    make bench                                # this CPU, depths 4, 10, 18: under five minutes
     python benchmarks/throughput.py --depths 4 --seconds 20
+    python benchmarks/throughput.py --device cuda --lanes 256,1024
 
-Prints a table; writes benchmarks/results/cpu.json and cpu.png. A step is an eighth of an epoch: eight batches, then
-validation, for every path alike and in the floors too. Adam everywhere. Times are medians over interleaved rounds of
-one epoch each, so that a noisy neighbour slows all paths alike; ``spread`` is half the distance of the quartiles. Time
-is a process's time on the processor, which on a quiet machine is the wall clock's. Two workers at once slow each other
-down by what they share: caches and memory.
+Prints a table; writes benchmarks/results/cpu.json and cpu.png, or cuda.json and cuda.png. A step is an eighth of an
+epoch: eight batches, then validation, for every path alike and in the floors too. Adam everywhere. Paths take turns of
+three epochs, so that a noisy neighbour slows all alike; the first epoch of a turn, in which caches forget the path
+before, is not counted. Times are medians over turns; ``spread`` is half the distance of the quartiles.
 
-Floors: ``gemm_floor`` are a step's large matrix products alone, in the quicker of torch's two libraries for this
-processor; ``gemm_floor_mm`` the same in torch.mm, which autograd uses. ``bytes_floor``: reading and writing what an
-Adam step must once (theta, gradient, two averages), at the bandwidth of a copy of that size.
+On the CPU, one thread a lane, time is a process's time on the processor, which on a quiet machine is the wall clock's.
+On a GPU it is the wall clock's, until the device has finished. Two workers at once slow each other down by what they
+share: caches and memory.
+
+Paths: ``eager`` is torch's modules, autograd and fused Adam; ``compile`` the same under torch.compile; ``graphs`` the
+same replayed from CUDA graphs (there are none on a CPU); ``vmap`` many networks at once through torch.func;
+``literal`` this project's definition of a training; ``ours`` what campaigns use.
+
+Floors: ``gemm_floor`` are a step's large matrix products alone, on the CPU in the quicker of torch's two libraries for
+this processor; ``gemm_floor_mm`` the same in torch.mm, which autograd uses. ``bytes_floor``: reading and writing what
+an Adam step must once (theta, gradient, two averages), at the bandwidth of a copy of that size.
 """
 
 from __future__ import annotations
@@ -25,209 +33,81 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path as File
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(File(__file__).resolve().parents[1]))
 
 import torch
-from torch import nn
+from throughput_paths import SIZES, Path, instances, ours, paths
 
-from genomes import catalogue
-from genomes.backends import torch_flat, torch_reference
-from genomes.lowering import lower
-from harness.data import TRAIN, VALIDATION
-from harness.flat import FlatLoop
-from harness.model import NORM_EPS, NORM_MOMENTUM, initial_parameters, network_layout
-from harness.optimizer import GuardedOptimizer
-from harness.task import HIDDEN_WIDTH, Instance, seed_bytes
-from harness.train import LiteralLoop, Loop, batches
-
-RESULTS = Path(__file__).parent / "results"
+RESULTS = File(__file__).parent / "results"
 EPOCHS = 300  # of a training, for trainings_per_s
-BATCHES = len(batches(TRAIN))
-Epoch = Callable[[], Any]
+COUNTED = 2  # epochs of a turn
+NO_GRAPHS = "no path `graphs`: CUDA graphs exist on a GPU alone"
 
 
-def literal(instance: Instance) -> Epoch:
-    optimizer = GuardedOptimizer(torch_reference.optimizer(lower(catalogue.load("adam"))))
-    return _loop(lambda: LiteralLoop(instance, optimizer, torch.float32, torch.device("cpu")), torch.no_grad)
-
-
-def ours(instance: Instance) -> Epoch:
-    optimizer = torch_flat.optimizer(lower(catalogue.load("adam")))
-    return _loop(lambda: FlatLoop(instance, optimizer, torch.float32), torch.inference_mode)
-
-
-def _loop(make: Callable[[], Loop], mode: Callable[[], Any]) -> Epoch:
-    """A loop's epochs, in the mode in which its `train` runs it."""
-    with mode():
-        loop = make()
-        loop.start()
-    epochs = iter(range(10**9))
-
-    def epoch() -> None:
-        with mode():
-            loop.run_epoch(next(epochs))
-
-    return epoch
-
-
-def network(instance: Instance) -> nn.Sequential:
-    """The same network in torch's modules, with the instance's initial weights and the task's frozen tensors."""
-    layout = network_layout(instance.task, instance.num_hidden_layers)
-    values = [torch.tensor(value) for value in initial_parameters(instance)]
-    modules: list[nn.Module] = []
-    for i in range(layout.num_hidden + 1):
-        at, norm = layout.linear(i).start, layout.norm(i).start
-        linear = nn.Linear(values[at].shape[1], values[at].shape[0])
-        linear.weight.data, linear.bias.data = values[at], values[at + 1]
-        linear.requires_grad_(layout.trainable[at])
-        modules.append(linear)
-        if i < layout.num_hidden:
-            batch_norm = nn.BatchNorm1d(HIDDEN_WIDTH, NORM_EPS, NORM_MOMENTUM)
-            modules += [nn.ReLU(inplace=True), batch_norm.requires_grad_(layout.trainable[norm])]
-    return nn.Sequential(*modules)
-
-
-def eager(instance: Instance, compiled: bool = False) -> Epoch:
-    """Autograd and torch.optim.Adam in the fastest of its forms for the CPU: one fused kernel."""
-    model = network(instance)
-    run = torch.compile(model) if compiled else model
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3, fused=True)
-    data = LiteralLoop(instance, None, torch.float32, torch.device("cpu"))  # type: ignore[arg-type]
-    epochs = iter(range(10**9))
-
-    def epoch() -> float:
-        order = torch.from_numpy(data.orders[next(epochs)])
-        x, y = data.x[order], data.y[order]
-        model.train()
-        total = 0.0
-        for batch in batches(TRAIN):
-            optimizer.zero_grad(set_to_none=True)
-            error = run(x[batch]) - y[batch]
-            loss = (error * error).sum()
-            loss.backward()
-            optimizer.step()
-            total += loss.item()
-        model.eval()
-        with torch.no_grad():
-            error = model(data.x[VALIDATION]) - data.y[VALIDATION]
-            return total + (error * error).mean().item()
-
-    return epoch
-
-
-def products(instance: Instance, onednn: bool) -> Epoch:
-    """The products of 256 x 256 weights in an epoch: forward, gradient down, gradient of what is trained."""
-    layout = network_layout(instance.task, instance.num_hidden_layers)
-    square = range(1, instance.num_hidden_layers)
-    trained = sum(layout.trainable[layout.linear(i).start] for i in square)
-    weight, grad = torch.randn(HIDDEN_WIDTH, HIDDEN_WIDTH), torch.empty(HIDDEN_WIDTH, HIDDEN_WIDTH)
-    sizes = [batch.stop - batch.start for batch in batches(TRAIN)]
-    x = {n: torch.randn(n, HIDDEN_WIDTH) for n in {*sizes, 200}}
-    out = {n: torch.empty(n, HIDDEN_WIDTH) for n in x}
-    linear = torch.ops.mkldnn._linear_pointwise if onednn else None
-
-    def product(n: int, transposed: bool) -> None:
-        if linear is not None:
-            linear(x[n], weight if transposed else weight.T, None, "none", [], "")
-        else:
-            torch.mm(x[n], weight.T if transposed else weight, out=out[n])
-
-    def epoch() -> None:
-        for n in sizes:
-            for _ in square:
-                product(n, True)
-                product(n, False)
-            for _ in range(trained):
-                if linear is not None:
-                    linear(x[n].T, x[n].T, None, "none", [], "")
-                else:
-                    torch.mm(x[n].T, x[n], out=grad)
-        for _ in square:
-            product(200, True)
-
-    return epoch
-
-
-def traffic(instance: Instance) -> Epoch:
-    """Copies of as many bytes as Adam's steps of an epoch read and write: three vectors read and written, one read."""
-    layout = network_layout(instance.task, instance.num_hidden_layers)
-    count = sum(size for size, trained in zip(layout.sizes, layout.trainable, strict=True) if trained)
-    source, target = torch.zeros(2, 3 * count + count // 2)
-
-    def epoch() -> None:
-        for _ in range(BATCHES):
-            target.copy_(source)
-
-    return epoch
-
-
-def compiler_works() -> str:
+def compiler_works(device: torch.device) -> str:
     """Empty, or why torch.compile is left out."""
     try:
-        torch.compile(lambda x: torch.relu(x) * 2)(torch.ones(8))
+        torch.compile(lambda x: torch.relu(x) * 2)(torch.ones(8, device=device))
     except Exception as error:
         return f"torch.compile does not work here: {type(error).__name__}: {str(error).splitlines()[0][:100]}"
     return ""
 
 
-def paths(instance: Instance, compiled: bool) -> dict[str, Epoch]:
-    onednn = torch.backends.mkldnn.is_available()
-    floors = {"gemm_floor_mm": products(instance, False)} | (
-        {"gemm_floor_onednn": products(instance, True)} if onednn else {}
-    )
-    return {
-        "eager": eager(instance),
-        **({"compile": eager(instance, compiled=True)} if compiled else {}),
-        "literal": literal(instance),
-        "ours": ours(instance),
-        **floors,
-        "bytes_floor": traffic(instance),
-    }
+def processor_clock() -> float:
+    return time.process_time()
 
 
-def measure(epochs: dict[str, Epoch], seconds: float) -> dict[str, list[float]]:
-    """Milliseconds a step, one number a round, for each path; the order of the paths turns from round to round."""
-    for epoch in epochs.values():
-        epoch()
-        epoch()
-    names, taken = list(epochs), {name: [] for name in epochs}
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(taken[names[0]]) < 5:
-        for name in names:
-            start = time.process_time()
-            epochs[name]()
-            taken[name].append((time.process_time() - start) * 1e3 / BATCHES)
-        names.append(names.pop(0))
+def device_clock() -> float:
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def measure(measured: list[Path], seconds: float, clock: Callable[[], float]) -> dict[tuple[str, int], list[float]]:
+    """Milliseconds a step and lane, one number a turn, for each path by name and lanes."""
+    for path in measured:
+        path.epoch()
+    taken: dict[tuple[str, int], list[float]] = {(path.name, path.lanes): [] for path in measured}
+    turn, end = list(measured), time.perf_counter() + seconds
+    while time.perf_counter() < end or min(len(samples) for samples in taken.values()) < 5:
+        for path in turn:
+            path.epoch()
+            start = clock()
+            for _ in range(COUNTED):
+                path.epoch()
+            taken[path.name, path.lanes].append((clock() - start) * 1e3 / len(SIZES) / COUNTED / path.lanes)
+        turn.append(turn.pop(0))
     return taken
 
 
-def row(depth: int, path: str, lanes: int, samples: list[float]) -> dict[str, Any]:
+def row(device: str, depth: int, path: str, lanes: int, samples: list[float]) -> dict[str, Any]:
     """``ms_per_lane_step``: the time of a step over the lanes that take it at once."""
     median = statistics.median(samples)
     low, _, high = statistics.quantiles(samples, n=4)
     return {
-        "device": "cpu",
+        "device": device,
         "depth": depth,
         "path": path,
         "lanes": lanes,
-        "ms_per_lane_step": round(median, 4),
-        "spread_ms": round((high - low) / 2, 4),
-        "trainings_per_s": round(1e3 / (median * BATCHES * EPOCHS), 5),
-        "rounds": len(samples),
+        "ms_per_lane_step": round(median, 5),
+        "spread_ms": round((high - low) / 2, 5),
+        "trainings_per_s": round(1e3 / (median * len(SIZES) * EPOCHS), 5),
+        "turns": len(samples),
     }
 
 
-def benchmark(depth: int, seconds: float, compiled: bool) -> list[dict[str, Any]]:
-    taken = measure(paths(Instance("tig", depth, seed_bytes(1)), compiled), seconds)
-    quickest = min(
-        (name for name in taken if name.startswith("gemm_floor_")), key=lambda name: statistics.median(taken[name])
-    )
-    taken["gemm_floor"] = taken[quickest]
-    return [row(depth, path, 1, samples) for path, samples in taken.items()]
+def benchmark(
+    device: torch.device, depth: int, seconds: float, compiled: bool, lanes: list[int]
+) -> list[dict[str, Any]]:
+    clock = device_clock if device.type == "cuda" else processor_clock
+    taken = measure(paths(depth, device, compiled, lanes), seconds, clock)
+    libraries = [samples for (name, _), samples in taken.items() if name.startswith("gemm_floor_")]
+    if libraries:
+        taken["gemm_floor", 1] = min(libraries, key=statistics.median)
+    return [row(device.type, depth, name, count, samples) for (name, count), samples in taken.items()]
 
 
 def workers(depth: int, seconds: float) -> list[dict[str, Any]]:
@@ -238,26 +118,38 @@ def workers(depth: int, seconds: float) -> list[dict[str, Any]]:
         started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
         medians = [float(process.communicate()[0]) for process in started]
         samples[count].append(1 / sum(1 / median for median in medians))  # together they take a step this often
-    return [row(depth, "ours, two workers" if n == 2 else "ours, one worker", n, s) for n, s in samples.items()]
+    return [row("cpu", depth, "ours, two workers" if n == 2 else "ours, one worker", n, s) for n, s in samples.items()]
 
 
 def table(rows: list[dict[str, Any]]) -> Any:
     from rich.table import Table
 
-    shown = Table(title=f"CPU, one thread a lane; trainings of {EPOCHS} epochs")
-    for name in ("depth", "path", "ms a step", "± quartiles", "trainings/s", "x gemm_floor", "x eager"):
+    shown = Table(title=f"{rows[0]['device']}; trainings of {EPOCHS} epochs")
+    for name in (
+        "depth",
+        "path",
+        "lanes",
+        "ms a step and lane",
+        "± quartiles",
+        "trainings/s",
+        "x gemm_floor",
+        "x eager",
+    ):
         shown.add_column(name, justify="left" if name == "path" else "right")
     for entry in rows:
-        by_path = {other["path"]: other["ms_per_lane_step"] for other in rows if other["depth"] == entry["depth"]}
         step = entry["ms_per_lane_step"]
+        quickest = {
+            path: min(o["ms_per_lane_step"] for o in rows if (o["depth"], o["path"]) == (entry["depth"], path))
+            for path in ("gemm_floor", "eager")
+        }
         shown.add_row(
-            str(entry["depth"]), entry["path"], f"{step:.3f}", f"{entry['spread_ms']:.3f}",
-            f"{entry['trainings_per_s']:.3f}", f"{step / by_path['gemm_floor']:.2f}", f"{step / by_path['eager']:.2f}",
+            str(entry["depth"]), entry["path"], str(entry["lanes"]), f"{step:.4f}", f"{entry['spread_ms']:.4f}",
+            f"{entry['trainings_per_s']:.3f}", *(f"{step / quickest[path]:.2f}" for path in quickest),
         )  # fmt: skip
     return shown
 
 
-def picture(rows: list[dict[str, Any]], path: Path) -> None:
+def picture(rows: list[dict[str, Any]], path: File) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -268,33 +160,45 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
     for axis, depth in zip(axes[0], depths, strict=True):
         here = [entry for entry in rows if entry["depth"] == depth][::-1]
         axis.barh(
-            [entry["path"] for entry in here],
+            [f"{entry['path']} ({entry['lanes']})" if entry["lanes"] > 1 else entry["path"] for entry in here],
             [entry["ms_per_lane_step"] for entry in here],
             xerr=[entry["spread_ms"] for entry in here],
             color=["tab:gray" if "floor" in e["path"] else "tab:blue" for e in here],
         )
-        axis.set(title=f"{depth} hidden layers", xlabel="ms a step")
+        axis.set(title=f"{depth} hidden layers", xlabel="ms a step and lane")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 
 
+def numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Throughput of training on this CPU")
-    parser.add_argument("--depths", default="4,10,18", type=lambda text: [int(part) for part in text.split(",")])
+    parser = argparse.ArgumentParser(description="Throughput of training on this machine")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--depths", default="4,10,18", type=numbers)
     parser.add_argument("--seconds", type=float, default=35, help="measuring time of a depth")
+    parser.add_argument("--lanes", default="256", type=numbers, help="on a GPU: how many lanes train at once")
     parser.add_argument("--only", choices=["ours"], help="measure this path alone and print its milliseconds a step")
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    device = torch.device(asked.device)
     if asked.only:
-        taken = measure({"ours": ours(Instance("tig", asked.depths[0], seed_bytes(1)))}, asked.seconds)
-        print(statistics.median(taken["ours"]))
+        (instance,) = instances(asked.depths[0], 1)
+        taken = measure([Path("ours", 1, ours(instance))], asked.seconds, processor_clock)
+        print(statistics.median(taken["ours", 1]))
         return
-    no_compiler = compiler_works()
+    no_compiler = compiler_works(device)
     print(no_compiler or "torch.compile works", file=sys.stderr)
+    if device.type == "cpu":
+        print(NO_GRAPHS, file=sys.stderr)
     rows = []
     for depth in asked.depths:
-        rows += benchmark(depth, asked.seconds, compiled=not no_compiler and depth == asked.depths[0])
-    rows += workers(asked.depths[0], asked.seconds)
+        compiled = not no_compiler and depth == asked.depths[0]
+        rows += benchmark(device, depth, asked.seconds, compiled, asked.lanes)
+    if device.type == "cpu":
+        rows += workers(asked.depths[0], asked.seconds)
     rows.sort(key=lambda entry: entry["depth"])
     from rich.console import Console
 
@@ -304,8 +208,12 @@ def main() -> None:
         "machine": platform.machine(), "processors": os.cpu_count(), "load_average": os.getloadavg(),
         "torch": torch.__version__, "epochs": EPOCHS, "compile": no_compiler or "works (first depth alone)",
     }  # fmt: skip
-    (RESULTS / "cpu.json").write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
-    picture(rows, RESULTS / "cpu.png")
+    if device.type == "cuda":
+        about["gpu"] = torch.cuda.get_device_name()
+    else:
+        about["graphs"] = NO_GRAPHS
+    (RESULTS / f"{device.type}.json").write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
+    picture(rows, RESULTS / f"{device.type}.png")
 
 
 if __name__ == "__main__":

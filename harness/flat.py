@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from harness.flat_network import FlatNetwork
+from harness.flat_network import FlatNetwork, Layers
 from harness.task import Instance
 from harness.train import Loop, Training, run
 
@@ -74,7 +74,8 @@ class FlatLoop(Loop):
         self.params = self.network.params
         self.optimizer = optimizer
         self.steps: FlatRun
-        self._queried: tuple[Tensor, list[Tensor]] | None = None
+        self._layers = self.network.layers(self.params)
+        self._queried: tuple[Tensor, Layers] | None = None
 
     def start(self) -> None:
         layout, trainable = self.layout, self.network.trainable
@@ -91,7 +92,7 @@ class FlatLoop(Loop):
     def train_batch(self, x: Tensor, y: Tensor, epoch: int, *known: float | None) -> float:
         network = self.network
         queried = self.steps.query(epoch, *known)
-        used = self.params if queried is None else self._views(queried)
+        used = self._layers if queried is None else self._layers_at(queried)
         moves = queried is None or not self.task.restores_running_stats
         error = network.forward(used, x, move_running_stats=moves) - y
         batch_loss = torch.dot(error.view(-1), error.view(-1)).item() / error.numel()
@@ -103,15 +104,15 @@ class FlatLoop(Loop):
         network.theta.add_(self.steps.step(epoch, *known))
         return batch_loss
 
-    def _views(self, queried: Tensor) -> list[Tensor]:
-        """All tensors as queried. Optimizers return one and the same vector again and again, so its views are kept."""
+    def _layers_at(self, queried: Tensor) -> Layers:
+        """The layers as queried. Optimizers return one and the same vector again and again, so its views are kept."""
         if self._queried is None or self._queried[0] is not queried:
-            self._queried = queried, self.network.with_trainable(queried, self.params)
+            self._queried = queried, self.network.layers(self.network.with_trainable(queried, self.params))
         return self._queried[1]
 
     def snapshot(self) -> list[Tensor]:
         return [param.clone() for param in self.params]
 
     def loss(self, params: list[Tensor], rows: slice) -> float:
-        error = self.network.predict(params, self.x[rows]) - self.y[rows]
+        error = self.network.predict(self.network.layers(params), self.x[rows]) - self.y[rows]
         return (error * error).mean().item()

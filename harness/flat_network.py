@@ -8,6 +8,7 @@ Gradients that nobody needs (frozen tensors, the data) are not computed.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -32,6 +33,32 @@ def _onednn_serves(dtype: torch.dtype, device: torch.device) -> bool:
         return False
 
 
+def _onednn_product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """a @ b.T + bias"""
+    return torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """A hidden layer's tensors. ``transposed``: the weight as ``[in, out]``; ``running``: mean and variance."""
+
+    weight: Tensor
+    bias: Tensor
+    transposed: Tensor
+    scale: Tensor
+    shift: Tensor
+    running: tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """A network's tensors, as its passes take them. ``weight``, ``bias``: the last Linear's."""
+
+    hidden: list[Hidden]
+    weight: Tensor
+    bias: Tensor
+
+
 class FlatNetwork:
     """Parameters in one vector, their gradients in another, and the passes that go from one to the other.
 
@@ -49,7 +76,7 @@ class FlatNetwork:
         self._onednn = _onednn_serves(self.theta.dtype, self.theta.device)
         self._activations: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
         hidden = range(layout.num_hidden)
-        self._hidden = [(layout.linear(i).start, layout.norm(i).start) for i in hidden]
+        self._places = [(layout.linear(i).start, layout.norm(i).start) for i in hidden]
         self._last = layout.linear(layout.num_hidden).start
         trained = [layout.layers[i] for i in self.trainable]
         self._lowest_trained = min(trained, default=len(hidden))  # no gradient is needed below
@@ -64,50 +91,61 @@ class FlatNetwork:
             tensors[i] = part.view(self.layout.shapes[i])
         return tensors
 
-    def forward(self, params: list[Tensor], x: Tensor, *, move_running_stats: bool) -> Tensor:
+    def layers(self, params: list[Tensor]) -> Layers:
+        """What `forward`, `backward` and `predict` take, of all tensors in the parameter order."""
+        hidden = []
+        for at, norm in self._places:
+            weight, bias, scale, shift, mean, var = *params[at : at + 2], *params[norm : norm + 4]
+            hidden.append(Hidden(weight, bias, weight.T, scale, shift, (mean, var)))
+        return Layers(hidden, *params[self._last : self._last + 2])
+
+    def forward(self, layers: Layers, x: Tensor, *, move_running_stats: bool) -> Tensor:
         """The prediction ``[n, output_dims]`` in training mode; what `backward` needs is kept until the next pass."""
         inputs, activated = self._buffers(len(x))
         inputs[0] = x
-        for i, (at, norm) in enumerate(self._hidden):
-            mean, var = params[norm + 2 : norm + 4] if move_running_stats else (None, None)
-            activated[i] = self._rectified(inputs[i], params[at], params[at + 1], activated[i])
+        for i, layer in enumerate(layers.hidden):
+            mean, var = layer.running if move_running_stats else (None, None)
+            activated[i] = self._rectified(layer, inputs[i], activated[i])
             torch.native_batch_norm(
-                activated[i], params[norm], params[norm + 1], mean, var, True, NORM_MOMENTUM, NORM_EPS,
+                activated[i], layer.scale, layer.shift, mean, var, True, NORM_MOMENTUM, NORM_EPS,
                 out=(inputs[i + 1], *self._batch_stats[i]),
             )  # fmt: skip
-        return torch.addmm(params[self._last + 1], inputs[-1], params[self._last].T)
+        return torch.addmm(layers.bias, inputs[-1], layers.weight.T)
 
-    def backward(self, params: list[Tensor], grad: Tensor) -> None:
+    def backward(self, layers: Layers, grad: Tensor) -> None:
         """Fill ``gradient``, given ``grad`` ``[n, output_dims]`` with respect to the last pass's prediction."""
         trainable, gradients = self.layout.trainable, self._gradients
         inputs, activated = self._buffers(len(grad))
         if trainable[self._last]:
-            self._product_into(gradients[self._last], grad.T, inputs[-1])
+            torch.mm(grad.T, inputs[-1], out=gradients[self._last])
             torch.sum(grad, 0, out=gradients[self._last + 1])
-        weight_above = params[self._last]
-        for i in reversed(range(self._lowest_trained, len(self._hidden))):
-            at, norm = self._hidden[i]
+        below = grad @ layers.weight
+        for i in range(len(self._places) - 1, self._lowest_trained - 1, -1):
+            layer, (at, norm) = layers.hidden[i], self._places[i]
             grad, grad_scale, grad_shift = torch.ops.aten.native_batch_norm_backward(
-                self._product(grad, weight_above), activated[i], params[norm], None, None,
-                *self._batch_stats[i], True, NORM_EPS, _ALL_THREE,
-            )  # fmt: skip
+                below, activated[i], layer.scale, None, None, *self._batch_stats[i], True, NORM_EPS, _ALL_THREE
+            )
             if trainable[norm]:
                 gradients[norm].copy_(grad_scale)
                 gradients[norm + 1].copy_(grad_shift)
             torch.ops.aten.threshold_backward.grad_input(grad, activated[i], 0, grad_input=grad)
             if trainable[at]:
-                self._product_into(gradients[at], grad.T, inputs[i])
                 torch.sum(grad, 0, out=gradients[at + 1])
-            weight_above = params[at]
+                if self._onednn and inputs[i].shape[1] > _ONEDNN_LEAST:
+                    gradients[at].copy_(_onednn_product(grad.T, inputs[i].T))
+                else:
+                    torch.mm(grad.T, inputs[i], out=gradients[at])
+            if i > self._lowest_trained:
+                below = _onednn_product(grad, layer.transposed) if self._onednn else grad @ layer.weight
 
-    def predict(self, params: list[Tensor], x: Tensor) -> Tensor:
+    def predict(self, layers: Layers, x: Tensor) -> Tensor:
         """The prediction in evaluation mode: normalised by the running statistics."""
-        for at, norm in self._hidden:
-            scale, shift, running_mean, running_var = params[norm : norm + 4]
-            factor = scale * torch.rsqrt(running_var + NORM_EPS)
-            activated = self._rectified(x, params[at], params[at + 1], x.new_empty(len(x), len(params[at])))
-            x = torch.addcmul(shift - running_mean * factor, activated, factor, out=activated)
-        return torch.addmm(params[self._last + 1], x, params[self._last].T)
+        for layer in layers.hidden:
+            mean, var = layer.running
+            factor = layer.scale * torch.rsqrt(var + NORM_EPS)
+            activated = self._rectified(layer, x, None)
+            x = torch.addcmul(layer.shift - mean * factor, activated, factor, out=activated)
+        return torch.addmm(layers.bias, x, layers.weight.T)
 
     def _buffers(self, n: int) -> tuple[list[Tensor], list[Tensor]]:
         """For batches of ``n``: the input of each Linear, and each hidden layer's values after the ReLU."""
@@ -117,22 +155,10 @@ class FlatNetwork:
             self._activations[n] = inputs, [self.theta.new_empty(n, width) for width in widths]
         return self._activations[n]
 
-    def _rectified(self, x: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> Tensor:
+    def _rectified(self, layer: Hidden, x: Tensor, out: Tensor | None) -> Tensor:
         """max(x @ weight.T + bias, 0), in ``out`` or in memory of its own."""
-        if weight.shape[1] == 1:
-            return torch.addcmul(bias, x, weight.view(-1), out=out).relu_()
+        if x.shape[1] == 1:
+            return torch.addcmul(layer.bias, x, layer.transposed, out=out).relu_()
         if self._onednn:
-            # its own ReLU would turn NaN into 0
-            return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "").relu_()
-        return torch.addmm(bias, x, weight.T, out=out).relu_()
-
-    def _product(self, a: Tensor, b: Tensor) -> Tensor:
-        if self._onednn and min(*a.shape, b.shape[1]) > _ONEDNN_LEAST:
-            return torch.ops.mkldnn._linear_pointwise(a, b.T, None, "none", [], "")
-        return a @ b
-
-    def _product_into(self, out: Tensor, a: Tensor, b: Tensor) -> None:
-        if self._onednn and min(*a.shape, b.shape[1]) > _ONEDNN_LEAST:
-            out.copy_(self._product(a, b))
-        else:
-            torch.mm(a, b, out=out)
+            return _onednn_product(x, layer.weight, layer.bias).relu_()  # its own ReLU would turn NaN into 0
+        return torch.addmm(layer.bias, x, layer.transposed, out=out).relu_()

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from genomes.backends import flat_kernels
+from genomes.backends import flat_adam, flat_kernels
+from genomes.backends.flat_adam import AdamQuotient
 from genomes.backends.flat_kernels import KERNELS, Make, Number
 from genomes.program import MATRIX, MODEL_REDUCTIONS, REDUCTIONS, VIEWS, Node, Program
 from genomes.shapes import ShapeClass
@@ -40,7 +41,8 @@ class Kernel:
 
 class Planner:
     """Plans a program. Afterwards ``kernels`` is what a step does, ``stored`` the key for each device slot that
-    changes, ``update`` the key of the update; ``constants`` and ``roles`` are keys of values that the host alone sets.
+    changes, ``update`` the key of the update; ``constants`` and ``roles`` are keys of values that the host alone sets,
+    ``averages`` those of values that a kernel computes in their slots' vectors, beside its result.
     """
 
     def __init__(self, program: Program, host: list[Any], limit: float, random_word: Callable[[int, int], int]) -> None:
@@ -51,12 +53,17 @@ class Planner:
         self.kernels: list[Kernel] = []
         self.constants: dict[Key, float] = {}
         self.roles: list[Key] = []
+        self.averages: dict[Key, int] = {}
         self._made: set[Key] = set()
         self._leaves: dict[int, frozenset[int]] = {}
         self._uses = Counter(a for node in program.nodes for a in node.arguments)
         self._uses.update([program.update, *(node for _, node in program.stores)])
+        quotients = self._quotients()
+        self._whole = {node for quotient in quotients.values() for node in quotient.replaced}
         fused = self._fusions()
         for i, node in enumerate(self.nodes):
+            if i in quotients:
+                self._emit(self._adam(quotients[i]))
             if node.shape.on_host or node.op in (*VIEWS, "load", "number", "expand"):
                 continue
             if i not in fused:
@@ -69,6 +76,7 @@ class Planner:
             for slot, node in program.stores
             if not program.slots[slot].shape.on_host
             and (self.nodes[node].op, self.nodes[node].attribute) != ("load", slot)
+            and self.averages.get((node, ShapeClass.ELEMENT)) != slot
         }
         self.update = self._kept(program.update, ShapeClass.ELEMENT)
 
@@ -192,9 +200,25 @@ class Planner:
 
     # --- several operations in one pass ----------------------------------------------------------------------------
 
+    def _quotients(self) -> dict[int, AdamQuotient]:
+        """Adam's quotients, each where the first of its values is computed."""
+        found = flat_adam.Finder(self.program, self._uses).all()
+        return {min(quotient.mean.node, quotient.square.node): quotient for quotient in found}
+
+    def _adam(self, quotient: AdamQuotient) -> Kernel:
+        mean, square = quotient.mean, quotient.square
+        t = next(i for i, node in enumerate(self.nodes) if node.op == "t")
+        scale = None if quotient.scale is None else self._number(quotient.scale)
+        make = flat_adam.kernel(self._number(t), scale, mean.beta, square.beta, self._number(quotient.eps))
+        keys = [(average.node, ShapeClass.ELEMENT) for average in (mean, square)]
+        self.averages |= dict(zip(keys, (mean.slot, square.slot), strict=True))
+        inputs = (self._operand(quotient.x, ShapeClass.ELEMENT), *keys)
+        return Kernel((quotient.node, ShapeClass.ELEMENT), inputs, make, in_place=False)
+
     def _fusions(self) -> dict[int, tuple[Make, tuple[int, ...]] | None]:
-        """For the last node of each group of operations that share a pass: how; for the others of the group: None."""
-        fused: dict[int, tuple[Make, tuple[int, ...]] | None] = {}
+        """For the last node of each group of operations that share a pass: how; for the others of the group, and for
+        what Adam's quotients replace: None."""
+        fused: dict[int, tuple[Make, tuple[int, ...]] | None] = dict.fromkeys(self._whole)
         for i in reversed(range(len(self.nodes))):
             if i not in fused and self.nodes[i].op in ("add", "sub") and not self.nodes[i].shape.on_host:
                 found = self._sum(i)
@@ -207,7 +231,7 @@ class Planner:
     def _factors(self, i: int, outer: int) -> tuple[int | None, tuple[int, ...], list[int]] | None:
         """Node ``i`` as number * vector, vector * vector or number * vector * vector: (number, vectors, absorbed)."""
         node = self.nodes[i]
-        if node.op != "mul" or self._uses[i] != 1 or node.shape is not self.nodes[outer].shape:
+        if node.op != "mul" or i in self._whole or self._uses[i] != 1 or node.shape is not self.nodes[outer].shape:
             return None
         numbers = [a for a in node.arguments if self._is_number(a)]
         vectors = tuple(a for a in node.arguments if not self._is_number(a))

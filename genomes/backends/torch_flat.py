@@ -102,6 +102,7 @@ class FlatRun:
                 vectors[i, node.shape] = theta if node.op == "theta" else gradient
             elif node.op == "load" and not node.shape.on_host:
                 vectors[i, node.shape] = self._slots[int(node.attribute or 0)]
+        vectors |= {key: self._slots[slot] for key, slot in plan.averages.items()}
         self._actions = allocate(plan, program, space, vectors, self._slots)
         self._update = vectors[plan.update]
         self._queried = torch.empty_like(theta)

@@ -6,6 +6,7 @@ from hypothesis import assume, given, settings
 
 from genomes import catalogue
 from genomes.backends import torch_flat
+from genomes.backends.flat_plan import Planner
 from genomes.backends.torch_reference import optimizer
 from genomes.genome import Genome, GenomeError
 from genomes.lowering import lower
@@ -15,6 +16,7 @@ from tests.genomes.drive import Flat, drive, from_expression, value_of
 from tests.genomes.test_backends import AWKWARD, _quick
 
 STEPS = 25  # losses are known from step 9 on
+ADAM = "debias(ema(g, 0.9)) / (sqrt(debias(ema(g * g, 0.999))) + 1e-8)"
 
 MORE = {
     "mask of roles": {"text": "where(is_weight, g, 2 * g) + where(is_bias and g > 0, theta, 0)"},
@@ -28,6 +30,12 @@ MORE = {
     "shifted states": {"text": "prev(prev(g)) + prev(theta) + ema(prev(ema(g, 0.5)), 0.5)"},
     "numbers beyond float32": {"text": "max(g, 1e60) * theta + where(g > 0, 1e300, g) + g * 1e60 + (1e60 - g)"},
     "matrices and noise": {"text": "orthogonalise(g) + 0.1 * noise(1) + uniform(2) * bfloat16(theta)"},
+    "adam": {"text": f"{ADAM} * (1 + t) + theta"},
+    "adam's averages elsewhere": {"text": f"{ADAM} + sign(ema(g, 0.9)) * ema(g * g, 0.999) - prev(ema(g, 0.9))"},
+    "adam of something else": {"text": ADAM.replace("g", "(g + 0.1 * theta)").replace("1e-8", "1 / t")},
+    "adam's old average": {"text": f"{ADAM} + prev(ema(g * g, 0.999))"},
+    "two of adam": {"text": f"{ADAM} - {ADAM.replace('0.999', '0.99')} + {ADAM.replace('g', 'theta')}"},
+    "not adam": {"text": ADAM.replace("g * g", "g * theta * theta")},
     "rows and columns": {
         "text": "g * mean_row(abs(g)) / (1 + sum_column(g * g)) + max_row(g) * max_column(g) * norm(g)"
     },
@@ -83,6 +91,13 @@ def _agree_when_smooth(genome: Genome) -> None:
         assume(False)
         raise
     assert_agree(program, 3, torch.float64, 1e-6)
+
+
+@pytest.mark.parametrize(("text", "kernels"), [(ADAM, 1), (f"{ADAM} + theta", 2)])
+def test_adam_is_one_pass(text: str, kernels: int):
+    program = from_expression(text)
+    plan = Planner(program, [0.0] * len(program.nodes), 1e38, lambda *_: 0)
+    assert len(plan.kernels) <= kernels + 1  # the learning rate
 
 
 def test_what_is_not_chosen_does_not_matter():

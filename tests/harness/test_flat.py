@@ -139,8 +139,9 @@ def test_both_diverge_alike(text: str, dtype: torch.dtype):
 def test_not_a_number_stays_so_through_the_network():
     network, x = _network(torch.float32), torch.ones(4, 1)
     network.params[2][7, 3] = float("nan")  # a weight of the second layer
-    assert network.forward(network.params, x, move_running_stats=True).isnan().any()
-    assert network.predict(network.params, x).isnan().any()
+    layers = network.layers(network.params)
+    assert network.forward(layers, x, move_running_stats=True).isnan().any()
+    assert network.predict(layers, x).isnan().any()
 
 
 def _network(dtype: torch.dtype) -> FlatNetwork:
@@ -154,17 +155,18 @@ def test_passes_are_those_of_the_model(dtype: torch.dtype, bound: float):
     x = torch.linspace(-1, 1, 104, dtype=dtype).reshape(-1, 1)
     before = [p.clone() for p in network.params]
     passed = forward(layout, before, x)
-    prediction = network.forward(network.params, x, move_running_stats=True)
+    layers = network.layers(network.params)
+    prediction = network.forward(layers, x, move_running_stats=True)
     assert torch.allclose(prediction, passed.prediction, rtol=0, atol=bound)
     for ours, expected in zip(network.params, move_running_stats(layout, before, passed), strict=True):
         assert torch.allclose(ours, expected, rtol=bound, atol=bound)
-    network.backward(network.params, passed.prediction * 2)
+    network.backward(layers, passed.prediction * 2)
     expected = [
         g for g, t in zip(backward(layout, before, passed, passed.prediction * 2), layout.trainable, strict=True) if t
     ]
     for ours, theirs in zip(network.gradient.split([g.numel() for g in expected]), expected, strict=True):
         assert (ours - theirs.flatten()).abs().max() <= bound * expected[0].abs().max()
-    assert torch.allclose(network.predict(network.params, x), predict(layout, network.params, x), atol=bound)
+    assert torch.allclose(network.predict(layers, x), predict(layout, network.params, x), atol=bound)
 
 
 def _outcome(name: str, depth: int) -> dict:

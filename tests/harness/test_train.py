@@ -411,4 +411,4 @@ def test_adam_learns():
 
 
 def test_numerics_version_is_an_integer_to_store():
-    assert NUMERICS_VERSION == 2
+    assert NUMERICS_VERSION == 3
