@@ -20,6 +20,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from torch import Tensor
 
+from evo.batches import Backend, train_batch
 from genomes import catalogue
 from genomes.backends import torch_flat, torch_reference
 from genomes.lowering import lower
@@ -37,6 +39,7 @@ from harness import flat
 from harness.optimizer import GuardedOptimizer
 from harness.task import Instance, seed_bytes
 from harness.train import NUMERICS_VERSION, LiteralLoop, Training, run, train
+from tests.evo import device_on_cpu
 
 ROOT = Path(__file__).resolve().parents[1]
 EPOCHS = 3
@@ -66,7 +69,22 @@ def quick(program: Program, instance: Instance, epochs: int, dtype: torch.dtype)
     return flat.train(instance, torch_flat.optimizer(program), epochs=epochs, dtype=dtype)
 
 
-PATHS: dict[str, Train] = {"quick": quick}  # the paths that are held to the literal loop, a pair of columns each
+@cache
+def device() -> Backend:
+    return device_on_cpu.backend()
+
+
+def batched(program: Program, instance: Instance, epochs: int, dtype: torch.dtype) -> Training:
+    """A GPU's loop and kernels, run on the CPU: the text by g++, threads as loops."""
+    name = {torch.float32: "float32", torch.float64: "float64"}[dtype]
+    ((_, training),) = train_batch([(program, instance)], epochs=epochs, patience=epochs, device=device(), dtype=name)
+    return training
+
+
+PATHS: dict[str, Train] = {
+    "quick": quick,
+    "batched": batched,
+}  # the paths that are held to the literal loop, a pair of columns each
 
 
 @dataclass(frozen=True)
@@ -133,15 +151,15 @@ def page(rows: list[dict[str, Any]]) -> str:
     """The table as Markdown."""
     titles = [key for key in rows[0] if key not in ("name", "depth")]
     lines = [
-        "# How far the quick path parts from the literal loop",
+        "# How far the quick paths part from the literal loop",
         "",
-        f"Written by `benchmarks/parity.py` (numerics version {NUMERICS_VERSION}, torch {torch.__version__}).",
-        f"The numbers are the largest relative difference of the losses of {EPOCHS} epochs, training and validation,",
-        f"on {len(SEEDS)} instances of `tig`. `quick` stands against the literal loop in the same precision. The other",
-        "columns say how far correct implementations differ: the literal loop with each batch's samples in reverse",
-        "order, and the literal loop in float32 against float64. Where rounding in float64 alone parts two runs by",
-        "more than 1e-9, the optimizer turns a value whose true size is 0 into a full step: by its sign, or by",
-        "dividing by its size.",
+        f"Written by `benchmarks/parity.py` (numerics version {NUMERICS_VERSION}, torch {torch.__version__}). The numbers",
+        f"are the largest relative difference of the losses of {EPOCHS} epochs, training and validation, on {len(SEEDS)}",
+        "instances of `tig`. `quick` (campaigns on a CPU) and `batched` (a GPU's loop and kernels, run on a CPU) stand",
+        "against the literal loop in the same precision. The other columns say how far correct implementations differ:",
+        "the literal loop with each batch's samples in reverse order, and the literal loop in float32 against float64.",
+        "Where rounding in float64 alone parts two runs by more than 1e-9, the optimizer turns a value whose true size",
+        "is 0 into a full step: by its sign, or by dividing by its size.",
         "",
         *(line for path in PATHS for line in summary(rows, path)),
         "",
