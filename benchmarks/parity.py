@@ -153,8 +153,8 @@ def page(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# How far the quick paths part from the literal loop",
         "",
-        f"Written by `benchmarks/parity.py` (numerics version {NUMERICS_VERSION}, torch {torch.__version__}). The numbers",
-        f"are the largest relative difference of the losses of {EPOCHS} epochs, training and validation, on {len(SEEDS)}",
+        f"Written by `benchmarks/parity.py` (numerics version {NUMERICS_VERSION}, torch {torch.__version__}). Numbers are",
+        f"the largest relative difference of the losses of {EPOCHS} epochs, training and validation, on {len(SEEDS)}",
         "instances of `tig`. `quick` (campaigns on a CPU) and `batched` (a GPU's loop and kernels, run on a CPU) stand",
         "against the literal loop in the same precision. The other columns say how far correct implementations differ:",
         "the literal loop with each batch's samples in reverse order, and the literal loop in float32 against float64.",
