@@ -153,9 +153,9 @@ def page(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# How far the quick paths part from the literal loop",
         "",
-        f"Written by `benchmarks/parity.py` (numerics version {NUMERICS_VERSION}, torch {torch.__version__}). Numbers are",
-        f"the largest relative difference of the losses of {EPOCHS} epochs, training and validation, on {len(SEEDS)}",
-        "instances of `tig`. `quick` (campaigns on a CPU) and `batched` (a GPU's loop and kernels, run on a CPU) stand",
+        f"Written by `benchmarks/parity.py` (numerics version {NUMERICS_VERSION}, torch {torch.__version__}).",
+        f"Numbers are the largest relative difference of the losses of {EPOCHS} epochs, training and validation,",
+        f"on {len(SEEDS)} instances of `tig`. `quick` (campaigns on a CPU) and `batched` (a GPU's loop and kernels, run on a CPU) stand",
         "against the literal loop in the same precision. The other columns say how far correct implementations differ:",
         "the literal loop with each batch's samples in reverse order, and the literal loop in float32 against float64.",
         "Where rounding in float64 alone parts two runs by more than 1e-9, the optimizer turns a value whose true size",
