@@ -20,6 +20,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from evo.batches import Backend, train_batch
 from genomes import catalogue
 from genomes.backends import torch_flat, torch_reference
 from genomes.lowering import lower
@@ -39,6 +41,7 @@ from harness.model import NORM_EPS, NORM_MOMENTUM, RUNNING_ROLES
 from harness.optimizer import GuardedOptimizer
 from harness.task import Instance, seed_bytes
 from harness.train import NUMERICS_VERSION, LiteralLoop, Training, run, train
+from tests.evo import device_on_cpu
 
 ROOT = Path(__file__).resolve().parents[1]
 EPOCHS = 3
@@ -107,7 +110,22 @@ def quick(program: Program, instance: Instance, epochs: int, dtype: torch.dtype)
     return flat.train(instance, torch_flat.optimizer(program), epochs=epochs, dtype=dtype)
 
 
-PATHS: dict[str, Train] = {"quick": quick}  # the paths that are held to the literal loop, a pair of columns each
+@cache
+def device() -> Backend:
+    return device_on_cpu.backend()
+
+
+def batched(program: Program, instance: Instance, epochs: int, dtype: torch.dtype) -> Training:
+    """A GPU's loop and kernels, run on the CPU: the text by g++, threads as loops."""
+    name = {torch.float32: "float32", torch.float64: "float64"}[dtype]
+    ((_, training),) = train_batch([(program, instance)], epochs=epochs, patience=epochs, device=device(), dtype=name)
+    return training
+
+
+PATHS: dict[str, Train] = {
+    "quick": quick,
+    "batched": batched,
+}  # the paths that are held to the literal loop, a pair of columns each
 
 
 @dataclass(frozen=True)
@@ -172,12 +190,12 @@ def page(rows: list[dict[str, Any]]) -> str:
     """The table as Markdown."""
     titles = [key for key in rows[0] if key not in ("name", "depth")]
     lines = [
-        "# How far the quick path parts from the literal loop",
+        "# How far the quick paths part from the literal loop",
         "",
         f"Written by `benchmarks/parity.py` (numerics version {NUMERICS_VERSION}, torch {torch.__version__}).",
         f"The numbers are the largest relative difference of the losses of {EPOCHS} epochs, training and validation,",
         f"on {len(SEEDS)} instances of `tig`, from the literal loop in the same precision. `quick` is what campaigns",
-        "use. The other columns are the spread of correct implementations: `reordered` is the literal loop with each",
+        "use on a CPU, `batched` a GPU's loop and kernels, run on a CPU. The other columns are the spread of correct implementations: `reordered` is the literal loop with each",
         "batch's samples in reverse order, `autograd` the network in torch's own functions, `float32 from float64` the",
         "literal loop in one precision against the other.",
         "",

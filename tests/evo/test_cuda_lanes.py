@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,8 +26,8 @@ from harness.lane_kernels import KernelPasses, Launch
 from harness.lane_passes import TorchPasses
 from harness.task import Instance, seed_bytes
 from harness.train import Training, train
+from tests.evo import device_on_cpu
 from tests.genomes import cuda_cases
-from tests.genomes.cuda_on_cpu import Kernels, compile_kernels
 from tests.genomes.drive import from_expression
 from tests.harness.test_flat import FLOAT64_BOUND, JUMP, SPREADS, distance, reordered
 from tests.harness.test_lanes import MIXED, alone, instance, without_time
@@ -36,36 +36,15 @@ KNOWN = {name: lower(catalogue.load(name)) for name in catalogue.names()}
 SAMPLE = {name: KNOWN[name] for name in (*list(KNOWN)[::5], "muon")}
 
 
-@pytest.fixture(scope="module")
-def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequence[str]], list[Launch]]:
-    """As `evo.cuda_launch.load`, for the CPU."""
-    known: dict[str, Kernels] = {}
-
-    def compiled(texts: Sequence[str]) -> list[Launch]:
-        new = {text: text for text in texts if text not in known}
-        if new:
-            known.update(compile_kernels(new, tmp_path_factory.mktemp("kernels")))
-        return [known[text] for text in texts]
-
-    return compiled
-
-
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def on_device(request: pytest.FixtureRequest) -> Backend:
     """The device's path: on the CPU as `on_cpu`, and on a GPU as it is."""
     return backend("cuda") if request.param == "cuda" else request.getfixturevalue("on_cpu")
 
 
-@pytest.fixture
-def on_cpu(load: Callable) -> Backend:
-    """The backend of a GPU, its kernels run on the CPU."""
-    return Backend(
-        torch.device("cpu"),
-        lambda programs: CudaLanes(programs, load),
-        lambda dtype: KernelPasses(load([lane_kernels.text(lane_kernels.REALS[dtype])])[0]),
-        text_key,
-        lambda: 10**10,
-    )
+@pytest.fixture(scope="module")
+def on_cpu() -> Backend:
+    return device_on_cpu.backend()
 
 
 def together(batch: Sequence[tuple[Program, Instance]], device: Backend, **options) -> list[Training]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
+from torch import Tensor
 
 from genomes import catalogue, genome
 from genomes.backends.torch_reference import optimizer
 from genomes.genome import Genome, GenomeError
 from genomes.identity import probe, semantic_hash
 from genomes.lowering import lower
+from genomes.program import Program
 from tests.genomes import strategies, trajectory
 
 
@@ -242,3 +246,43 @@ def test_frozen_tensors_do_not_matter(name: str):
 def test_probe_sees_divergence():
     assert probe(lower(make("adam(g)"))).finite
     assert not probe(lower(make("g * exp(g * g) * exp(g * g) * 1e300"))).finite
+
+
+class Reference:
+    """The reference behind the flat back end's face."""
+
+    def __init__(self, program: Program) -> None:
+        self.functions = optimizer(program)
+
+    def bind(self, theta: Tensor, gradient: Tensor, *, seed: bytes, shapes, roles, layers, places) -> Reference:
+        sizes = [math.prod(shape) for shape in shapes]
+        self.given = [
+            [part.view(shape) for part, shape in zip(vector.split(sizes), shapes, strict=True)]
+            for vector in (theta, gradient)
+        ]
+        self.state = self.functions.init_state(
+            seed, sizes, shapes=list(shapes), roles=list(roles), trainable=[True] * len(sizes), layers=list(layers),
+            device=theta.device, dtype=theta.dtype,
+        )  # fmt: skip
+        return self
+
+    @property
+    def t(self) -> int:
+        return self.state.t
+
+    @t.setter
+    def t(self, step: int) -> None:
+        self.state.t = step
+
+    def query(self, *known) -> Tensor | None:
+        queried = self.functions.query_at_params(self.state, self.given[0], *known)
+        return None if queried is None else torch.cat([part.flatten() for part in queried])
+
+    def step(self, *known) -> Tensor:
+        return torch.cat([part.flatten() for part in self.functions.step(self.state, *self.given, *known)])
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_the_probe_sees_what_the_reference_does(name: str):
+    program = lower(catalogue.load(name))
+    np.testing.assert_allclose(probe(program).trace, probe(program, Reference).trace, rtol=1e-8, atol=1e-14)

@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Everything that a machine with a GPU should do for this project, in parts of under ten minutes each:
+#
+#   bash benchmarks/gpu.sh parity | throughput | latency | tf32 | campaign | all
+#
+# Results and pictures go to benchmarks/results/ (commit them), and to $OUT where that is set. DEVICE=cpu is a dry run
+# in small: it shows that everything starts, and measures nothing worth keeping, so it writes to a folder in /tmp.
+# A machine without package registries: put wheels of what it lacks (deap, pydantic, ...) into .whl/ beforehand.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+device=${DEVICE:-cuda}
+python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
+results=benchmarks/results
+[ "$device" = cpu ] && results=${RESULTS:-$(mktemp -d /tmp/evo-gpu-dry-run.XXXX)}
+export PYTHONUNBUFFERED=1
+
+if compgen -G ".whl/*.whl" >/dev/null && [ ! -d /tmp/evo-site ]; then
+    "$python" -m pip install -q --no-index --no-deps --no-compile --target /tmp/evo-site .whl/*.whl
+fi
+[ -d /tmp/evo-site ] && export PYTHONPATH=/tmp/evo-site:${PYTHONPATH:-}
+
+parity() {  # kernels, lanes and whole trainings on the device against the reference and the literal loop
+    if [ "$device" = cpu ]; then
+        "$python" -m pytest -q -p no:cacheprovider tests/evo/test_cuda_lanes.py tests/harness/test_lanes.py
+    else
+        "$python" -m pytest -q -p no:cacheprovider -m gpu -rA tests | tee "$results/gpu_parity.txt"
+    fi
+}
+
+throughput() {  # trainings a second beside eager torch, torch.compile, CUDA graphs, vmap and the floors
+    if [ "$device" = cpu ]; then
+        "$python" benchmarks/throughput.py --device cpu --depths 4 --seconds 8 --results "$results"
+    else
+        "$python" benchmarks/throughput.py --device cuda --depths 4,10,18 --lanes 256,512,1024,2048 --seconds 90
+    fi
+}
+
+latency() {  # until the kernels of 256 new genomes are ready
+    "$python" benchmarks/compile_latency.py --genomes "$([ "$device" = cpu ] && echo 4 || echo 256)" --out "$results/compile_latency.json"
+}
+
+tf32() {  # whether TF32 ranks genomes as float32 does
+    if [ "$device" = cpu ]; then
+        "$python" benchmarks/tf32_ranking.py --device cpu --genomes 8 --instances 1 --depth 2 --epochs 3 --results "$results"
+    else
+        "$python" benchmarks/tf32_ranking.py
+    fi
+}
+
+campaign() {  # a real campaign for eight minutes, its report and what it found
+    local run
+    run=$(mktemp -d /tmp/evo-gpu-campaign.XXXX)
+    cp runs/gpu/recipe.yaml "$run"
+    local small=()
+    [ "$device" = cpu ] && small=(--set population=6 --set generations=1 --set epochs=2 --set 'difficulty.depths=[2]'
+        --set 'instances={search: 1, retest: 1, selection: 1, final: 1}' --set 'start={catalogue: [adam, muon, lion], random: 2}')
+    "$python" -m evo launch "$run" --device "$device" --max-minutes "${MINUTES:-8}" "${small[@]}" || [ $? = 75 ]
+    "$python" -m evo status "$run" --json >"$results/gpu_campaign.json"
+    "$python" -m evo report "$run" >/dev/null
+    cp "$run/out/report.html" "$results/gpu_campaign.html"
+}
+
+finish() {
+    echo "results: $results"
+    if [ -n "${OUT:-}" ]; then cp "$results"/*.json "$results"/*.png "$results"/gpu_* "$OUT"/ 2>/dev/null || true; fi
+}
+
+case "${1:-}" in
+    parity | throughput | latency | tf32 | campaign) trap finish EXIT && "$1" ;;
+    all) trap finish EXIT && for part in parity throughput latency tf32 campaign; do echo "== $part" && "$part"; done ;;
+    *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
+esac
