@@ -179,8 +179,8 @@ def summary(rows: list[dict[str, Any]], path: str) -> list[str]:
         apart = [f"{name} ({ratio:.0f})" for ratio, name in sorted(ratios, reverse=True) if ratio > NEAR]
         exact, inside = sum(row[title] <= tiny for row in rows), sum(ratio <= 1 for ratio, _ in ratios)
         lines.append(
-            f"- `{path}` in {precision}: within {tiny:.0e} in {exact} of {len(rows)} rows; within this or the largest of "
-            f"the spreads in {inside}, {NEAR} times it in {len(rows) - len(apart)}"
+            f"- `{path}` in {precision}: within {tiny:.0e} in {exact} of {len(rows)} rows; within this or the largest "
+            f"of the spreads in {inside}, {NEAR} times it in {len(rows) - len(apart)}"
             f"{'; the others, and how many times: ' if apart else ''}{', '.join(apart)}."
         )
     return lines
@@ -195,9 +195,9 @@ def page(rows: list[dict[str, Any]]) -> str:
         f"Written by `benchmarks/parity.py` (numerics version {NUMERICS_VERSION}, torch {torch.__version__}).",
         f"The numbers are the largest relative difference of the losses of {EPOCHS} epochs, training and validation,",
         f"on {len(SEEDS)} instances of `tig`, from the literal loop in the same precision. `quick` is what campaigns",
-        "use on a CPU, `batched` a GPU's loop and kernels, run on a CPU. The other columns are the spread of correct implementations: `reordered` is the literal loop with each",
-        "batch's samples in reverse order, `autograd` the network in torch's own functions, `float32 from float64` the",
-        "literal loop in one precision against the other.",
+        "use on a CPU, `batched` a GPU's loop and kernels, run on a CPU. The other columns are the spread of correct",
+        "implementations: `reordered` is the literal loop with each batch's samples in reverse order, `autograd` the",
+        "network in torch's own functions, `float32 from float64` the literal loop in one precision against the other.",
         "",
         "A bias before BatchNorm whose unit is active on a whole batch has gradient 0, in floating point its rounding.",
         "Optimizers that look at signs, or divide by a gradient's size, make a full step of it, and one day the unit",
