@@ -177,10 +177,11 @@ def summary(rows: list[dict[str, Any]], path: str) -> list[str]:
         tiny = FLOAT64_BOUND if precision == "float64" else torch.finfo(torch.float32).eps
         ratios = [(row[title] / max(tiny, *(row[spread] for spread in spreads)), row["name"]) for row in rows]
         apart = [f"{name} ({ratio:.0f})" for ratio, name in sorted(ratios, reverse=True) if ratio > NEAR]
+        exact, inside = sum(row[title] <= tiny for row in rows), sum(ratio <= 1 for ratio, _ in ratios)
         lines.append(
-            f"- `{path}` in {precision}: within the largest of the spreads, or {tiny:.0e}, in "
-            f"{sum(ratio <= 1 for ratio, _ in ratios)} of {len(rows)} rows; within {NEAR} times it in "
-            f"{len(rows) - len(apart)}{'; the others, and how many times: ' if apart else ''}{', '.join(apart)}."
+            f"- `{path}` in {precision}: within {tiny:.0e} in {exact} of {len(rows)} rows; within this or the largest of "
+            f"the spreads in {inside}, {NEAR} times it in {len(rows) - len(apart)}"
+            f"{'; the others, and how many times: ' if apart else ''}{', '.join(apart)}."
         )
     return lines
 
