@@ -15,7 +15,8 @@ share: caches and memory.
 
 Paths: ``eager`` is torch's modules, autograd and fused Adam; ``compile`` the same under torch.compile; ``graphs`` the
 same replayed from CUDA graphs (there are none on a CPU); ``vmap`` many networks at once through torch.func;
-``literal`` this project's definition of a training; ``ours`` what campaigns use.
+``literal`` this project's definition of a training; ``ours`` what campaigns use, on a GPU many lanes at once, with
+TF32 as ``ours_tf32``.
 
 Floors: ``gemm_floor`` are a step's large matrix products alone, on the CPU in the quicker of torch's two libraries for
 this processor; ``gemm_floor_mm`` the same in torch.mm, which autograd uses. ``bytes_floor``: reading and writing what
@@ -40,7 +41,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(File(__file__).resolve().parents[1]))
 
 import torch
-from throughput_paths import SIZES, Path, instances, ours, paths
+from throughput_paths import SIZES, Path, groups, instances, ours
 
 RESULTS = File(__file__).parent / "results"
 EPOCHS = 300  # of a training, for trainings_per_s
@@ -67,18 +68,24 @@ def device_clock() -> float:
 
 
 def measure(measured: list[Path], seconds: float, clock: Callable[[], float]) -> dict[tuple[str, int], list[float]]:
-    """Milliseconds a step and lane, one number a turn, for each path by name and lanes."""
+    """Milliseconds a step and lane, one number a turn, for each path by name and lanes.
+
+    A call of a path that goes through many epochs at once is a turn of its own: the epoch before needs no leaving out.
+    """
     for path in measured:
         path.epoch()
     taken: dict[tuple[str, int], list[float]] = {(path.name, path.lanes): [] for path in measured}
     turn, end = list(measured), time.perf_counter() + seconds
     while time.perf_counter() < end or min(len(samples) for samples in taken.values()) < 5:
         for path in turn:
-            path.epoch()
-            start = clock()
-            for _ in range(COUNTED):
+            calls = COUNTED if path.epochs == 1 else 1
+            if path.epochs == 1:
                 path.epoch()
-            taken[path.name, path.lanes].append((clock() - start) * 1e3 / len(SIZES) / COUNTED / path.lanes)
+            start = clock()
+            for _ in range(calls):
+                path.epoch()
+            steps = calls * path.epochs * len(SIZES)
+            taken[path.name, path.lanes].append((clock() - start) * 1e3 / steps / path.lanes)
         turn.append(turn.pop(0))
     return taken
 
@@ -102,12 +109,19 @@ def row(device: str, depth: int, path: str, lanes: int, samples: list[float]) ->
 def benchmark(
     device: torch.device, depth: int, seconds: float, compiled: bool, lanes: list[int]
 ) -> list[dict[str, Any]]:
-    clock = device_clock if device.type == "cuda" else processor_clock
-    taken = measure(paths(depth, device, compiled, lanes), seconds, clock)
+    on_gpu = device.type == "cuda"
+    taken, about = {}, {}
+    for group in groups(depth, device, compiled, lanes):
+        share = seconds / (len(lanes) + 3) if on_gpu else seconds
+        taken |= measure(group, share, device_clock if on_gpu else processor_clock)
+        about |= {(path.name, path.lanes): path.about for path in group}
+        group.clear()  # a GPU's memory is for the next
+        if on_gpu:
+            torch.cuda.empty_cache()
     libraries = [samples for (name, _), samples in taken.items() if name.startswith("gemm_floor_")]
     if libraries:
         taken["gemm_floor", 1] = min(libraries, key=statistics.median)
-    return [row(device.type, depth, name, count, samples) for (name, count), samples in taken.items()]
+    return [row(device.type, depth, *key, samples) | about.get(key, {}) for key, samples in taken.items()]
 
 
 def workers(depth: int, seconds: float) -> list[dict[str, Any]]:
@@ -179,7 +193,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--depths", default="4,10,18", type=numbers)
     parser.add_argument("--seconds", type=float, default=35, help="measuring time of a depth")
-    parser.add_argument("--lanes", default="256", type=numbers, help="on a GPU: how many lanes train at once")
+    parser.add_argument("--results", type=File, default=RESULTS, help="the folder for JSON and picture")
+    parser.add_argument("--lanes", default="256,1024", type=numbers, help="on a GPU: how many lanes train at once")
     parser.add_argument("--only", choices=["ours"], help="measure this path alone and print its milliseconds a step")
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -203,7 +218,7 @@ def main() -> None:
     from rich.console import Console
 
     Console(width=110).print(table(rows))
-    RESULTS.mkdir(exist_ok=True)
+    asked.results.mkdir(parents=True, exist_ok=True)
     about = {
         "machine": platform.machine(), "processors": os.cpu_count(), "load_average": os.getloadavg(),
         "torch": torch.__version__, "epochs": EPOCHS, "compile": no_compiler or "works (first depth alone)",
@@ -212,8 +227,8 @@ def main() -> None:
         about["gpu"] = torch.cuda.get_device_name()
     else:
         about["graphs"] = NO_GRAPHS
-    (RESULTS / f"{device.type}.json").write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
-    picture(rows, RESULTS / f"{device.type}.png")
+    (asked.results / f"{device.type}.json").write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
+    picture(rows, asked.results / f"{device.type}.png")
 
 
 if __name__ == "__main__":

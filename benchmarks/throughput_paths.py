@@ -7,8 +7,8 @@ each other: ``tests/test_benchmarks.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
+from evo.batches import backend
 from genomes import catalogue
 from genomes.backends import torch_flat, torch_reference
 from genomes.lowering import lower
 from harness.data import TRAIN, TRAIN_SIZE, VALIDATION, load_data, sample_orders
 from harness.flat import FlatLoop
+from harness.lanes import LaneLoop, bytes_per_lane
 from harness.model import NORM_EPS, NORM_MOMENTUM, initial_parameters, network_layout
 from harness.optimizer import GuardedOptimizer
 from harness.task import HIDDEN_WIDTH, Instance, seed_bytes
@@ -30,38 +32,47 @@ SIZES = [batch.stop - batch.start for batch in batches(TRAIN)]
 VALIDATION_SIZE = VALIDATION.stop - VALIDATION.start
 VMAP_LANES_ON_CPU = 8
 LEARNING_RATE = 1e-3
+INSTANCES = 8
+CALL_EPOCHS = 5  # of a call of `batched`; a campaign's host looks every ten
+MOST_EPOCHS = 10_000
 Epoch = Callable[[], Any]
 
 
 @dataclass(frozen=True)
 class Path:
-    """``lanes``: how many networks a call of ``epoch`` trains."""
+    """``lanes``: how many networks a call of ``epoch`` trains, for ``epochs`` epochs. ``about``: more to say of it."""
 
     name: str
     lanes: int
     epoch: Epoch
+    epochs: int = 1
+    about: dict[str, Any] = field(default_factory=dict)
 
 
 def instances(depth: int, lanes: int) -> list[Instance]:
-    """Their first is the same for any number of lanes. Seeds lie far apart, so that no data is shared."""
-    return [Instance("tig", depth, seed_bytes(1 + 10_000 * i)) for i in range(lanes)]
+    """Few, as in a campaign, where many genomes train on each. Seeds lie far apart, so that no data is shared."""
+    return [Instance("tig", depth, seed_bytes(1 + 10_000 * (i % INSTANCES))) for i in range(lanes)]
 
 
-def paths(depth: int, device: torch.device, compiled: bool, lanes: list[int]) -> list[Path]:
-    """What is measured at a depth. ``lanes``: on a GPU, how many for each path that trains many at once."""
+def groups(depth: int, device: torch.device, compiled: bool, lanes: list[int]) -> Iterator[list[Path]]:
+    """What is measured at a depth: paths of a group in turns, so that they see the same machine, groups one after
+    another, so that a GPU need not hold them all. ``lanes``: on a GPU, how many for the paths that train many."""
     (instance,) = instances(depth, 1)
     found = [Path("eager", 1, eager(instance, device))]
     if compiled:
         found.append(Path("compile", 1, eager(instance, device, compiled=True)))
     if device.type == "cuda":
-        found.append(Path("graphs", 1, graphs(instance, device)))
+        yield [*found, Path("graphs", 1, graphs(instance, device))]
+        found.clear()
+        yield [Path("vmap", min(lanes), ensemble(instances(depth, min(lanes)), device))]
         for n in lanes:
-            found += [
-                Path("vmap", n, ensemble(instances(depth, n), device)),
+            yield [
+                batched("ours", instances(depth, n), device),
                 Path("gemm_floor", n, products(depth, device, n)),
                 Path("bytes_floor", n, traffic(depth, device, n)),
             ]
-        return found
+        yield [batched("ours_tf32", instances(depth, 1024), device, "high")]
+        return
     found += [
         Path("vmap", VMAP_LANES_ON_CPU, ensemble(instances(depth, VMAP_LANES_ON_CPU), device)),
         Path("literal", 1, literal(instance)),
@@ -70,7 +81,7 @@ def paths(depth: int, device: torch.device, compiled: bool, lanes: list[int]) ->
     ]
     if torch.backends.mkldnn.is_available():
         found.append(Path("gemm_floor_onednn", 1, products(depth, device, onednn=True)))
-    return [*found, Path("bytes_floor", 1, traffic(depth, device))]
+    yield [*found, Path("bytes_floor", 1, traffic(depth, device))]
 
 
 # --- this project ----------------------------------------------------------------------------------------------------
@@ -84,6 +95,39 @@ def literal(instance: Instance) -> Epoch:
 def ours(instance: Instance) -> Epoch:
     optimizer = torch_flat.optimizer(lower(catalogue.load("adam")))
     return _loop(lambda: FlatLoop(instance, optimizer, torch.float32), torch.inference_mode)
+
+
+def batched(name: str, chosen: list[Instance], device: torch.device, precision: str = "highest") -> Path:
+    """What campaigns use on a GPU: all lanes at once, with patience without end, so that none leaves.
+
+    ``precision``: of products, as torch calls it; ``high`` is TF32. The first call records the epoch as a graph, which
+    keeps it.
+    """
+    used, program = backend(device.type), lower(catalogue.load("adam"))
+    optimizer = used.optimizer([program] * len(chosen))
+    torch.set_float32_matmul_precision(precision)
+    empty = _reserved(device)
+    with torch.inference_mode():
+        passes = used.passes(torch.float32)
+        loop = LaneLoop(chosen, optimizer, MOST_EPOCHS, MOST_EPOCHS, torch.float32, device, passes)
+        loop.run(CALL_EPOCHS)
+    torch.set_float32_matmul_precision("highest")
+    forecast = bytes_per_lane(loop.layout, optimizer, torch.float32, MOST_EPOCHS)
+    about = {
+        "bytes_per_lane": (_reserved(device) - empty) // len(chosen),
+        "forecast_bytes_per_lane": forecast,
+    }
+
+    def epochs() -> tuple[float, float]:
+        with torch.inference_mode():
+            loop.run(CALL_EPOCHS)
+            return loop.slabs.train_loss[0].item(), loop.slabs.val_loss[0].item()
+
+    return Path(name, len(chosen), epochs, CALL_EPOCHS, about)
+
+
+def _reserved(device: torch.device) -> int:
+    return torch.cuda.memory_reserved(device) if device.type == "cuda" else 0
 
 
 def _loop(make: Callable[[], Loop], mode: Callable[[], Any]) -> Epoch:

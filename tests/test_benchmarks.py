@@ -28,6 +28,14 @@ def test_paths_of_the_benchmark_train_alike():
             assert epoch == pytest.approx(expected, rel=1e-4), name
 
 
+def test_many_lanes_at_once_train_alike():
+    """A call goes through several epochs, and so did the one that made it ready."""
+    chosen = throughput_paths.instances(2, 2)
+    alone = throughput_paths.literal(chosen[0])
+    expected = [alone() for _ in range(2 * throughput_paths.CALL_EPOCHS)][-1]
+    assert throughput_paths.batched("ours", chosen, CPU).epoch() == pytest.approx(expected, rel=0.05)
+
+
 @pytest.mark.gpu
 def test_graphs_train_alike():
     (instance,) = throughput_paths.instances(2, 1)
