@@ -177,9 +177,10 @@ class Builder:
             case "floor" | "tanh":
                 return low[0], False
             case "sub":  # 1 - beta ** t, the weights that an average has gathered
-                base = self.nodes[arguments[1]].arguments[:1]
-                beta = self.number(base[0]) if self.nodes[arguments[1]].op == "power" else None
-                return self.number(arguments[0]) == 1 and beta is not None and beta <= 1, False
+                taken = self.nodes[arguments[1]]
+                if taken.op == "power" and self.number(arguments[0]) == 1:
+                    beta, exponent = self.number(taken.arguments[0]), taken.arguments[1]
+                    return beta is not None and beta <= 1 and self.nonnegative[exponent], False
         return False, False
 
     # --- expressions -----------------------------------------------------------------------------------------------

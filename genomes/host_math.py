@@ -29,6 +29,21 @@ def power(a: float, b: float) -> float:
         return math.inf
 
 
+def sqrt(a: float) -> float:
+    return math.sqrt(a) if not a < 0 else math.nan
+
+
+def exp(a: float) -> float:
+    try:
+        return math.exp(a)
+    except OverflowError:
+        return math.inf
+
+
+def log(a: float) -> float:
+    return math.log(a) if a > 0 else -math.inf if a == 0 else math.nan
+
+
 def sign(a: float) -> float:
     return float((a > 0) - (a < 0))
 
@@ -65,9 +80,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "neg": lambda a: -a,
     "abs": abs,
     "sign": sign,
-    "sqrt": math.sqrt,
-    "exp": math.exp,
-    "log": math.log,
+    "sqrt": sqrt,
+    "exp": exp,
+    "log": log,
     "power": power,
     "tanh": math.tanh,
     "sin": sin,

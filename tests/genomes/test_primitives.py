@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -229,3 +230,16 @@ def test_constants_outside_their_domain_are_refused():
     for text in ("ema(g, 1.5)", "ema(g, -0.1)", "clip(g, -1)", "cosine(0)"):
         with pytest.raises(ExpressionError, match="allowed is"):
             parse_expression(text)
+
+
+@pytest.mark.parametrize("name", host_math.OPERATIONS)
+def test_numbers_on_the_host_never_raise(name: str):
+    values = (0.0, -0.0, 1.0, -3.5, 1e-320, 1e308, -1e308, math.inf, -math.inf, math.nan)
+    for given_values in itertools.product(values, repeat=program.ELEMENTWISE[name]):
+        host_math.OPERATIONS[name](*given_values)
+
+
+@pytest.mark.parametrize("text", ["sqrt(1 - 0.9 ** (t - 4))", "sqrt(1 - 0.9 ** -t)", "sqrt(-t)", "sqrt(g - g - 1)"])
+def test_a_square_root_of_less_than_0_is_0(text: str):
+    """Also where the number looks like the weights that an average has gathered."""
+    assert value_of(text, [0.5, -2.0]).flatten().tolist() == [0.0, 0.0]
