@@ -37,7 +37,7 @@ def nvrtc(architecture: str = "sm_90") -> Compiler:
         bindings.nvrtcVersion()  # the library itself: a RuntimeError where it is missing
     except (ImportError, importlib.metadata.PackageNotFoundError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        message = f"cannot compile CUDA kernels here: {reason}; pip install 'evo-optimizers[cuda]'"
+        message = f"cannot compile CUDA kernels here: {reason}; pip install cuda-bindings nvidia-cuda-nvrtc"
         raise UsageError(message) from error
     return Compiler(f"nvrtc {version} {architecture}", lambda text: _compile(bindings, text, architecture))
 

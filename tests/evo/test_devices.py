@@ -22,7 +22,7 @@ def machine(monkeypatch):
     def become(gpu: bool, compiler: bool) -> None:
         def kernel_compiler() -> str:
             if not compiler:
-                raise UsageError("no compiler; pip install 'evo-optimizers[cuda]'")
+                raise UsageError("no compiler; pip install cuda-bindings nvidia-cuda-nvrtc")
             return "nvrtc 13"
 
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
@@ -41,7 +41,7 @@ def test_auto_takes_a_gpu_whose_kernels_can_be_compiled(machine):
     assert said == []
     machine(gpu=True, compiler=False)
     assert devices.for_campaign("auto", said.append) == "cpu"
-    assert said == ["training on the CPU, although torch sees a GPU: no compiler; pip install 'evo-optimizers[cuda]'"]
+    assert said == ["training on the CPU, although torch sees a GPU: no compiler; pip install cuda-bindings nvidia-cuda-nvrtc"]
 
 
 def test_what_is_not_here_is_refused(machine):
@@ -80,7 +80,7 @@ def test_the_doctor_tells_what_a_gpu_needs(machine, monkeypatch):
 
     machine(gpu=True, compiler=False)
     assert told()["cuda"] == (True, "Imaginary 100, 100 of 140 GiB free")
-    assert told()["nvrtc"] == (False, "no compiler; pip install 'evo-optimizers[cuda]'")
+    assert told()["nvrtc"] == (False, "no compiler; pip install cuda-bindings nvidia-cuda-nvrtc")
     assert told()["device"] == (True, "campaigns train on cpu unless told otherwise")
     machine(gpu=True, compiler=True)
     assert told()["nvrtc"] == (True, "nvrtc 13: kernels for a GPU can be compiled")
