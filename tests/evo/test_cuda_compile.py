@@ -77,7 +77,7 @@ def test_without_nvrtc_the_error_says_what_to_install(monkeypatch: pytest.Monkey
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
-    with pytest.raises(UsageError, match=r"pip install .evo-optimizers\[cuda\]"):
+    with pytest.raises(UsageError, match="pip install cuda-bindings nvidia-cuda-nvrtc"):
         nvrtc()
 
 
