@@ -5,8 +5,9 @@ See `genomes.backends.cuda_source` for what runs in a step. Nothing here asks th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 
 import numpy as np
@@ -60,6 +61,7 @@ def text_key(program: Program) -> str:
     return _render(program, "float").key
 
 
+@lru_cache(maxsize=8192)  # lanes of a batch share programs, and each is asked for several times
 def _render(program: Program, real: str) -> Source:
     return render(program, real, apply=True)
 
@@ -95,16 +97,17 @@ class CudaLanesRun:
     def query(self) -> Tensor | None:
         if not self._queries:
             return None
-        for group in self._side_by_side():
-            if group.source.query:
-                group.run(group.source.query, self._model)
-            else:
-                self._slabs.queried[group.lanes].copy_(self._slabs.theta[group.lanes])
+        self._side_by_side(self._query)
         return self._active
 
+    def _query(self, group: _Group) -> None:
+        if group.source.query:
+            group.run(group.source.query, self._model)
+        else:
+            self._slabs.queried[group.lanes].copy_(self._slabs.theta[group.lanes])
+
     def step(self) -> None:
-        for group in self._side_by_side():
-            group.run(group.source.step, self._model)
+        self._side_by_side(lambda group: group.run(group.source.step, self._model))
 
     def keep(self, lanes: Tensor) -> None:
         for group in self._groups:
@@ -138,17 +141,24 @@ class CudaLanesRun:
                 setattr(group.arguments, name, array.data_ptr())
             group.alive = arrays["alive"]
 
-    def _side_by_side(self) -> Iterator[_Group]:
-        """The groups, dealt out to streams that begin after all that was asked for so far and end before what comes."""
+    def _side_by_side(self, work: Callable[[_Group], None]) -> None:
+        """``work`` on each group, dealt out to streams that begin after all that was asked for so far and end before
+        what comes. All begin before the first ends: one that began later would wait for those that have ended."""
         if len(self._groups) < 2 or not self._streams:
-            yield from self._groups
+            for group in self._groups:
+                work(group)
             return
         main = torch.cuda.current_stream(self._slabs.theta.device)
-        for k, stream in enumerate(self._streams):
+        for stream in self._streams:
             stream.wait_stream(main)
-            with torch.cuda.stream(stream):
-                yield from self._groups[k :: len(self._streams)]
-            main.wait_stream(stream)
+        try:
+            for k, stream in enumerate(self._streams):
+                with torch.cuda.stream(stream):
+                    for group in self._groups[k :: len(self._streams)]:
+                        work(group)
+        finally:  # also when memory runs out: a recording ends only when all its streams have
+            for stream in self._streams:
+                main.wait_stream(stream)
 
 
 class _Group:
