@@ -21,7 +21,7 @@ from genomes.backends.cuda_source import bytes_per_lane, constants, render
 from genomes.program import Program
 from harness.lane_kernels import REALS, Launch
 from harness.lane_network import Kinds
-from harness.lanes import Slabs
+from harness.lanes import Slabs, keep_lanes
 from harness.model import Layout
 
 STREAMS = 4  # groups whose kernels may run at the same time: a small group leaves most of a GPU idle
@@ -113,7 +113,7 @@ class CudaLanesRun:
         for group in self._groups:
             own = lanes[(lanes >= group.lanes.start) & (lanes < group.lanes.stop)] - group.lanes.start
             index = own.to(self._slabs.theta.device)
-            group.arrays = {name: array.index_select(0, index) for name, array in group.arrays.items()}
+            group.arrays = {name: keep_lanes(array, index) for name, array in group.arrays.items()}
         self._groups = [group for group in self._groups if len(group.arrays["steps"])]
         self._active = torch.zeros_like(self._slabs.alive)
         self._bind()

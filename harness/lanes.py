@@ -33,6 +33,7 @@ from harness.train import MIN_IMPROVEMENT, Training, batches
 LOOK_EPOCHS = 10
 _LEAST_SHARE = 1 / 16  # of the lanes: fewer that are done wait for others, since moving has its price
 _TEST_LANES = 256  # lanes whose test loss is computed at once
+_MOVED_LANES = 128  # lanes of a slab that move at once
 _SPARE = 1.1  # of the memory that is counted: what libraries and temporaries take
 
 
@@ -69,7 +70,7 @@ class LaneRun(Protocol):
         ...
 
     def keep(self, lanes: Tensor) -> None:
-        """Go on with these lanes alone (ascending); the tensors of the slabs have been replaced."""
+        """Go on with these lanes alone (ascending), which have moved to the beginnings of the slabs."""
         ...
 
 
@@ -205,7 +206,8 @@ class LaneLoop:
     def _load_data(self, dtype: torch.dtype) -> None:
         """The data of each seed once, and the buffer of the orders of the epochs until the next look."""
         seeds = list(dict.fromkeys(instance.seed for instance in self.instances))
-        self._data_of = [seeds.index(instance.seed) for instance in self.instances]
+        place = {seed: k for k, seed in enumerate(seeds)}
+        self._data_of = [place[instance.seed] for instance in self.instances]
         data = [load_data(self.task.name, seed) for seed in seeds]
         self._targets = [data[k].target_loss(i.alpha) for i, k in zip(self.instances, self._data_of, strict=True)]
         self._sample_orders = [SampleOrders(seed) for seed in seeds]
@@ -383,14 +385,23 @@ class LaneLoop:
         return ""
 
     def _keep(self, lanes: Tensor) -> None:
-        """Go on with these lanes: one gather a tensor, one tensor after another, so that memory is never held twice."""
+        """Go on with these lanes, in the slabs as they are, whose ends are then no longer used."""
         self.numbers = [self.numbers[lane] for lane in lanes.tolist()]
         self._epoch, index = None, lanes.to(self.device)
         self._params = self._queried_params = []
         del self._network
         for holder in (self.slabs, self.records):
             for field in fields(holder):
-                setattr(holder, field.name, getattr(holder, field.name).index_select(0, index))
+                setattr(holder, field.name, keep_lanes(getattr(holder, field.name), index))
         if self.numbers:
             self._set_up()
             self._run.keep(lanes)
+
+
+def keep_lanes(slab: Tensor, lanes: Tensor) -> Tensor:
+    """The rows ``lanes`` of a slab (ascending), moved to its beginning some at a time: a batch that fills the memory
+    has no room for a second slab, and the largest is the optimizer's state, a third of all."""
+    for start in range(0, len(lanes), _MOVED_LANES):
+        some = lanes[start : start + _MOVED_LANES]
+        slab[start : start + len(some)] = slab.index_select(0, some)  # none of which has been written over yet
+    return slab[: len(lanes)]

@@ -134,6 +134,17 @@ def test_slabs_begin_with_each_instances_own_parameters():
             assert torch.equal(ours[lane], torch.from_numpy(expected.copy()))
 
 
+@pytest.mark.parametrize("kept", [[], [0], [4], [1, 2, 4], [0, 1, 2, 3, 4]], ids=str)
+def test_lanes_move_within_their_slab(monkeypatch: pytest.MonkeyPatch, kept: list[int]):
+    monkeypatch.setattr(lanes, "_MOVED_LANES", 2)
+    slab = torch.arange(15.0).reshape(5, 3)
+    expected = slab[kept].clone()
+    found = lanes.keep_lanes(slab, torch.tensor(kept, dtype=torch.int64))
+    assert torch.equal(found, expected)
+    assert found.untyped_storage().data_ptr() == slab.untyped_storage().data_ptr()
+    assert found.is_contiguous()
+
+
 # --- the loop -------------------------------------------------------------------------------------------------------
 
 
