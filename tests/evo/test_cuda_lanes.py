@@ -31,7 +31,7 @@ from tests.evo import device_on_cpu
 from tests.genomes import cuda_cases
 from tests.genomes.drive import from_expression
 from tests.harness.test_flat import FLOAT64_BOUND, JUMP, SPREADS, distance, reordered
-from tests.harness.test_lanes import MIXED, alone, instance, without_time
+from tests.harness.test_lanes import MIXED, alone, compare_passes, instance, without_time
 
 KNOWN = {name: lower(catalogue.load(name)) for name in catalogue.names()}
 SAMPLE = {name: KNOWN[name] for name in (*list(KNOWN)[::5], "muon")}
@@ -69,6 +69,26 @@ def check_parity(programs: Mapping[str, Program], device: Backend, depth: int, d
             if found > SPREADS * spread + (JUMP[depth] if real is torch.float32 else 0):
                 far[name] = found, spread
     assert far == {}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", lane_kernels.REALS, ids=str)
+def test_the_networks_kernels_on_a_gpu(dtype: torch.dtype):
+    passes = backend("cuda").passes(dtype)
+    with torch.device("cuda"):
+        for rows, nan in ((128, False), (104, False), (104, True)):
+            compare_passes(passes, rows, dtype, nan)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_recorded_epoch_is_an_epoch(monkeypatch: pytest.MonkeyPatch, dtype: str):
+    """The same kernels in the same order: with CUDA graphs and without, results are equal to the bit."""
+    batch = [(KNOWN[name], instance(place)) for place, name in enumerate(("adam", "lion", "muon", "muon", "sgd"))]
+    recorded = together(batch, backend("cuda"), dtype=dtype, epochs=6)
+    monkeypatch.setattr(lanes.LaneLoop, "_recorded", lambda loop: loop._run_epoch)
+    plain = together(batch, backend("cuda"), dtype=dtype, epochs=6)
+    assert [without_time(training) for training in recorded] == [without_time(training) for training in plain]
 
 
 def test_known_optimizers_train_as_in_the_literal_loop(on_device: Backend):
