@@ -79,7 +79,6 @@ class CudaLanesRun:
         device, real = slabs.theta.device, REALS[slabs.theta.dtype]
         self._tables = _tables(self._model, device)
         self._active = torch.zeros_like(slabs.alive)
-        self._streams = [torch.cuda.Stream(device) for _ in range(STREAMS)] if device.type == "cuda" else []
         words = np.array([seed_word(seed) for seed in seeds], np.uint32).view(np.int32)  # torch gathers no unsigned
         sources = [_render(program, real) for program in optimizer.programs]
         runs = [list(run) for _, run in groupby(range(len(sources)), lambda lane: sources[lane].key)]
@@ -90,6 +89,8 @@ class CudaLanesRun:
             self._groups.append(
                 _Group(source, launch, _arrays(source, self._model, programs, words[lanes], slabs.theta))
             )
+        needed = min(STREAMS, len(self._groups)) if device.type == "cuda" and len(self._groups) > 1 else 0
+        self._streams = [torch.cuda.Stream(device) for _ in range(needed)]
         self._bind()
         for group in self._groups:
             group.run(group.source.start, self._model)
@@ -144,7 +145,7 @@ class CudaLanesRun:
     def _side_by_side(self, work: Callable[[_Group], None]) -> None:
         """``work`` on each group, dealt out to streams that begin after all that was asked for so far and end before
         what comes. All begin before the first ends: one that began later would wait for those that have ended."""
-        if len(self._groups) < 2 or not self._streams:
+        if not self._streams:
             for group in self._groups:
                 work(group)
             return

@@ -11,6 +11,7 @@ product differently for another number of matrices. `tests/harness/test_lanes.py
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import math
 import time
@@ -166,6 +167,7 @@ class LaneLoop:
         self.layout = network_layout(self.task.name, instances[0].num_hidden_layers)
         self.kinds, self._passes = Kinds.of(self.layout), passes
         self._load_data(dtype)
+        self._recorder: torch.cuda.Stream | None = None
 
         def numbers(value: float, kind: torch.dtype, *more: int) -> Tensor:
             return torch.full((len(instances), *more), value, dtype=kind, device=device)
@@ -316,16 +318,30 @@ class LaneLoop:
                 self._epoch()
         self.epochs_done = due.stop
         if self.device.type == "cuda":
+            self._shuffle_ahead()  # while the device works
             torch.cuda.synchronize(self.device)
         self._seconds += (time.perf_counter() - started) / len(self.numbers)
+
+    def _shuffle_ahead(self) -> None:
+        """Have the orders of the next epochs ready: a third of a millisecond an epoch and instance."""
+        last = min(self.epochs_done + LOOK_EPOCHS, self.epochs) - 1
+        for of_seed in self._sample_orders:
+            of_seed[last]
 
     def _recorded(self) -> Callable[[], None]:
         """An epoch as one call."""
         if self.device.type != "cuda":
             return self._run_epoch
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._run_epoch()
+        # on a stream of this loop's own: graphs of one stream share cuBLAS's workspace, which torch takes from all of
+        # them when one is deleted (pytorch issue 193402)
+        self._recorder = self._recorder or torch.cuda.Stream(self.device)
+        gc.disable()  # kernels of an earlier batch that were unloaded just now would break the recording
+        try:
+            with torch.cuda.graph(graph, stream=self._recorder):
+                self._run_epoch()
+        finally:
+            gc.enable()
         return graph.replay
 
     def leave(self) -> list[tuple[int, Training]]:
