@@ -1,9 +1,13 @@
 """The flat back end computes what the reference computes, over any program."""
 
+import random
+
 import pytest
 import torch
 from hypothesis import assume, given, settings
+from torch import Tensor
 
+from evo.variation import Bounds, random_genome
 from genomes import catalogue
 from genomes.backends import torch_flat
 from genomes.backends.flat_plan import Planner
@@ -51,13 +55,19 @@ def one_thread():
 
 
 def assert_agree(program: Program, steps: int, dtype: torch.dtype, bound: float) -> None:
-    """Each update differs by at most ``bound`` times the largest of its tensor; both are NaN in the same places."""
-    expected, found = drive(optimizer(program), steps, dtype), drive(Flat(program), steps, dtype)
+    assert far(drive(Flat(program), steps, dtype), drive(optimizer(program), steps, dtype), bound) == []
+
+
+def far(found: list[Tensor], expected: list[Tensor], bound: float) -> list[int]:
+    """Which updates differ by more than ``bound`` times the largest of their tensor, or are NaN in other places."""
     assert len(found) == len(expected)
+    numbers = []
     for i, (a, b) in enumerate(zip(found, expected, strict=True)):
-        assert torch.equal(a.isfinite(), b.isfinite()), f"value {i}"
-        a, b = a[b.isfinite()], b[b.isfinite()]
-        assert not len(b) or (a - b).abs().max() <= bound * b.abs().max(), f"value {i}"
+        finite = b.isfinite()
+        near = not finite.any() or (a - b)[finite].abs().max() <= bound * b[finite].abs().max()
+        if not near or not torch.equal(a.isfinite(), finite):
+            numbers.append(i)
+    return numbers
 
 
 @pytest.mark.parametrize("name", catalogue.names())
@@ -77,10 +87,15 @@ def test_random_genomes(genome: Genome):
 
 
 @pytest.mark.slow
-@settings(_quick, max_examples=3000)
-@given(genome=strategies.genomes(depth=5))
-def test_many_random_genomes(genome: Genome):
-    _agree_when_smooth(genome)
+def test_many_random_genomes():
+    """As campaigns draw them. One in a thousand may part: where equal numbers are subtracted, rounding is all that is
+    left, and a sign or a division makes a full step of it."""
+    parted = []
+    for case in range(3000):
+        program = lower(random_genome("r", Bounds(), random.Random(case)))
+        if far(drive(Flat(program), 3), drive(optimizer(program), 3), 1e-6):
+            parted.append(case)
+    assert len(parted) <= 3, parted
 
 
 def _agree_when_smooth(genome: Genome) -> None:
