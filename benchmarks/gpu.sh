@@ -5,13 +5,16 @@
 #
 # Results and pictures go to benchmarks/results/ (commit them), and to $OUT where that is set. DEVICE=cpu is a dry run
 # in small: it shows that everything starts, and measures nothing worth keeping, so it writes to a folder in /tmp.
-# A machine without package registries: put wheels of what it lacks (deap, pydantic, ...) into .whl/ beforehand.
+# A machine without package registries: put wheels of what it lacks into .whl/ beforehand. A machine that has torch,
+# typer, matplotlib and scipy may lack deap, pydantic, pydantic-core, annotated-types, typing-inspection; pydantic may
+# ask for newer typing-extensions than it has.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 device=${DEVICE:-cuda}
 python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
 results=benchmarks/results
 [ "$device" = cpu ] && results=${RESULTS:-$(mktemp -d /tmp/evo-gpu-dry-run.XXXX)}
+begun=$(mktemp)
 export PYTHONUNBUFFERED=1
 
 if compgen -G ".whl/*.whl" >/dev/null && [ ! -d /tmp/evo-site ]; then
@@ -23,7 +26,10 @@ parity() {  # kernels, lanes and whole trainings on the device against the refer
     if [ "$device" = cpu ]; then
         "$python" -m pytest -q -p no:cacheprovider tests/evo/test_cuda_lanes.py tests/harness/test_lanes.py
     else
-        "$python" -m pytest -q -p no:cacheprovider -m gpu -rA tests | tee "$results/gpu_parity.txt"
+        # the files that have such tests: others need packages that are only for them. -W: an unknown machine's packages
+        # may warn of anything, and torch does of its own TF32 switch in some versions
+        "$python" -m pytest -p no:cacheprovider -W default -m gpu -rA --durations=15 \
+            tests/evo/test_cuda_lanes.py tests/test_benchmarks.py | tee "$results/gpu_parity.txt"
     fi
 }
 
@@ -62,7 +68,7 @@ campaign() {  # a real campaign for eight minutes, its report and what it found
 
 finish() {
     echo "results: $results"
-    if [ -n "${OUT:-}" ]; then cp "$results"/*.json "$results"/*.png "$results"/gpu_* "$OUT"/ 2>/dev/null || true; fi
+    if [ -n "${OUT:-}" ]; then find "$results" -type f -newer "$begun" -exec cp {} "$OUT"/ \;; fi
 }
 
 case "${1:-}" in

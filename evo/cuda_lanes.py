@@ -5,8 +5,9 @@ See `genomes.backends.cuda_source` for what runs in a step. Nothing here asks th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 
 import numpy as np
@@ -20,7 +21,7 @@ from genomes.backends.cuda_source import bytes_per_lane, constants, render
 from genomes.program import Program
 from harness.lane_kernels import REALS, Launch
 from harness.lane_network import Kinds
-from harness.lanes import Slabs
+from harness.lanes import Slabs, keep_lanes
 from harness.model import Layout
 
 STREAMS = 4  # groups whose kernels may run at the same time: a small group leaves most of a GPU idle
@@ -60,6 +61,7 @@ def text_key(program: Program) -> str:
     return _render(program, "float").key
 
 
+@lru_cache(maxsize=8192)  # lanes of a batch share programs, and each is asked for several times
 def _render(program: Program, real: str) -> Source:
     return render(program, real, apply=True)
 
@@ -77,7 +79,6 @@ class CudaLanesRun:
         device, real = slabs.theta.device, REALS[slabs.theta.dtype]
         self._tables = _tables(self._model, device)
         self._active = torch.zeros_like(slabs.alive)
-        self._streams = [torch.cuda.Stream(device) for _ in range(STREAMS)] if device.type == "cuda" else []
         words = np.array([seed_word(seed) for seed in seeds], np.uint32).view(np.int32)  # torch gathers no unsigned
         sources = [_render(program, real) for program in optimizer.programs]
         runs = [list(run) for _, run in groupby(range(len(sources)), lambda lane: sources[lane].key)]
@@ -88,6 +89,8 @@ class CudaLanesRun:
             self._groups.append(
                 _Group(source, launch, _arrays(source, self._model, programs, words[lanes], slabs.theta))
             )
+        needed = min(STREAMS, len(self._groups)) if device.type == "cuda" and len(self._groups) > 1 else 0
+        self._streams = [torch.cuda.Stream(device) for _ in range(needed)]
         self._bind()
         for group in self._groups:
             group.run(group.source.start, self._model)
@@ -95,22 +98,23 @@ class CudaLanesRun:
     def query(self) -> Tensor | None:
         if not self._queries:
             return None
-        for group in self._side_by_side():
-            if group.source.query:
-                group.run(group.source.query, self._model)
-            else:
-                self._slabs.queried[group.lanes].copy_(self._slabs.theta[group.lanes])
+        self._side_by_side(self._query)
         return self._active
 
+    def _query(self, group: _Group) -> None:
+        if group.source.query:
+            group.run(group.source.query, self._model)
+        else:
+            self._slabs.queried[group.lanes].copy_(self._slabs.theta[group.lanes])
+
     def step(self) -> None:
-        for group in self._side_by_side():
-            group.run(group.source.step, self._model)
+        self._side_by_side(lambda group: group.run(group.source.step, self._model))
 
     def keep(self, lanes: Tensor) -> None:
         for group in self._groups:
             own = lanes[(lanes >= group.lanes.start) & (lanes < group.lanes.stop)] - group.lanes.start
             index = own.to(self._slabs.theta.device)
-            group.arrays = {name: array.index_select(0, index) for name, array in group.arrays.items()}
+            group.arrays = {name: keep_lanes(array, index) for name, array in group.arrays.items()}
         self._groups = [group for group in self._groups if len(group.arrays["steps"])]
         self._active = torch.zeros_like(self._slabs.alive)
         self._bind()
@@ -138,17 +142,24 @@ class CudaLanesRun:
                 setattr(group.arguments, name, array.data_ptr())
             group.alive = arrays["alive"]
 
-    def _side_by_side(self) -> Iterator[_Group]:
-        """The groups, dealt out to streams that begin after all that was asked for so far and end before what comes."""
-        if len(self._groups) < 2 or not self._streams:
-            yield from self._groups
+    def _side_by_side(self, work: Callable[[_Group], None]) -> None:
+        """``work`` on each group, dealt out to streams that begin after all that was asked for so far and end before
+        what comes. All begin before the first ends: one that began later would wait for those that have ended."""
+        if not self._streams:
+            for group in self._groups:
+                work(group)
             return
         main = torch.cuda.current_stream(self._slabs.theta.device)
-        for k, stream in enumerate(self._streams):
+        for stream in self._streams:
             stream.wait_stream(main)
-            with torch.cuda.stream(stream):
-                yield from self._groups[k :: len(self._streams)]
-            main.wait_stream(stream)
+        try:
+            for k, stream in enumerate(self._streams):
+                with torch.cuda.stream(stream):
+                    for group in self._groups[k :: len(self._streams)]:
+                        work(group)
+        finally:  # also when memory runs out: a recording ends only when all its streams have
+            for stream in self._streams:
+                main.wait_stream(stream)
 
 
 class _Group:

@@ -11,6 +11,7 @@ product differently for another number of matrices. `tests/harness/test_lanes.py
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import math
 import time
@@ -33,6 +34,7 @@ from harness.train import MIN_IMPROVEMENT, Training, batches
 LOOK_EPOCHS = 10
 _LEAST_SHARE = 1 / 16  # of the lanes: fewer that are done wait for others, since moving has its price
 _TEST_LANES = 256  # lanes whose test loss is computed at once
+_MOVED_LANES = 128  # lanes of a slab that move at once
 _SPARE = 1.1  # of the memory that is counted: what libraries and temporaries take
 
 
@@ -69,7 +71,7 @@ class LaneRun(Protocol):
         ...
 
     def keep(self, lanes: Tensor) -> None:
-        """Go on with these lanes alone (ascending); the tensors of the slabs have been replaced."""
+        """Go on with these lanes alone (ascending), which have moved to the beginnings of the slabs."""
         ...
 
 
@@ -165,6 +167,7 @@ class LaneLoop:
         self.layout = network_layout(self.task.name, instances[0].num_hidden_layers)
         self.kinds, self._passes = Kinds.of(self.layout), passes
         self._load_data(dtype)
+        self._recorder: torch.cuda.Stream | None = None
 
         def numbers(value: float, kind: torch.dtype, *more: int) -> Tensor:
             return torch.full((len(instances), *more), value, dtype=kind, device=device)
@@ -205,7 +208,8 @@ class LaneLoop:
     def _load_data(self, dtype: torch.dtype) -> None:
         """The data of each seed once, and the buffer of the orders of the epochs until the next look."""
         seeds = list(dict.fromkeys(instance.seed for instance in self.instances))
-        self._data_of = [seeds.index(instance.seed) for instance in self.instances]
+        place = {seed: k for k, seed in enumerate(seeds)}
+        self._data_of = [place[instance.seed] for instance in self.instances]
         data = [load_data(self.task.name, seed) for seed in seeds]
         self._targets = [data[k].target_loss(i.alpha) for i, k in zip(self.instances, self._data_of, strict=True)]
         self._sample_orders = [SampleOrders(seed) for seed in seeds]
@@ -314,16 +318,30 @@ class LaneLoop:
                 self._epoch()
         self.epochs_done = due.stop
         if self.device.type == "cuda":
+            self._shuffle_ahead()  # while the device works
             torch.cuda.synchronize(self.device)
         self._seconds += (time.perf_counter() - started) / len(self.numbers)
+
+    def _shuffle_ahead(self) -> None:
+        """Have the orders of the next epochs ready: a third of a millisecond an epoch and instance."""
+        last = min(self.epochs_done + LOOK_EPOCHS, self.epochs) - 1
+        for of_seed in self._sample_orders:
+            of_seed[last]
 
     def _recorded(self) -> Callable[[], None]:
         """An epoch as one call."""
         if self.device.type != "cuda":
             return self._run_epoch
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._run_epoch()
+        # on a stream of this loop's own: graphs of one stream share cuBLAS's workspace, which torch takes from all of
+        # them when one is deleted (pytorch issue 193402)
+        self._recorder = self._recorder or torch.cuda.Stream(self.device)
+        gc.disable()  # kernels of an earlier batch that were unloaded just now would break the recording
+        try:
+            with torch.cuda.graph(graph, stream=self._recorder):
+                self._run_epoch()
+        finally:
+            gc.enable()
         return graph.replay
 
     def leave(self) -> list[tuple[int, Training]]:
@@ -383,14 +401,23 @@ class LaneLoop:
         return ""
 
     def _keep(self, lanes: Tensor) -> None:
-        """Go on with these lanes: one gather a tensor, one tensor after another, so that memory is never held twice."""
+        """Go on with these lanes, in the slabs as they are, whose ends are then no longer used."""
         self.numbers = [self.numbers[lane] for lane in lanes.tolist()]
         self._epoch, index = None, lanes.to(self.device)
         self._params = self._queried_params = []
         del self._network
         for holder in (self.slabs, self.records):
             for field in fields(holder):
-                setattr(holder, field.name, getattr(holder, field.name).index_select(0, index))
+                setattr(holder, field.name, keep_lanes(getattr(holder, field.name), index))
         if self.numbers:
             self._set_up()
             self._run.keep(lanes)
+
+
+def keep_lanes(slab: Tensor, lanes: Tensor) -> Tensor:
+    """The rows ``lanes`` of a slab (ascending), moved to its beginning some at a time: a batch that fills the memory
+    has no room for a second slab, and the largest is the optimizer's state, a third of all."""
+    for start in range(0, len(lanes), _MOVED_LANES):
+        some = lanes[start : start + _MOVED_LANES]
+        slab[start : start + len(some)] = slab.index_select(0, some)  # none of which has been written over yet
+    return slab[: len(lanes)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,7 +31,7 @@ from tests.evo import device_on_cpu
 from tests.genomes import cuda_cases
 from tests.genomes.drive import from_expression
 from tests.harness.test_flat import FLOAT64_BOUND, JUMP, SPREADS, distance, reordered
-from tests.harness.test_lanes import MIXED, alone, instance, without_time
+from tests.harness.test_lanes import MIXED, alone, compare_passes, instance, without_time
 
 KNOWN = {name: lower(catalogue.load(name)) for name in catalogue.names()}
 SAMPLE = {name: KNOWN[name] for name in (*list(KNOWN)[::5], "muon")}
@@ -68,6 +69,26 @@ def check_parity(programs: Mapping[str, Program], device: Backend, depth: int, d
             if found > SPREADS * spread + (JUMP[depth] if real is torch.float32 else 0):
                 far[name] = found, spread
     assert far == {}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", lane_kernels.REALS, ids=str)
+def test_the_networks_kernels_on_a_gpu(dtype: torch.dtype):
+    passes = backend("cuda").passes(dtype)
+    with torch.device("cuda"):
+        for rows, nan in ((128, False), (104, False), (104, True)):
+            compare_passes(passes, rows, dtype, nan)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_recorded_epoch_is_an_epoch(monkeypatch: pytest.MonkeyPatch, dtype: str):
+    """The same kernels in the same order: with CUDA graphs and without, results are equal to the bit."""
+    batch = [(KNOWN[name], instance(place)) for place, name in enumerate(("adam", "lion", "muon", "muon", "sgd"))]
+    recorded = together(batch, backend("cuda"), dtype=dtype, epochs=6)
+    monkeypatch.setattr(lanes.LaneLoop, "_recorded", lambda loop: loop._run_epoch)
+    plain = together(batch, backend("cuda"), dtype=dtype, epochs=6)
+    assert [without_time(training) for training in recorded] == [without_time(training) for training in plain]
 
 
 def test_known_optimizers_train_as_in_the_literal_loop(on_device: Backend):
@@ -135,6 +156,43 @@ def test_on_a_gpu_a_result_depends_little_on_the_other_lanes(dtype: str):
 def test_every_primitive_on_a_gpu():
     """Programs that the literal loop itself cannot follow when sums are reordered are held to that spread."""
     check_parity(cuda_cases.primitive_cases(), backend("cuda"), 2, "float64")
+
+
+class Stream:
+    """Stands in for a stream of torch: notes what it is asked."""
+
+    def __init__(self, name: str, asked: list[tuple[str, str]]) -> None:
+        self.name, self.asked = name, asked
+
+    def wait_stream(self, other: Stream) -> None:
+        self.asked.append((self.name, f"waits for {other.name}"))
+
+    def __enter__(self) -> None:
+        self.asked.append((self.name, "works"))
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_groups_run_side_by_side(on_cpu: Backend, monkeypatch: pytest.MonkeyPatch, fails: bool):
+    """No stream waits for another one's work, and all are waited for, whatever happens: a CUDA graph demands it."""
+    optimizer = on_cpu.optimizer([KNOWN["adam"], KNOWN["lion"], KNOWN["nadam"]])
+    with torch.inference_mode():
+        loop = lanes.LaneLoop(
+            [instance()] * 3, optimizer, 1, 5, torch.float32, torch.device("cpu"), on_cpu.passes(torch.float32)
+        )
+        asked: list[tuple[str, str]] = []
+        loop._run._streams = [Stream(name, asked) for name in "ab"]
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream("main", asked))
+        monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+        if fails:
+            monkeypatch.setattr(loop._run._groups[0], "_launch", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError) if fails else nullcontext():
+            loop._run.step()
+    works = [("a", "works")] if fails else [("a", "works"), ("b", "works")]
+    begin, end = [(name, "waits for main") for name in "ab"], [("main", f"waits for {name}") for name in "ab"]
+    assert asked == [*begin, *works, *end]
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

@@ -60,7 +60,9 @@ def without_time(training: Training) -> Training:
 
 
 def values(seed: int, *shape: int, dtype: torch.dtype) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    found = torch.randn(*shape, generator=generator, dtype=torch.float64, device="cpu")
+    return found.to(torch.get_default_device(), dtype)
 
 
 def every_pass(passes: Passes, rows: int, dtype: torch.dtype, nan: bool) -> list[Tensor]:
@@ -90,7 +92,12 @@ def every_pass(passes: Passes, rows: int, dtype: torch.dtype, nan: bool) -> list
 @pytest.mark.parametrize("rows", [128, 104, 2])
 @pytest.mark.parametrize("dtype", REALS, ids=str)
 def test_kernels_do_what_torch_operations_do(kernels, dtype: torch.dtype, rows: int, nan: bool):
-    found, expected = (every_pass(passes, rows, dtype, nan) for passes in (kernels[dtype], TorchPasses()))
+    compare_passes(kernels[dtype], rows, dtype, nan)
+
+
+def compare_passes(passes: Passes, rows: int, dtype: torch.dtype, nan: bool) -> None:
+    """With the torch operations, on torch's default device."""
+    found, expected = every_pass(passes, rows, dtype, nan), every_pass(TorchPasses(), rows, dtype, nan)
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=BOUND[dtype], atol=BOUND[dtype] * 10, equal_nan=True)
     assert found[-1].tolist() == [1, 0, 0]
@@ -132,6 +139,17 @@ def test_slabs_begin_with_each_instances_own_parameters():
     for lane, of in enumerate(many):
         for ours, expected in zip(params, initial_parameters(of), strict=True):
             assert torch.equal(ours[lane], torch.from_numpy(expected.copy()))
+
+
+@pytest.mark.parametrize("kept", [[], [0], [4], [1, 2, 4], [0, 1, 2, 3, 4]], ids=str)
+def test_lanes_move_within_their_slab(monkeypatch: pytest.MonkeyPatch, kept: list[int]):
+    monkeypatch.setattr(lanes, "_MOVED_LANES", 2)
+    slab = torch.arange(15.0).reshape(5, 3)
+    expected = slab[kept].clone()
+    found = lanes.keep_lanes(slab, torch.tensor(kept, dtype=torch.int64))
+    assert torch.equal(found, expected)
+    assert found.untyped_storage().data_ptr() == slab.untyped_storage().data_ptr()
+    assert found.is_contiguous()
 
 
 # --- the loop -------------------------------------------------------------------------------------------------------
