@@ -1,6 +1,6 @@
 """What a program's kernels find in memory: the table of tensors, one slab a lane, the arguments of a launch.
 
-All arrays are ``[lanes, n]``, contiguous, so that dropping lanes is one gather along the first axis. Within a lane:
+All arrays are ``[lanes, n]``, contiguous, so that lanes can be dropped by moving rows. Within a lane:
 
 | array | numbers | content |
 |---|---|---|
