@@ -178,8 +178,9 @@ def summary(rows: list[dict[str, Any]], path: str) -> list[str]:
         ratios = [(row[title] / max(tiny, *(row[spread] for spread in spreads)), row["name"]) for row in rows]
         apart = [f"{name} ({ratio:.0f})" for ratio, name in sorted(ratios, reverse=True) if ratio > NEAR]
         exact, inside = sum(row[title] <= tiny for row in rows), sum(ratio <= 1 for ratio, _ in ratios)
+        bound = f"within {tiny:.0e} in {exact} of {len(rows)} rows; " if exact else f"of {len(rows)} rows "
         lines.append(
-            f"- `{path}` in {precision}: within {tiny:.0e} in {exact} of {len(rows)} rows; within this or the largest "
+            f"- `{path}` in {precision}: {bound}within {'this or ' if exact else ''}the largest "
             f"of the spreads in {inside}, {NEAR} times it in {len(rows) - len(apart)}"
             f"{'; the others, and how many times: ' if apart else ''}{', '.join(apart)}."
         )
