@@ -162,7 +162,11 @@ class Planner:
         return Kernel(out, self._inputs(node.arguments, node.shape), KERNELS[node.op](*given), scratch=scratch)
 
     def _inputs(self, arguments: tuple[int, ...], shape: ShapeClass) -> tuple[Key, ...]:
-        return tuple(self._operand(a, shape) for a in arguments if not self._is_number(a))
+        tensors = [a for a in arguments if not self._is_number(a)]
+        keys = [self._operand(a, shape) for a in tensors]
+        if shape is not ShapeClass.MODEL and keys and all(key[1] is ShapeClass.MODEL for key in keys):
+            keys[0] = self._operand(tensors[0], shape, whole=True)  # one must have the size of the result
+        return tuple(keys)
 
     def _choice(self, out: Key, mask: int, x: int, y: int) -> Kernel:
         shape = out[1]

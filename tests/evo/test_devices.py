@@ -41,7 +41,9 @@ def test_auto_takes_a_gpu_whose_kernels_can_be_compiled(machine):
     assert said == []
     machine(gpu=True, compiler=False)
     assert devices.for_campaign("auto", said.append) == "cpu"
-    assert said == ["training on the CPU, although torch sees a GPU: no compiler; pip install cuda-bindings nvidia-cuda-nvrtc"]
+    assert said == [
+        "training on the CPU, although torch sees a GPU: no compiler; pip install cuda-bindings nvidia-cuda-nvrtc"
+    ]
 
 
 def test_what_is_not_here_is_refused(machine):

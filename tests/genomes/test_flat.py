@@ -33,6 +33,9 @@ MORE = {
     "masks of masks": {"text": "where(not (g > 0 or theta > 0) and g >= theta, g, 1 - g)"},
     "shifted states": {"text": "prev(prev(g)) + prev(theta) + ema(prev(ema(g, 0.5)), 0.5)"},
     "numbers beyond float32": {"text": "max(g, 1e60) * theta + where(g > 0, 1e300, g) + g * 1e60 + (1e60 - g)"},
+    "a number of the model in every entry": {
+        "text": "g", "post": ["global_norm(delta)"], "query": ("0.5 * delta", "t % 2 == 0"),
+    },
     "matrices and noise": {"text": "orthogonalise(g) + 0.1 * noise(1) + uniform(2) * bfloat16(theta)"},
     "adam": {"text": f"{ADAM} * (1 + t) + theta"},
     "adam's averages elsewhere": {"text": f"{ADAM} + sign(ema(g, 0.9)) * ema(g * g, 0.999) - prev(ema(g, 0.9))"},
