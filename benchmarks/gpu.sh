@@ -63,7 +63,10 @@ campaign() {  # a real campaign for eight minutes, its report and what it found
     "$python" -m evo launch "$run" --device "$device" --max-minutes "${MINUTES:-8}" "${small[@]}" || [ $? = 75 ]
     "$python" -m evo status "$run" --json >"$results/gpu_campaign.json"
     "$python" -m evo report "$run" >/dev/null
+    "$python" -m evo export "$run" --format python >"$results/gpu_champion.py"
     cp "$run/out/report.html" "$results/gpu_campaign.html"
+    cp "$run/out/champion.yaml" "$results/gpu_champion.yaml"
+    echo "the campaign's folder, to go on with evo resume: $run"
 }
 
 finish() {

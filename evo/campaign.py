@@ -74,8 +74,10 @@ def launch(
             raise UsageError(f"{folder.recipe}: there is no recipe; `evo recipe` prints one to start from")
         recipe = config.load(folder.recipe, overrides)
         from evo.generations import run
+        from evo.search import check_start
         from harness.train import NUMERICS_VERSION
 
+        check_start(recipe.located(folder.path))
         place = devices.for_campaign(device, progress.say)
         if recipe.precision == "tf32" and place == "cpu":
             raise UsageError(f"{folder.recipe}: precision: tf32 exists on GPUs alone, and this campaign is for the CPU")

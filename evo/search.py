@@ -21,14 +21,16 @@ from typing import Any
 
 from deap import base, tools
 
-from evo import variation
+from evo import screening, variation
 from evo.config import Recipe
+from evo.errors import UsageError
 from evo.randomness import generator, global_random, key_bytes
 from evo.records import Fame, Individual, Lane, Request, Results, SearchState
 from genomes import catalogue
 from genomes.expressions import show
-from genomes.genome import Genome, dump, load, parse
+from genomes.genome import Genome, dump, parse
 from genomes.identity import semantic_hash
+from genomes.lowering import read
 from harness.sampling import sample_instances
 from harness.task import Instance
 from harness.train import Training
@@ -136,11 +138,25 @@ def _quality(training: Training) -> float:
 # --- who takes part --------------------------------------------------------------------------------------------------
 
 
+def check_start(recipe: Recipe) -> None:
+    """Raises GenomeError or UsageError where a genome of the start cannot take part, OSError where it is unreadable."""
+    bounds = _bounds(recipe)
+    for path in recipe.start.genomes:
+        genome = read(Path(path))
+        found = {"nodes": genome.size, "states": screening.buffers(genome), "terms": len(genome.terms)}
+        for name, count in found.items():
+            if count > getattr(bounds, name):
+                raise UsageError(
+                    f"{path}: has {count} {name}, and limits.{name} of the recipe is {getattr(bounds, name)}: "
+                    f"raise the limit, or try evo genome simplify"
+                )
+
+
 def _first_population(recipe: Recipe) -> list[Individual]:
     """Known optimizers, the recipe's genomes, random genomes, and mutants of all of them."""
     bounds = _bounds(recipe)
     founders = [("catalogue", catalogue.load(name)) for name in recipe.start.catalogue]
-    founders += [("genome", load(Path(path))) for path in recipe.start.genomes]
+    founders += [("genome", read(Path(path))) for path in recipe.start.genomes]
     for i in range(recipe.start.random):
         rng = generator(recipe.seed, 0, len(founders), "random")
         founders.append(("random", variation.random_genome(f"random{i + 1}", bounds, rng)))

@@ -9,14 +9,15 @@ from pathlib import Path
 
 from rich.table import Table
 
+from evo import screening
 from evo.errors import UsageError
 from evo.evaluate import terminal
 from evo.files import write
 from genomes import catalogue
-from genomes import genome as genomes
 from genomes.describe import describe
 from genomes.genome import Genome, dump
-from genomes.lowering import lower
+from genomes.identity import probe_genome
+from genomes.lowering import lower, read
 from genomes.simplify import simplify
 
 
@@ -27,14 +28,24 @@ def load(file: str) -> Genome:
         return catalogue.load(file)
     if not path.is_file():
         raise UsageError(f"{file}: no such file")
-    return genomes.load(path)
+    return read(path)
 
 
 def check(file: str) -> None:
     """Print that the genome is sound. Raises GenomeError, which names all that is not."""
     found = load(file)
     program = lower(found)
-    print(f"{file}: {found.name} is sound: {len(program.nodes)} operations, {len(program.slots)} state values")
+    print(
+        f"{file}: {found.name} is sound: {found.size} nodes, {screening.buffers(found)} buffers; as a program "
+        f"{len(program.nodes)} operations, {len(program.slots)} state values"
+    )
+    if not probe_genome(found).finite:
+        print(f"{file}: warning: on the probe its updates do not stay finite", file=sys.stderr)
+    elif not screening.acts(found):
+        print(
+            f"{file}: warning: on the probe its updates do not depend on the gradient, or it never moves",
+            file=sys.stderr,
+        )
 
 
 def genome(file: str, as_json: bool) -> None:

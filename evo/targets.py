@@ -22,7 +22,7 @@ from evo.worker import Answers, failed, one_by_one
 from genomes import catalogue, genome
 from genomes.backends import torch_reference
 from genomes.genome import GenomeError
-from genomes.lowering import lower
+from genomes.lowering import lower, read
 from harness.optimizer import Optimizer, OptimizerFault
 from harness.sandbox import DEFAULT_LIMITS, Limits
 from harness.score import target_loss
@@ -106,7 +106,7 @@ def _resolve(name: str, limits: Limits) -> Target:
     if path.suffix in _YAML:
         _expect_file(path)
         try:
-            return Target(name, genome.dump(genome.load(path)))
+            return Target(name, genome.dump(read(path)))
         except GenomeError as error:
             raise UsageError(str(error)) from None
         except OSError as error:

@@ -65,7 +65,8 @@ def formula(genome: Genome) -> list[str]:
     lines.append(f"delta = -{' * '.join(factors)} * u")
     lines += [f"delta <- {show(gate)}" for gate in genome.post]
     if genome.query:
-        lines.append(f"g is taken at theta + {show(genome.query.offset)} where {show(genome.query.when)}")
+        offset, when = show(genome.query.offset), show(genome.query.when)
+        lines.append(f"g of step t is taken at theta + [{offset}] of step t - 1 where {when}")
     return lines
 
 

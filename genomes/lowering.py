@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from genomes import program
+from pathlib import Path
+
+from genomes import program, strict_yaml
 from genomes.builder import MAX_PROGRAM_NODES, Builder, LoweringError, Value
 from genomes.expressions import Expression
-from genomes.genome import Decay, Genome, GenomeError
+from genomes.genome import Decay, Genome, GenomeError, load
 from genomes.program import Node, Program, Query
 from genomes.rewriting import live
 from genomes.shapes import ShapeClass
+
+
+def read(path: Path | str) -> Genome:
+    """Read a genome file, and see that it has a meaning. Raises GenomeError that names file, line and key; OSError."""
+    genome = load(path)
+    try:
+        lower(genome)
+    except GenomeError as error:
+        document = strict_yaml.load(path)
+        problems = []
+        for problem in error.problems:
+            _, key, message = problem.split(": ", 2)
+            line = document.line(tuple(int(part) if part.isdigit() else part for part in key.split(".")))
+            problems.append(f"{document.source}:{line}: {key}: {message}")
+        raise GenomeError(problems) from None
+    return genome
 
 
 def lower(genome: Genome) -> Program:

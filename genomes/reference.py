@@ -45,7 +45,7 @@ they differ.
 | `schedule` | expression, a factor of the learning rate, made of clock values |
 | `roles` | learning-rate multipliers for `weight`, `bias`, `norm_scale`, `norm_shift`, `first`, `last` (layer) |
 | `post` | list of expressions over `delta`, the update so far |
-| `query` | `{offset, when}`: the next gradient is taken at theta + `offset` in the steps where `when` holds |
+| `query` | `{offset, when}`: the gradient of step t is taken at theta + `offset` where `when` holds for that t; `offset` is the value of the step before, so step 1 never queries |
 
 Every step adds to the parameters what these lines come to:
 

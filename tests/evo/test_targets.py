@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -102,3 +105,23 @@ def test_all_mistakes_are_told_at_once(folder):
     with pytest.raises(UsageError) as caught:
         resolve(["adm", "adam", "adam", "mime.yaml"])
     assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == ["adm", "adam", "mime.yaml"]
+
+
+MEANINGLESS = {
+    "ema.yaml": ('terms:\n  - {expr: "ema(g, g)"}', "ema.yaml:5: terms.0.expr: ema: beta must be"),
+    "schedule.yaml": ('schedule: "g"\nterms: [{expr: "g"}]', "schedule.yaml:4: schedule: g has no value here"),
+    "when.yaml": (
+        'terms: [{expr: g}]\nquery: {offset: delta, when: "g > 0"}',
+        "when.yaml:5: query.when: g has no value",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MEANINGLESS)
+def test_a_genome_without_meaning_is_no_target(name: str, tmp_path: Path):
+    """Not one that trains to the worst quality."""
+    genes, message = MEANINGLESS[name]
+    path = tmp_path / name
+    path.write_text(f"genome: 1\nname: x\nlr: 1e-3\n{genes}\n")
+    with pytest.raises(UsageError, match=re.escape(f"{tmp_path}/{message}")):
+        resolve([str(path)])

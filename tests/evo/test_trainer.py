@@ -9,13 +9,14 @@ import torch
 
 from evo import campaign, trainer
 from evo.campaign import Machine
+from evo.errors import UsageError
 from evo.folder import RunFolder
 from evo.jobs import fields
 from evo.ledger import Ledger
 from evo.records import Lane
 from genomes import catalogue
 from genomes.backends import torch_flat
-from genomes.genome import dump, parse
+from genomes.genome import GenomeError, dump, parse
 from genomes.lowering import lower
 from harness import flat
 from harness.task import Instance, seed_bytes
@@ -139,3 +140,29 @@ def test_without_a_gpu_a_worker_for_one_says_so_before_it_blames_a_lane(monkeypa
     monkeypatch.setattr(trainer, "leave", lambda reason, code: sys.exit(f"{code}: {reason}"))
     with pytest.raises(SystemExit, match="69: device cuda does not work: "):
         list(trainer.train_lanes([FIELDS | {"text": ""}], patience=50, device="cuda"))
+
+
+@pytest.mark.parametrize(
+    ("terms", "error", "message"),
+    [
+        ('[{expr: "ema(g, g)"}]', GenomeError, r"mine.yaml:4: terms.0.expr: ema: beta must be"),
+        (
+            "[" + ", ".join(f'{{expr: "ema(g, 0.{k})"}}' for k in (1, 2, 3)) + "]",
+            UsageError,
+            "has 3 states, and limits",
+        ),
+    ],
+    ids=["no meaning", "beyond limits"],
+)
+def test_a_start_genome_that_cannot_take_part_is_refused_before_anything_is_written(
+    tmp_path: Path, terms: str, error: type[Exception], message: str
+):
+    (tmp_path / "mine.yaml").write_text(f"genome: 1\nname: mine\nlr: 1e-3\nterms: {terms}\n")
+    recipe = (
+        RECIPE.replace("nadam], random: 0}", "nadam], random: 0, genomes: [mine.yaml]}").replace("adamw, ", "")
+        + "limits: {states: 2}\n"
+    )
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    with pytest.raises(error, match=message):
+        campaign.launch(tmp_path, device="cpu", machine=Machine(1))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.yaml", "recipe.yaml"]
