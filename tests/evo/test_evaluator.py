@@ -257,8 +257,11 @@ def test_workers_die_with_a_parent_that_is_killed():
         "from tests.evo.test_evaluator import lane\n"
         "from evo.evaluator import Pool\n"
         "pool = Pool(2, function='tests.evo.fake_worker:misbehave')\n"
-        "for _ in pool.evaluate([lane('sleep'), lane('0001'), lane('sleep', 1)]):\n"
-        "    print(*[w.process.pid for w in pool._workers], flush=True)\n"
+        "told = False\n"
+        "for _ in pool.evaluate(lane('0001', seed) for seed in range(100_000)):\n"  # more than there is time for
+        "    if not told and [w.ready for w in pool._workers] == [True, True]:\n"
+        "        told = True\n"
+        "        print(*[w.process.pid for w in pool._workers], flush=True)\n"
     )
     command = [sys.executable, "-c", script]
     parent = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
