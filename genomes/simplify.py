@@ -1,10 +1,10 @@
 """Removes from a genome what does not change how it acts, and says what it removed and how surely.
 
 A removal is *exact* where both genomes mean the same program. Any other is judged *on the probe* of
-``genomes.identity``, to nine digits, and a probe sees some epochs, losses and gradients, never all. What chooses (a
-``where``, a comparison, ``floor``, ``%``, or a word that is made of them) may lie still on the probe and act
-elsewhere. So a removal that is not exact is never tried on such a part, below it or beside it (but in a sum), or on what it is
-applied to later.
+``genomes.identity``, to nine digits, and a probe sees some epochs, losses and gradients, never all. What chooses or
+rounds (``where``, comparisons, ``floor``, ``%``, ``sign``, ``bfloat16``, and words that are made of them) may lie still
+on the probe and act elsewhere. So a removal that is not exact is never tried on such a part, below it, beside it (but
+in a sum), or on what it is applied to later.
 """
 
 from __future__ import annotations
@@ -121,11 +121,11 @@ def _is_never(mask: Expression) -> bool:
 
 @cache
 def _chooses(name: str) -> bool:
-    """Whether a word is a choice, a step or a comparison, or made of one."""
+    """Whether a word chooses or rounds, or is made of one that does."""
     primitive = TABLE.get(name)
     if primitive is None:  # a name in a body
         return False
-    if primitive.result == "mask" or name in ("where", "floor", "mod"):
+    if primitive.result == "mask" or name in ("where", "floor", "mod", "sign", "bfloat16"):
         return True
     return bool(primitive.body) and any(_has_choice(statement) for _, statement in body(name))
 
