@@ -4,7 +4,7 @@ A removal is *exact* where both genomes mean the same program. Any other is judg
 ``genomes.identity``, to nine digits, and a probe sees some epochs, losses and gradients, never all. What chooses or
 rounds (``where``, comparisons, ``floor``, ``%``, ``sign``, ``bfloat16``, and words that are made of them) may lie still
 on the probe and act elsewhere. So a removal that is not exact is never tried on such a part, below it, beside it (but
-in a sum), or on what it is applied to later.
+in a sum), or on what it is applied to.
 """
 
 from __future__ import annotations
@@ -135,47 +135,48 @@ def _has_choice(tree: Expression) -> bool:
 
 
 def _smaller(genome: Genome) -> Iterator[_Candidate]:
-    """Genomes with one thing less, largest things first."""
-    post = any(map(_has_choice, genome.post))
-    schedule = _has_choice(genome.schedule)
-    later = post or schedule  # than the gates; the terms come before these
-    gates = any(map(_has_choice, genome.gates))
+    """Genomes with one thing less, largest things first.
+
+    Terms and decay are summed, so a choice in one hides nothing of another; gates, post, schedule and roles change or
+    multiply what the others made.
+    """
+    after = any(map(_has_choice, (*genome.post, genome.schedule)))
+    gated = after or any(map(_has_choice, genome.gates))
+    anywhere = gated or any(_has_choice(term.expr) for term in genome.terms) or genome.decay.kind == "cautious"
     if genome.query and _is_never(genome.query.when):
         yield _Candidate(replace(genome, query=None), f"query: {show(genome.query.offset)}", True)
     if genome.decay.kind != "none":
-        ahead = later or (gates and genome.decay.kind == "coupled") or genome.decay.kind == "cautious"
-        yield _Candidate(replace(genome, decay=Decay()), f"decay: {genome.decay.kind}", ahead)
+        choosing = after if genome.decay.kind in ("decoupled", "start") else True  # coupled: a part of every g
+        yield _Candidate(replace(genome, decay=Decay()), f"decay: {genome.decay.kind}", choosing)
     if genome.schedule != ONE:
-        yield _Candidate(replace(genome, schedule=ONE), f"schedule: {show(genome.schedule)}", later)
+        yield _Candidate(replace(genome, schedule=ONE), f"schedule: {show(genome.schedule)}", anywhere)
     for role, scale in genome.roles:
         roles = tuple(r for r in genome.roles if r[0] != role)
-        yield _Candidate(replace(genome, roles=roles), f"roles.{role}: {scale:g}", later)
-    for gene, before in (("gates", later), ("post", False)):
+        yield _Candidate(replace(genome, roles=roles), f"roles.{role}: {scale:g}", anywhere)
+    for gene in ("gates", "post"):
         items = getattr(genome, gene)
         for i, item in enumerate(items):
-            ahead = before or any(map(_has_choice, items[i + 1 :]))
             without = replace(genome, **{gene: items[:i] + items[i + 1 :]})
-            yield _Candidate(without, f"{gene}.{i}: {show(item)}", ahead or _has_choice(item))
-            for part, what, choosing in _smaller_expressions(item, ahead):
+            yield _Candidate(without, f"{gene}.{i}: {show(item)}", anywhere)
+            for part, what, choosing in _smaller_expressions(item, anywhere):
                 changed = replace(genome, **{gene: (*items[:i], part, *items[i + 1 :])})
                 yield _Candidate(changed, f"{gene}.{i}: {what}", choosing)
     terms = genome.terms
-    ahead = later or gates
     for i, term in enumerate(terms):
         if len(terms) > 1:
             without = replace(genome, terms=terms[:i] + terms[i + 1 :])
-            yield _Candidate(without, f"terms.{i}: {show(term.expr)}", ahead or _has_choice(term.expr))
-        for part, what, choosing in _smaller_expressions(term.expr, ahead):
+            yield _Candidate(without, f"terms.{i}: {show(term.expr)}", gated or _has_choice(term.expr))
+        for part, what, choosing in _smaller_expressions(term.expr, gated):
             changed = (*terms[:i], replace(term, expr=part), *terms[i + 1 :])
             yield _Candidate(replace(genome, terms=changed), f"terms.{i}: {what}", choosing)
-    for part, what, choosing in _smaller_expressions(genome.schedule, post):
+    for part, what, choosing in _smaller_expressions(genome.schedule, anywhere):
         yield _Candidate(replace(genome, schedule=part), f"schedule: {what}", choosing)
 
 
 def _smaller_expressions(tree: Expression, ahead: bool) -> Iterator[tuple[Expression, str, bool]]:
     """Trees with one node replaced by one of its arguments, or by 0 or 1, and whether a choice hangs on that.
 
-    ``ahead``: a choice is applied to the tree later.
+    ``ahead``: one does already, outside this tree.
     """
     if tree.value is not None or not tree.arguments:
         return

@@ -84,7 +84,7 @@ terms:
   - {expr: "adam(g + 0 * theta) * 1 + (theta - theta)"}
   - {expr: "sign(g) - sign(g)", weight: 3}
 gates: ["where(t > 0, u, 3 * u)", "where(1 > 0, u, 0)"]
-schedule: "min(1, linear_warmup(1))"
+schedule: "min(1, linear_warmup(1)) + 0 * t"
 decay: {kind: decoupled, rate: 0.1}
 """
     genome = parse_genome(text)
@@ -95,7 +95,7 @@ decay: {kind: decoupled, rate: 0.1}
     # t is never below 1, but that is more than the programs say: no where gives way to a branch on the probe's word
     assert [show(gate) for gate in found.genome.gates] == ["where(t > 0, u, 3 * u)"]
     assert found.genome.decay.kind == "decoupled", "it acts, so it stays"
-    assert any("schedule" in line and line.endswith("(on the probe)") for line in found.removed)
+    assert show(found.genome.schedule) == "min(1, linear_warmup(1))"
     assert "terms.1: sign(g) - sign(g) (exact)" in found.removed
     assert "gates.1: where(1 > 0, u, 0) (exact)" in found.removed
 
@@ -104,6 +104,9 @@ decay: {kind: decoupled, rate: 0.1}
     ("genes", "removed"),
     [
         ('terms: [{expr: "clip(g, 1e6)"}]', ["terms.0: clip(g, 1000000) acts as g (on the probe)"]),
+        ('terms: [{expr: g}]\nschedule: "min(1, linear_warmup(1))"',
+         ["schedule: min(1, linear_warmup(1)) acts as linear_warmup(1) (on the probe)"]),
+        ('terms: [{expr: g}]\ngates: ["clip(u, 1e6)"]', ["gates.0: clip(u, 1000000) (on the probe)"]),
         ('terms: [{expr: "g + (theta - theta)"}]', ["terms.0: g + (theta - theta) acts as g (exact)"]),
         ('terms: [{expr: "abs(0 * g) * 3 + sign(g)"}]', ["terms.0: abs(0 * g) * 3 + sign(g) acts as sign(g) (exact)"]),
         ('terms: [{expr: "ema(g, 0.9) + 0 * ema(g, 0.5)"}]',
@@ -132,6 +135,7 @@ def test_simplify_says_how_surely(genes: str, removed: list[str]):
         'terms: [{expr: g}]\ngates: ["freeze_after(u, 100000)"]',
         'terms: [{expr: g}]\nquery: {offset: delta, when: "t > 100000"}',
         'terms: [{expr: "where(train_loss > 3 * val_loss, 1, 0) * clip(theta, 1)"}, {expr: g}]',
+        'terms: [{expr: "where(train_loss > 3 * val_loss, 1e9, 1) * sin(g)"}]\ngates: ["clip(u, 1e6)"]',
         # a choice that never lets them through on the probe comes after the terms, the gate, the decay
         'terms: [{expr: "ema(g, 0.5)"}, {expr: theta}]\nschedule: "where(train_loss > 3 * val_loss, 1, 0)"',
         'terms: [{expr: g}]\ngates: ["clip(u, 1)", "where(train_loss > 3 * val_loss, u, 0)"]',
