@@ -13,7 +13,9 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from genomes import host_math
 from genomes.primitives import TABLE, Parameter, Primitive
+from genomes.simplifications import in_range
 
 MAX_CHARACTERS = 4000
 MAX_DEPTH = 40
@@ -24,6 +26,18 @@ _OPERATORS: dict[type, str] = {
     ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div", ast.Mod: "mod", ast.Pow: "pow", ast.USub: "neg",
     ast.Not: "not", ast.And: "and", ast.Or: "or", ast.Gt: "gt", ast.GtE: "ge", ast.Lt: "lt", ast.LtE: "le",
     ast.Eq: "eq",
+}  # fmt: skip
+_FOREIGN: dict[type, str] = {  # what people write by habit, and what to write instead
+    ast.FloorDiv: "//: write floor(x / y)", ast.BitXor: "^: write x ** y for a power",
+    ast.BitAnd: "&: write a and b", ast.BitOr: "|: write a or b", ast.Invert: "~: write not a",
+    ast.MatMult: "@", ast.LShift: "<<", ast.RShift: ">>", ast.UAdd: "+ before a value: leave it out",
+    ast.NotEq: "!=: write not (x == y)", ast.Is: "is: write x == y", ast.IsNot: "is not: write not (x == y)",
+    ast.In: "in", ast.NotIn: "not in",
+    ast.IfExp: "a if m else b: write where(m, a, b)", ast.JoinedStr: "text in quotes", ast.Tuple: "a comma here",
+    ast.List: "[ ]", ast.Subscript: "x[ ]", ast.ListComp: "[ for ]", ast.Set: "{ }", ast.Dict: "{ }",
+    ast.SetComp: "{ for }", ast.DictComp: "{ for }", ast.GeneratorExp: "for", ast.Lambda: "lambda",
+    ast.NamedExpr: ":=", ast.Await: "await", ast.Yield: "yield", ast.YieldFrom: "yield",
+    ast.Starred: "* before a value",
 }  # fmt: skip
 
 
@@ -120,7 +134,7 @@ class _Reader:
     def read(self, node: ast.expr, depth: int) -> Expression:
         column = self._column(node)
         if depth > MAX_DEPTH:
-            raise ExpressionError(f"nested deeper than {MAX_DEPTH}", column)
+            raise ExpressionError(f"nested deeper than {MAX_DEPTH} levels; each + of a sum is one", column)
         match node:
             case ast.Constant(value=bool() | None):
                 raise ExpressionError(f"{node.value} is no number", column)
@@ -138,8 +152,10 @@ class _Reader:
                 return self._call(_OPERATORS[type(op)], [left, right], column, depth)
             case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _OPERATORS:
                 return self._call(_OPERATORS[type(op)], [left, right], column, depth)
+            case ast.UnaryOp(op=op) | ast.BinOp(op=op) | ast.Compare(ops=[op]):
+                raise ExpressionError(_foreign(op), column)
             case ast.Compare():
-                raise ExpressionError("compare two values at a time, with >, >=, <, <= or ==", column)
+                raise ExpressionError("compare two values at a time: a < b and b < c", column)
             case ast.BoolOp(op=op, values=values):
                 result = self.read(values[0], depth + 1)
                 for other in values[1:]:
@@ -147,12 +163,20 @@ class _Reader:
                 return result
             case ast.Call(func=ast.Name(id=name)):
                 return self._call(name, node.args, column, depth, node.keywords)
-            case ast.Attribute():
+            case ast.Call(func=ast.Attribute(value=value, attr=name)) if name in TABLE:
+                library = isinstance(value, ast.Name) and value.id not in TABLE and value.id not in self.names
+                instead = f"{name}(...)" if library or not isinstance(value, ast.Name) else f"{name}({value.id})"
+                raise ExpressionError(f"attributes (a.b) are not part of the language: write {instead}", column)
+            case ast.Attribute() | ast.Call(func=ast.Attribute()):
                 raise ExpressionError("attributes (a.b) are not part of the language", column)
             case ast.Constant(value=str() | bytes()):
                 raise ExpressionError("text in quotes is not part of the language", column)
-        kind = type(node).__name__
-        raise ExpressionError(f"{kind} is not part of the language: numbers, names, operators and calls are", column)
+            case ast.Constant():
+                shown = "..." if node.value is ... else f"{node.value}"[:40]
+                raise ExpressionError(f"{shown} is not part of the language", column)
+            case ast.Call():
+                raise ExpressionError("only a word can be called, as in norm(x)", column)
+        raise ExpressionError(_foreign(node), column)
 
     def _column(self, node: ast.expr) -> int:
         return self.lead + node.col_offset + 1
@@ -183,7 +207,8 @@ class _Reader:
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ExpressionError(f"unknown name {name[:40]!r}{hint}", column)
         if primitive.scope and primitive.scope != self.scope:
-            raise ExpressionError(f"{name} may stand under {primitive.scope!r} alone", column)
+            place = "under 'post' and in query.offset" if primitive.scope == "post" else f"under {primitive.scope!r}"
+            raise ExpressionError(f"{name} may stand {place} alone", column)
         return primitive
 
     def _call(
@@ -206,6 +231,8 @@ class _Reader:
             given[parameter.name] = self.read(argument, depth + 1)
         for keyword in keywords or []:
             place = self._column(keyword.value)
+            if keyword.arg is None:
+                raise ExpressionError("** before an argument is not part of the language", place)
             if keyword.arg not in {p.name for p in parameters}:
                 raise ExpressionError(f"{signature(TABLE[name])} has no argument {keyword.arg!r}", place)
             if keyword.arg in given:
@@ -235,11 +262,14 @@ class _Reader:
         if wanted == "average" and kind != "average":
             raise ExpressionError(f"{name} wants an average such as ema(x, beta), with a literal beta", argument.column)
         domain = parameter.domain
-        if domain and argument.value is not None and not domain.low <= argument.value <= domain.high:
-            raise ExpressionError(
-                f"{name}: {parameter.name} is {show(argument)}; allowed is {domain.low:g} to {domain.high:g}",
-                argument.column,
-            )
+        value = constant(argument) if domain else None
+        if domain is None or value is None:
+            return
+        whole = domain.scale == "integer"
+        if not domain.low <= value <= domain.high or (whole and value != int(value)):
+            shown = show(number(value)) if math.isfinite(value) else f"{value}"
+            allowed = f"{domain.low:g} to {domain.high:g}" + (", whole numbers alone" if whole else "")
+            raise ExpressionError(f"{name}: {parameter.name} is {shown}; allowed is {allowed}", argument.column)
 
     def kind(self, expression: Expression) -> str:
         if expression.value is not None:
@@ -252,6 +282,45 @@ class _Reader:
         ):
             return "average" if self.names else "number"  # in a body, beta is an argument whose literal comes later
         return primitive.result
+
+
+def _foreign(node: ast.AST) -> str:
+    """What to say of a piece of Python that the language does not have."""
+    what, _, instead = _FOREIGN.get(type(node), "this").partition(": ")
+    return f"{what} is not part of the language" + (f": {instead}" if instead else "")
+
+
+def constant(expression: Expression, names: Mapping[str, float] | None = None) -> float | None:
+    """What an expression comes to that is made of numbers alone, by operators and elementwise words; else None.
+
+    ``names``: the values of the names in a primitive's body. Masks are 1 and 0.
+    """
+    if expression.value is not None:
+        return expression.value
+    if names and expression.name in names:
+        return names[expression.name]
+    primitive = TABLE.get(expression.name)
+    if primitive is None or primitive.group != "elementwise" or not expression.arguments:
+        return None  # without arguments it is a name of a body, such as floor
+    values: list[float] = []
+    for argument in expression.arguments:
+        value = constant(argument, names)
+        if value is None:
+            return None
+        values.append(value)
+    if primitive.op is not None:
+        operation = host_math.OPERATIONS.get(primitive.op, float)  # bfloat16 leaves host values as they are
+        return float(operation(*(in_range(primitive.op, value) for value in values)))
+    from genomes.builder import body  # bodies are read with this module
+
+    known = dict(zip((p.name for p in primitive.parameters), values, strict=True))
+    result = None
+    for target, statement in body(primitive.name):
+        result = constant(statement, known)
+        if result is None:
+            return None
+        known[target] = result
+    return result
 
 
 def is_mask(expression: Expression) -> bool:

@@ -181,13 +181,16 @@ class _Reader:
 
     def genome(self) -> Genome:
         data = self.document.value
+        if data is None:
+            self.problem((), f"this file is empty; a genome has the keys {', '.join(KEYS)}")
+            raise GenomeError(self.problems)
         if not isinstance(data, dict):
             self.problem((), f"expected a genome (keys {', '.join(KEYS)}), got {_kind(data)}")
             raise GenomeError(self.problems)
         self.closed((), data, KEYS)
         if "genome" not in data:
             self.problem((), f"missing key 'genome' (the version of the form: genome: {VERSION})")
-        elif data["genome"] != VERSION:
+        elif type(data["genome"]) is not int or data["genome"] != VERSION:  # true and 1.0 equal 1 in Python
             self.problem(("genome",), f"version {data['genome']!r} is not read here; this program reads {VERSION}")
         name = self.text(("name",), data.get("name"), _NAME, "letters, digits and . _ + - (at most 64)")
         source, oracle = (
@@ -302,8 +305,12 @@ class _Reader:
             kind = "none"
         rate = self.number((*path, "rate"), data.get("rate", 0.0), RATE_RANGE)
         roles = data.get("roles", ["weight"])
-        if not isinstance(roles, list) or not roles or any(role not in TENSOR_ROLES for role in roles):
-            self.problem((*path, "roles"), f"expected a list of {', '.join(TENSOR_ROLES)}")
+        unknown = [role for role in roles if role not in TENSOR_ROLES] if isinstance(roles, list) else []
+        if not isinstance(roles, list) or not roles or unknown:
+            near = get_close_matches(str(unknown[0]), TENSOR_ROLES, 1) if unknown else []
+            hint = f", not {_shown(unknown[0])}" if unknown else ""
+            hint += f"; did you mean {near[0]}?" if near else ""
+            self.problem((*path, "roles"), f"expected a list of {', '.join(TENSOR_ROLES)}{hint}")
             roles = ["weight"]
         if kind == "none" or rate == 0:
             return Decay()

@@ -6,10 +6,12 @@ import math
 import textwrap
 from collections.abc import Iterator
 
-from genomes.builder import Builder, Value
-from genomes.expressions import Expression, call, number, parse, show, signature
+from genomes.builder import MAX_PROGRAM_NODES, Builder, Value
+from genomes.expressions import MAX_CHARACTERS, MAX_DEPTH, MAX_NODES, Expression, call, number, parse, show, signature
+from genomes.genome import MAX_GATES, MAX_TERMS
 from genomes.primitives import TABLE, Domain, Parameter, Primitive
 from genomes.shapes import ShapeClass
+from genomes.strict_yaml import MAX_BYTES
 
 GROUPS = {
     "source": "What a step sees. `u` exists in `gates` alone, `delta` in `post` and in `query.offset`.",
@@ -80,10 +82,19 @@ negative power is 0; comparisons with NaN are false, all else hands NaN on; a di
 product with the literal 0 are 0.
 """
 
+LIMITS = f"""\
+**Limits.** A file has at most {MAX_BYTES / 1e6:g} MB; a genome {MAX_TERMS} terms, {MAX_GATES} gates and as many in
+`post`, and {MAX_PROGRAM_NODES} operations once all words are spelt out. An expression has at most {MAX_CHARACTERS}
+characters, {MAX_NODES} nodes (numbers, names, operators and calls) and {MAX_DEPTH} levels. Each operator is a level
+above its operands, so `a + b + c` has three; a long sum needs fewer levels as `(a + b) + (c + d)`, or as several terms.
+A constant made of numbers alone, such as `1 - 1e-3`, is held to its range as a number is; one whose range is whole
+takes whole numbers alone.
+"""
+
 
 def page() -> str:
     """The whole page, Markdown."""
-    parts = [INTRODUCTION]
+    parts = [INTRODUCTION, LIMITS]
     unknown = {p.group for p in TABLE.values()} - GROUPS.keys()
     if unknown:
         raise ValueError(f"groups without a text: {', '.join(sorted(unknown))}")

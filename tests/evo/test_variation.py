@@ -11,8 +11,8 @@ from evo.trees import Value, domain_type, draw, from_tree, grow, primitive_set, 
 from evo.variation import OPERATORS, Bounds, apply, can_open, perturbed, random_genome, sound, vary
 from genomes import catalogue
 from genomes.canonical import canonical
+from genomes.expressions import Expression, call, show
 from genomes.expressions import parse as parse_expression
-from genomes.expressions import show
 from genomes.genome import dump, parse
 from genomes.identity import semantic_hash
 from genomes.primitives import TABLE
@@ -67,7 +67,8 @@ def test_composites_open_or_stay_whole(name):
 def test_a_constant_that_is_folded_out_of_its_domain_is_refused():
     genome = parse('genome: 1\nname: x\nlr: 1e-3\nterms: [{expr: "g / (1 + factored_square(g, 0.5))"}]')
     (term,) = genome.terms
-    folded = replace(term, expr=parse_expression("g / (1 + factored_square(g, 1 - (-0.8)))"))
+    average = call("factored_square", Expression("g"), call("sub", 1, -0.8))  # no text is read as this
+    folded = replace(term, expr=call("div", Expression("g"), call("add", 1, average)))
     assert sound(genome, BOUNDS)
     assert not sound(canonical(replace(genome, terms=(folded,))), BOUNDS)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -232,6 +235,24 @@ def test_limits():
         ("abs(g) + ema(g, 0.9, 3)", 10, "takes 2 arguments, not 3"),
         ("where(g > 0, g > 1, g)", 14, "wants a number for 'x'"),
         ("g.real", 1, "attributes"),
+        ("1 + g.norm()", 5, "write norm(g)"),
+        ("torch.sqrt(g)", 1, "write sqrt(...)"),
+        ("(g + 1).norm()", 1, "write norm(...)"),
+        ("g // 2", 1, "// is not part of the language: write floor(x / y)"),
+        ("g ^ 2", 1, "write x ** y"),
+        ("where((g > 0) & (g < 1), g, 0)", 7, "& is not part of the language: write a and b"),
+        ("where(g != 0, g, 0)", 7, "!= is not part of the language: write not (x == y)"),
+        ("where(0 < g < 1, g, 0)", 7, "a < b and b < c"),
+        ("g @ g", 1, "@ is not part of the language"),
+        ("2 * +g", 5, "+ before a value"),
+        ("g if t > 1 else theta", 1, "write where(m, a, b)"),
+        ("f'{g}'", 1, "text in quotes"),
+        ("(g, g)", 1, "a comma"),
+        ("1j * g", 1, "1j is not part of the language"),
+        ("ema(**g)", 7, "** before an argument"),
+        ("norm(g)(g)", 1, "only a word can be called"),
+        (" + ".join(["g"] * 42), 1, f"nested deeper than {MAX_DEPTH} levels; each + of a sum is one"),
+        ("delta", 1, "delta may stand under 'post' and in query.offset alone"),
         ("emma(g)", 1, "did you mean ema?"),
         ("g +", 4, "not an expression"),
     ],
@@ -241,6 +262,49 @@ def test_messages_point_at_the_mistake(text: str, column: int, message: str):
         parse(text)
     assert caught.value.column == column
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ema(g, 1 - 0.000000001)", "beta is 0.999999999; allowed is 0 to 0.999999"),
+        ("ema(g, -(0.5))", "beta is -0.5; allowed"),
+        ("ema(g, sqrt(4))", "beta is 2; allowed"),
+        ("ema(g, square(2))", "beta is 4; allowed"),
+        ("ema(g, where(1 < 0, 0.5, 2))", "beta is 2; allowed"),
+        ("cosine(1e308 * 10)", "epochs is inf; allowed"),
+        ("noise(1.5)", "stream is 1.5; allowed is 0 to 1e+06, whole numbers alone"),
+        ("cosine(5 / 2)", "epochs is 2.5; allowed"),
+        ("quantise8(g, 3)", "intervals is 3; allowed"),
+    ],
+)
+def test_constants_made_of_numbers_are_held_to_their_domain(text: str, message: str):
+    with pytest.raises(ExpressionError) as caught:
+        parse(text)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ema(g, 1 - 1e-3)",
+        "ema(g, sqrt(0.25))",
+        "cosine(10 / 2)",
+        "ema(g, clip(5, 0.5))",
+        "ema(g, 1 - 1 / t)",
+        "noise(3)",
+    ],
+)
+def test_constants_inside_their_domain_or_of_the_clock_are_read(text: str):
+    assert parse(show(parse(text))) == parse(text)
+
+
+@pytest.mark.parametrize("text", [text for text in HOSTILE.values() if len(text) < 40])
+def test_messages_do_not_show_pythons_names_of_things(text: str):
+    with pytest.raises(ExpressionError) as caught:
+        parse(text)
+    assert not [name for name in dir(ast) if name[0].isupper() and re.search(rf"\b{name}\b", str(caught.value))
+                if name not in ("True", "None")]  # fmt: skip
 
 
 def test_leading_blanks_count():

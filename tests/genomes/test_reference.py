@@ -11,7 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from evo.cli import app
-from genomes import catalogue, genome, reference
+from genomes import catalogue, expressions, genome, reference
+from genomes.expressions import MAX_CHARACTERS, MAX_DEPTH, MAX_NODES
+from genomes.genome import MAX_TERMS
 from genomes.lowering import lower
 from genomes.primitives import TABLE
 from tests.genomes.compare import TOLERANCE
@@ -73,6 +75,14 @@ def test_guide_evaluation_works(command: str, guide: Path):
         [sys.executable, "-m", *command.split()], env={"PYTHONPATH": root}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_pages_state_the_limits():
+    assert f"{MAX_TERMS} terms, and {MAX_CHARACTERS} characters and {MAX_DEPTH} levels an expression" in GUIDE
+    assert f"{MAX_CHARACTERS}\ncharacters, {MAX_NODES} nodes" in reference.page()
+    expressions.parse(" + ".join(["g"] * MAX_DEPTH))
+    half = f"({' + '.join(['g'] * 30)})"
+    expressions.parse(f"{half} + {half}")
 
 
 def test_guide_says_what_the_genome_costs():
