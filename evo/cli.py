@@ -284,7 +284,7 @@ def simplify(
         Path | None, typer.Option(metavar="PATH", help="default: standard output", show_default=False)
     ] = None,
 ) -> None:
-    """Remove what does not change how a genome acts, and say what was removed."""
+    """Remove what does not change how a genome acts, and say what: exactly, or as far as the probe sees."""
     from evo import show
 
     show.simplified(file, out)

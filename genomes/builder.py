@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
-from genomes import host_math, program
+from genomes import program
 from genomes.expressions import Expression, is_mask, parse
 from genomes.primitives import TABLE, Primitive
 from genomes.program import Node, Program, Query, Slot
 from genomes.rewriting import live, share_states
 from genomes.shapes import ShapeClass, join
-from genomes.simplifications import SIMPLIFY, in_range
+from genomes.simplifications import SIMPLIFY, folded
 
 MAX_PROGRAM_NODES = 4000
 NAMES_IN_BODIES = ("g", "theta", "queried", "lr_t")  # sources whose value depends on the genome's other genes
@@ -139,7 +139,7 @@ class Builder:
             return arguments[0]
         numbers = [self.number(a) for a in arguments]
         if name not in program.MASKS and all(n is not None for n in numbers) and name != "where":
-            return self.const(float(host_math.OPERATIONS[name](*(in_range(name, n) for n in numbers if n is not None))))
+            return self.const(folded(name, [n for n in numbers if n is not None]))
         simpler = SIMPLIFY[name](self, arguments, numbers) if name in SIMPLIFY else None
         return simpler if simpler is not None else self.elementwise(name, *arguments)
 

@@ -16,7 +16,7 @@ from genomes.expressions import Expression, number, show
 from genomes.genome import LR_RANGE, WEIGHT_RANGE, Genome, Term
 from genomes.primitives import TABLE
 from genomes.program import COMMUTATIVE
-from genomes.simplifications import in_range
+from genomes.simplifications import folded
 
 
 def canonical(genome: Genome) -> Genome:
@@ -47,9 +47,9 @@ def canonical_expression(tree: Expression) -> Expression:
     values = [a.value for a in arguments]
     op = TABLE[tree.name].op
     if op in host_math.OPERATIONS and TABLE[tree.name].result == "number" and None not in values:
-        folded = float(host_math.OPERATIONS[op](*(in_range(op, v) for v in values if v is not None)))
-        if math.isfinite(folded):
-            return number(folded + 0.0)
+        value = folded(op, [v for v in values if v is not None])
+        if math.isfinite(value):
+            return number(value + 0.0)
     simpler = _identity(tree.name, arguments)
     if simpler is not None:
         return simpler

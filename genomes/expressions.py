@@ -13,9 +13,8 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from genomes import host_math
 from genomes.primitives import TABLE, Parameter, Primitive
-from genomes.simplifications import in_range
+from genomes.simplifications import folded
 
 MAX_CHARACTERS = 4000
 MAX_DEPTH = 40
@@ -309,8 +308,7 @@ def constant(expression: Expression, names: Mapping[str, float] | None = None) -
             return None
         values.append(value)
     if primitive.op is not None:
-        operation = host_math.OPERATIONS.get(primitive.op, float)  # bfloat16 leaves host values as they are
-        return float(operation(*(in_range(primitive.op, value) for value in values)))
+        return folded(primitive.op, values)
     from genomes.builder import body  # bodies are read with this module
 
     known = dict(zip((p.name for p in primitive.parameters), values, strict=True))

@@ -6,7 +6,7 @@ All are exact, but for signs of zero and for infinities (0 * x is 0). One functi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from genomes import host_math
@@ -16,17 +16,24 @@ if TYPE_CHECKING:
     from genomes.builder import Builder
 
 Numbers = list[float | None]
+_WHOLE_POWER = 16  # exponents up to here are products of any base; others are of bases above 0
 
 
-def in_range(name: str, value: float) -> float:
+def folded(name: str, values: Sequence[float]) -> float:
+    """What an operation comes to on numbers, as it would with the guards that its word has on tensors; whole powers are
+    those of any number."""
     match name:
         case "sqrt":
-            return max(value, 0.0)
+            values = [max(values[0], 0.0)]
         case "exp":
-            return min(value, 80.0)
+            values = [min(values[0], 80.0)]
         case "log":
-            return max(value, 1e-37)
-    return value
+            values = [max(values[0], 1e-37)]
+        case "power" if abs(values[1]) <= _WHOLE_POWER and values[1] == int(values[1]):
+            power = math.prod([values[0]] * abs(int(values[1])))
+            return power if values[1] >= 0 else host_math.safe_div(1.0, power)
+    operation = host_math.OPERATIONS.get(name, float)  # bfloat16 leaves numbers as they are
+    return float(operation(*values))
 
 
 def _add(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
@@ -94,7 +101,7 @@ def _power(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
         return b.op("safe_div", b.const(1.0), b.op("power", base, b.const(-exponent)))
     if exponent == 0.5:
         return b.op("sqrt", base)
-    if exponent == int(exponent) and exponent <= 16:
+    if exponent == int(exponent) and exponent <= _WHOLE_POWER:
         half = b.op("power", base, b.const(exponent // 2)) if exponent > 1 else None
         whole = b.op("mul", half, half) if half is not None else b.const(1.0)
         return b.op("mul", whole, base) if exponent % 2 else whole

@@ -243,3 +243,14 @@ def test_numbers_on_the_host_never_raise(name: str):
 def test_a_square_root_of_less_than_0_is_0(text: str):
     """Also where the number looks like the weights that an average has gathered."""
     assert value_of(text, [0.5, -2.0]).flatten().tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("(-2) ** 2", 4.0), ("(-2) ** 3", -8.0), ("(-2) ** (-1)", -0.5), ("(-2) ** 0.5", 0.0), ("0 ** (-1)", 0.0)],
+)
+def test_powers_of_numbers_are_those_of_tensors(text: str, value: float):
+    """Whole powers are of any base; others take 0 for bases below it."""
+    assert value_of(f"{text} + 0 * g", [1.0]).item() == value
+    base, power = text.split(" ** ")
+    assert value_of(f"(g * 0 + {base}) ** {power}", [1.0]).item() == value
