@@ -30,7 +30,7 @@ test: $(STAMP) ## Run the core test suite
 	@$(BIN)/python -m pytest tests/harness/test_submission.py  # alone: it counts the processes that are left behind
 
 test-slow: $(STAMP) ## Run the long crash and soak tests
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m 'slow and not gpu'
 
 lint: $(STAMP) ## Check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
