@@ -248,7 +248,7 @@ def test_a_hundred_thousand_evaluations_leak_nothing(tmp_path, monkeypatch):
         assert ledger.rows("SELECT count(*) FROM evaluations") == [(rounds * each,)]
     half = rounds // 2
     assert (sizes[-1] - sizes[half]) / (each * (rounds - half)) < 1, sizes  # KB an evaluation
-    assert handles[-1] == handles[0]
+    assert handles[-1] <= handles[0]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
