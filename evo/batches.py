@@ -19,8 +19,8 @@ from genomes.program import Program
 from harness import lane_kernels, lanes
 from harness.lane_kernels import KernelPasses
 from harness.lane_network import Passes
+from harness.lane_optimizer import LaneOptimizer
 from harness.lane_passes import TorchPasses
-from harness.lanes import LaneOptimizer
 from harness.model import network_layout
 from harness.task import Instance
 from harness.train import Training

@@ -21,7 +21,7 @@ from genomes.backends.cuda_source import bytes_per_lane, constants, render
 from genomes.program import Program
 from harness.lane_kernels import REALS, Launch
 from harness.lane_network import Kinds
-from harness.lanes import Slabs, keep_lanes
+from harness.lane_optimizer import Slabs, keep_lanes
 from harness.model import Layout
 
 STREAMS = 4  # groups whose kernels may run at the same time: a small group leaves most of a GPU idle
@@ -31,7 +31,7 @@ _SHARED = ("tensors", "tile_tensor", "tile_start", "tensor_of_row", "tensor_of_c
 
 @dataclass(frozen=True)
 class CudaLanes:
-    """See `harness.lanes.LaneOptimizer`.
+    """See `harness.lane_optimizer.LaneOptimizer`.
 
     ``programs``: one a lane; lanes that can share a text (see `text_key`) should lie side by side. ``load``: compiles
     texts, and gives for each the function that launches its kernels.
@@ -71,7 +71,7 @@ def _model(layout: Layout) -> Model:
 
 
 class CudaLanesRun:
-    """See `harness.lanes.LaneRun`."""
+    """See `harness.lane_optimizer.LaneRun`."""
 
     def __init__(self, optimizer: CudaLanes, slabs: Slabs, layout: Layout, seeds: Sequence[bytes]) -> None:
         self._slabs, self._queries, self._model = slabs, optimizer.queries, _model(layout)

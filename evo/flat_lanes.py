@@ -14,13 +14,13 @@ from torch import Tensor
 from genomes.backends import torch_flat
 from genomes.program import Program
 from harness.lane_network import Kinds
-from harness.lanes import Slabs
+from harness.lane_optimizer import Slabs
 from harness.model import Layout
 
 
 @dataclass(frozen=True)
 class FlatLanes:
-    """See `harness.lanes.LaneOptimizer`. ``programs``: one a lane."""
+    """See `harness.lane_optimizer.LaneOptimizer`. ``programs``: one a lane."""
 
     programs: Sequence[Program]
 
@@ -51,7 +51,7 @@ class FlatLanes:
 
 
 class FlatLanesRun:
-    """See `harness.lanes.LaneRun`. ``runs``: each lane's own theta and gradient, and the run bound to them."""
+    """See `harness.lane_optimizer.LaneRun`. ``runs``: each lane's own theta and gradient, and the run bound to them."""
 
     def __init__(self, slabs: Slabs, runs: list[tuple[Tensor, Tensor, torch_flat.FlatRun]], queries: bool) -> None:
         self.slabs, self.runs, self.queries = slabs, runs, queries

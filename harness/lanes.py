@@ -17,7 +17,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from harness.data import TEST, TRAIN, TRAIN_SIZE, VALIDATION, SampleOrders, load_data
 from harness.lane_network import Kinds, LaneNetwork, Passes, activation_size
+from harness.lane_optimizer import LaneOptimizer, Slabs, keep_lanes
 from harness.lane_passes import TorchPasses
 from harness.model import Layout, network_layout
 from harness.score import quality
@@ -34,62 +34,7 @@ from harness.train import MIN_IMPROVEMENT, Training, batches
 LOOK_EPOCHS = 10
 _LEAST_SHARE = 1 / 16  # of the lanes: fewer that are done wait for others, since moving has its price
 _TEST_LANES = 256  # lanes whose test loss is computed at once
-_MOVED_LANES = 128  # lanes of a slab that move at once
 _SPARE = 1.1  # of the memory that is counted: what libraries and temporaries take
-
-
-@dataclass
-class Slabs:
-    """What the loop and an optimizer of many lanes share.
-
-    ``theta``, ``gradient``, ``queried``: ``[lane, n]``, the trainable tensors one after another; ``queried``, where the
-    optimizer queries, the parameters at which the next gradient is taken. ``alive``: int32 ``[lane]``, which lanes
-    train. ``epoch``, ``has_loss``: int32 ``[lane]``; ``train_loss``, ``val_loss``: double ``[lane]``, the previous
-    epoch's, where ``has_loss``.
-    """
-
-    theta: Tensor
-    gradient: Tensor
-    queried: Tensor
-    alive: Tensor
-    epoch: Tensor
-    has_loss: Tensor
-    train_loss: Tensor
-    val_loss: Tensor
-
-
-class LaneRun(Protocol):
-    """An optimizer at work on the slabs that it was bound to. It waits for nothing and allocates nothing that stays."""
-
-    def query(self) -> Tensor | None:
-        """Fill ``queried`` (theta in a lane that asks for nothing). Returns int32 ``[lane]``, who asks; None: nobody
-        ever does, and ``queried`` is not used."""
-        ...
-
-    def step(self) -> None:
-        """Add the update to the theta of each lane that is alive."""
-        ...
-
-    def keep(self, lanes: Tensor) -> None:
-        """Go on with these lanes alone (ascending), which have moved to the beginnings of the slabs."""
-        ...
-
-
-class LaneOptimizer(Protocol):
-    """An optimizer for each lane of a batch."""
-
-    @property
-    def queries(self) -> bool:
-        """Whether any lane ever queries."""
-        ...
-
-    def bytes_per_lane(self, layout: Layout, dtype: torch.dtype) -> int:
-        """Device memory a lane, the slabs of `Slabs` apart."""
-        ...
-
-    def bind(self, slabs: Slabs, layout: Layout, seeds: Sequence[bytes]) -> LaneRun:
-        """Begin a run. ``seeds``: one a lane, as in `harness.optimizer.Optimizer.init_state`."""
-        ...
 
 
 def bytes_per_lane(layout: Layout, optimizer: LaneOptimizer, dtype: torch.dtype, epochs: int) -> int:
@@ -412,12 +357,3 @@ class LaneLoop:
         if self.numbers:
             self._set_up()
             self._run.keep(lanes)
-
-
-def keep_lanes(slab: Tensor, lanes: Tensor) -> Tensor:
-    """The rows ``lanes`` of a slab (ascending), moved to its beginning some at a time: a batch that fills the memory
-    has no room for a second slab, and the largest is the optimizer's state, a third of all."""
-    for start in range(0, len(lanes), _MOVED_LANES):
-        some = lanes[start : start + _MOVED_LANES]
-        slab[start : start + len(some)] = slab.index_select(0, some)  # none of which has been written over yet
-    return slab[: len(lanes)]

@@ -14,7 +14,7 @@ from genomes import catalogue
 from genomes.backends import torch_reference
 from genomes.lowering import lower
 from genomes.program import Program
-from harness import lane_kernels, lanes
+from harness import lane_kernels, lane_optimizer, lanes
 from harness.lane_kernels import KernelPasses
 from harness.lane_network import Gradients, Kinds, LaneNetwork, Norm, Passes
 from harness.lane_passes import TorchPasses
@@ -143,10 +143,10 @@ def test_slabs_begin_with_each_instances_own_parameters():
 
 @pytest.mark.parametrize("kept", [[], [0], [4], [1, 2, 4], [0, 1, 2, 3, 4]], ids=str)
 def test_lanes_move_within_their_slab(monkeypatch: pytest.MonkeyPatch, kept: list[int]):
-    monkeypatch.setattr(lanes, "_MOVED_LANES", 2)
+    monkeypatch.setattr(lane_optimizer, "_MOVED_LANES", 2)
     slab = torch.arange(15.0).reshape(5, 3)
     expected = slab[kept].clone()
-    found = lanes.keep_lanes(slab, torch.tensor(kept, dtype=torch.int64))
+    found = lane_optimizer.keep_lanes(slab, torch.tensor(kept, dtype=torch.int64))
     assert torch.equal(found, expected)
     assert found.untyped_storage().data_ptr() == slab.untyped_storage().data_ptr()
     assert found.is_contiguous()
