@@ -17,7 +17,7 @@ from torch import Tensor
 from genomes.backends.cuda_layout import PIECES, Arguments, Model, Product, Source, grid, model, seed_word
 from genomes.backends.cuda_layout import Launch as Step
 from genomes.backends.cuda_products import carry_out
-from genomes.backends.cuda_source import bytes_per_lane, constants, render
+from genomes.backends.cuda_source import constants, own_bytes, render
 from genomes.program import Program
 from harness.lane_kernels import REALS, Launch
 from harness.lane_network import Kinds
@@ -45,12 +45,9 @@ class CudaLanes:
         return any(program.query for program in self.programs)
 
     def bytes_per_lane(self, layout: Layout, dtype: torch.dtype) -> int:
-        """What the program that needs most needs; the slabs, which `bytes_per_lane` counts, are the loop's."""
-        of = _model(layout)
-        return max(
-            bytes_per_lane(program, of, REALS[dtype]) - (3 + bool(program.query)) * of.n_params * dtype.itemsize
-            for program in dict.fromkeys(self.programs)
-        )
+        """What the program that needs most needs."""
+        of, real = _model(layout), REALS[dtype]
+        return max(own_bytes(p, _render(p, real), of, real) for p in dict.fromkeys(self.programs))
 
     def bind(self, slabs: Slabs, layout: Layout, seeds: Sequence[bytes]) -> CudaLanesRun:
         return CudaLanesRun(self, slabs, layout, seeds)

@@ -49,6 +49,9 @@ _REDUCTION_FRAMES = {
 }
 
 
+_BYTES = {"float": 4, "double": 8}
+
+
 class UnsupportedOperation(ValueError):
     """A program holds an operation that this back end has no kernel for."""
 
@@ -77,14 +80,18 @@ def skeleton(program: Program) -> Program:
 
 
 def bytes_per_lane(program: Program, model: Model, real: str = "float") -> int:
-    """Device memory a lane: parameters, gradients, updates, queried parameters, slots, what passes store for later
-    ones, constants, flags, and what products of matrices need besides."""
-    source = render(program, real)
-    sizes = source.sizes(model)
+    """Device memory a lane: parameters, gradients, updates, queried parameters, and `own_bytes`."""
     slabs = 3 + bool(program.query)
-    reals = slabs * model.n_params + sizes["state"] + sizes["scratch"] + cuda_products.workspace(source, model)
+    return slabs * model.n_params * _BYTES[real] + own_bytes(program, render(program, real), model, real)
+
+
+def own_bytes(program: Program, source: Source, model: Model, real: str = "float") -> int:
+    """Device memory a lane without the slabs that an optimizer shares with its loop: slots, what passes store for later
+    ones, constants, flags, and what products of matrices need besides. ``source``: the program's, with any options."""
+    sizes = source.sizes(model)
+    reals = sizes["state"] + sizes["scratch"] + cuda_products.workspace(source, model)
     doubles = 2 + len(constants(program)) + sizes["host_state"] + sizes["host_values"]
-    return reals * (4 if real == "float" else 8) + 8 * doubles + 7 * 4
+    return reals * _BYTES[real] + 8 * doubles + 7 * 4
 
 
 def render(program: Program, real: str = "float", literal: bool = False, apply: bool = False) -> Source:
