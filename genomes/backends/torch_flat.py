@@ -17,7 +17,7 @@ from torch import Tensor
 from genomes import host_math
 from genomes.backends.flat_memory import Space, allocate
 from genomes.backends.flat_plan import OPERATIONS, Planner
-from genomes.backends.torch_reference import clock_values, fit, host_value, matrix_shape, role_values
+from genomes.backends.torch_reference import asks, clock_values, fit, matrix_shape, role_values
 from genomes.program import CLOCK_SOURCES, ROLE_SOURCES, VIEWS, Program, random_word
 from genomes.shapes import ShapeClass
 
@@ -113,10 +113,8 @@ class FlatRun:
         if query is None or self.t == 0:
             return None
         clock = clock_values(self.t + 1, epoch, train_loss, val_loss) | self._known
-        values: list[Any] = []
-        for node in query.when:
-            values.append(host_value(node, values, clock))
-        return torch.add(self._theta, self._slots[query.offset], out=self._queried) if values[-1] else None
+        asked = asks(query, clock)
+        return torch.add(self._theta, self._slots[query.offset], out=self._queried) if asked else None
 
     def step(self, epoch: int, train_loss: float | None, val_loss: float | None) -> Tensor:
         """The update, to be added to theta; valid until the next call."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from genomes import host_math
-from genomes.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, Node, Program, random_word, scramble
+from genomes.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, Node, Program, Query, random_word, scramble
 from genomes.shapes import ShapeClass
 
 _NO_LOSS = 1.0  # what train_loss and val_loss are while unknown
@@ -189,10 +189,7 @@ class TorchOptimizer:
         if query is None or state.t == 0:
             return None
         clock = clock_values(state.t + 1, epoch, train_loss, val_loss) | state.known
-        values: list[Any] = []
-        for node in query.when:
-            values.append(host_value(node, values, clock))
-        if not values[-1]:
+        if not asks(query, clock):
             return None
         queried = list(model_params)
         for k, i in enumerate(state.trainable):
@@ -325,6 +322,14 @@ def extent(shape: ShapeClass, matrix: tuple[int, int]) -> tuple[int, int]:
 
 def _matrix(tensor: Tensor) -> Tensor:
     return tensor.reshape(matrix_shape(tensor.shape))
+
+
+def asks(query: Query, clock: dict[str, float | bool]) -> bool:
+    """Whether a program queries in the step of these clock values."""
+    values: list[Any] = []
+    for node in query.when:
+        values.append(host_value(node, values, clock))
+    return bool(values[-1])
 
 
 def host_value(node: Node, values: list[Any], clock: dict[str, float | bool]) -> float | bool:
