@@ -34,13 +34,13 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from evo.cuda_compile import nvrtc
 from evo.errors import UsageError
-from evo.evaluator import available_cpus
-from evo.variation import Bounds, random_genome
+from evo.search.variation.operators import Bounds, random_genome
+from evo.training.gpu.compile import nvrtc
+from evo.training.pool import available_cpus
 from genomes import catalogue
-from genomes.backends.cuda_source import render
-from genomes.lowering import lower
+from genomes.backends.cuda.source import render
+from genomes.compiler.lowering import lower
 
 RESULTS = Path(__file__).parent / "results" / "compile_latency.json"
 KNOWN = ("sgd", "adam", "cautious_adamw")

@@ -24,12 +24,12 @@ fi
 
 parity() {  # kernels, lanes and whole trainings on the device against the reference and the literal loop
     if [ "$device" = cpu ]; then
-        "$python" -m pytest -q -p no:cacheprovider tests/evo/test_cuda_lanes.py tests/harness/test_lanes.py
+        "$python" -m pytest -q -p no:cacheprovider tests/evo/training/test_gpu_lanes.py tests/harness/test_lanes.py
     else
         # the files that have such tests: others need packages that are only for them. -W: an unknown machine's packages
         # may warn of anything, and torch does of its own TF32 switch in some versions
         "$python" -m pytest -p no:cacheprovider -W default -m gpu -rA --durations=15 \
-            tests/evo/test_cuda_lanes.py tests/test_benchmarks.py | tee "$results/gpu_parity.txt"
+            tests/evo/training/test_gpu_lanes.py tests/test_benchmarks.py | tee "$results/gpu_parity.txt"
     fi
 }
 

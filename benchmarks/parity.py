@@ -31,16 +31,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from evo.batches import Backend, train_batch
+from evo.training.gpu.batches import Backend, train_batch
 from genomes import catalogue
-from genomes.backends import torch_flat, torch_reference
-from genomes.lowering import lower
-from genomes.program import Program
+from genomes.backends import torch_reference
+from genomes.backends.flat import optimizer as torch_flat
+from genomes.compiler.lowering import lower
+from genomes.compiler.program import Program
 from harness import flat
 from harness.model import NORM_EPS, NORM_MOMENTUM, RUNNING_ROLES
 from harness.optimizer import GuardedOptimizer
 from harness.task import Instance, seed_bytes
-from harness.train import NUMERICS_VERSION, LiteralLoop, Training, run, train
+from harness.result import NUMERICS_VERSION, Training
+from harness.train import LiteralLoop, run, train
 from tests.evo import device_on_cpu
 
 ROOT = Path(__file__).resolve().parents[1]

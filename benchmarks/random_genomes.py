@@ -18,12 +18,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from scipy.stats import binomtest
 
-from evo.evaluator import evaluate
 from evo.records import Lane
-from evo.variation import Bounds, random_genome
-from genomes.genome import dump
+from evo.search.variation.operators import Bounds, random_genome
+from evo.training.pool import evaluate
+from genomes.language.genome import dump
 from harness.task import Instance, seed_bytes
-from harness.train import Training
+from harness.result import Training
 
 RESULT = Path(__file__).parent / "results" / "random_genomes.json"
 FALL = 0.95  # of the first epoch's training loss

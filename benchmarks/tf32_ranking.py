@@ -25,11 +25,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from scipy.stats import kendalltau
 
-from evo.batches import train_batch
-from evo.variation import Bounds, random_genome, vary
+from evo.search.variation.operators import Bounds, random_genome, vary
+from evo.training.gpu.batches import train_batch
 from genomes import catalogue
-from genomes.genome import Genome
-from genomes.lowering import lower
+from genomes.compiler.lowering import lower
+from genomes.language.genome import Genome
 from harness.score import QUALITY_BOUND
 from harness.task import Instance, seed_bytes
 

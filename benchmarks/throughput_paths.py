@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from evo.batches import backend
+from evo.training.gpu.batches import backend
 from genomes import catalogue
-from genomes.backends import torch_flat, torch_reference
-from genomes.lowering import lower
+from genomes.backends import torch_reference
+from genomes.backends.flat import optimizer as torch_flat
+from genomes.compiler.lowering import lower
 from harness.data import TRAIN, TRAIN_SIZE, VALIDATION, load_data, sample_orders
 from harness.flat import FlatLoop
 from harness.lanes import LaneLoop, bytes_per_lane

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.task import Instance
-from harness.train import Training
+from harness.result import Training
 
 
 @dataclass(frozen=True)

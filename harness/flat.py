@@ -15,7 +15,8 @@ from torch import Tensor
 
 from harness.flat_network import FlatNetwork, Layers
 from harness.task import Instance
-from harness.train import Loop, Training, run
+from harness.result import Training
+from harness.train import Loop, run
 
 
 class FlatRun(Protocol):

@@ -29,7 +29,8 @@ from harness.lane_passes import TorchPasses
 from harness.model import Layout, network_layout
 from harness.score import quality
 from harness.task import TASKS, Instance
-from harness.train import MIN_IMPROVEMENT, Training, batches
+from harness.result import Training
+from harness.train import MIN_IMPROVEMENT, batches
 
 LOOK_EPOCHS = 10
 _LEAST_SHARE = 1 / 16  # of the lanes: fewer that are done wait for others, since moving has its price

@@ -28,39 +28,12 @@ from harness.model import (
     predict,
 )
 from harness.optimizer import GuardedOptimizer, Optimizer, OptimizerFault
+from harness.result import Training
 from harness.score import quality, target_loss
 from harness.task import TASKS, Instance
 
-NUMERICS_VERSION = 3  # stored with every result; raise it with any change of what a training computes
-
 BATCH_SIZE = 128
 MIN_IMPROVEMENT = 1e-7
-
-
-@dataclass(frozen=True)
-class Training:
-    """What came of one training.
-
-    ``status``: ``finished`` (all epochs, or patience ran out), ``stopped`` (``on_epoch`` said so),
-    ``diverged`` (the losses are no longer finite), ``invalid_update`` or ``error`` (the optimizer broke its
-    contract), or one of `harness.submission`'s. ``message``: empty, or one line for people. ``best_epoch``:
-    the epoch whose model was saved. ``train_loss``, ``val_loss``: mean squared errors, one entry an epoch,
-    where they may be NaN or infinite. ``test_loss``: of the saved model. ``target_loss``: eps*^2.
-    ``quality``: of the saved model; None when none was saved, and likewise ``test_loss``. ``passed``: only
-    for the task ``seed``.
-    """
-
-    status: str
-    message: str
-    epochs_run: int
-    best_epoch: int | None
-    train_loss: list[float]
-    val_loss: list[float]
-    test_loss: float | None
-    target_loss: float
-    quality: float | None
-    passed: bool | None
-    seconds: float
 
 
 def train(

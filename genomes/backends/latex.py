@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from genomes.expressions import Expression
-from genomes.genome import ONE, Genome
-from genomes.primitives import TABLE
+from genomes.language.expressions import Expression
+from genomes.language.genome import ONE, Genome
+from genomes.language.primitives import TABLE
 
 _ATOM, _UNARY = 9, 7
 

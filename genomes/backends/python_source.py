@@ -12,8 +12,8 @@ import re
 from collections import Counter
 
 from genomes.backends.torch_reference import FITTED
-from genomes.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, Node, Program
-from genomes.shapes import ShapeClass
+from genomes.compiler.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, Node, Program
+from genomes.compiler.shapes import ShapeClass
 
 _LINE = 100  # a longer expression gets a name of its own
 _ATOM, _POWER, _UNARY, _PRODUCT, _SUM, _COMPARE, _NOT, _AND, _OR, _CHOICE = range(10)  # tighter binding first

@@ -14,9 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genomes import host_math
-from genomes.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, Node, Program, Query, random_word, scramble
-from genomes.shapes import ShapeClass
+from genomes.compiler.program import (
+    CLOCK_SOURCES,
+    MODEL_REDUCTIONS,
+    ROLE_SOURCES,
+    Node,
+    Program,
+    Query,
+    random_word,
+    scramble,
+)
+from genomes.compiler.shapes import ShapeClass
+from genomes.language import host_math
 
 _NO_LOSS = 1.0  # what train_loss and val_loss are while unknown
 

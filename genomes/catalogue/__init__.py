@@ -7,8 +7,8 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
-from genomes import genome
-from genomes.genome import Genome, GenomeError
+from genomes.language import genome
+from genomes.language.genome import Genome, GenomeError
 
 FOLDER = Path(__file__).parent
 

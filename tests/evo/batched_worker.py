@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from evo.batches import train_batch
-from evo.trainer import instance
-from genomes.genome import parse
-from genomes.lowering import lower
+from evo.training.gpu.batches import train_batch
+from evo.training.trainer import instance
+from genomes.compiler.lowering import lower
+from genomes.language.genome import parse
 
 
 def train(lanes: list[dict[str, Any]], *, patience: int, **_: Any) -> Iterator[tuple[int, dict]]:

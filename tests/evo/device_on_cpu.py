@@ -8,15 +8,15 @@ from pathlib import Path
 
 import torch
 
-from evo.batches import Backend
-from evo.cuda_lanes import CudaLanes, text_key
+from evo.training.gpu.batches import Backend
+from evo.training.gpu.lanes import CudaLanes, text_key
 from harness import lane_kernels
 from harness.lane_kernels import KernelPasses, Launch
 from tests.genomes.cuda_on_cpu import Kernels, compile_kernels
 
 
 class Loader:
-    """As `evo.cuda_launch.load`; each text is compiled once."""
+    """As `evo.training.gpu.launch.load`; each text is compiled once."""
 
     def __init__(self) -> None:
         self.folder = tempfile.TemporaryDirectory()

@@ -11,11 +11,11 @@ import signal
 import sys
 from pathlib import Path
 
-from evo import campaign
-from evo.campaign import Machine, Outcome
+from evo.campaign import run as campaign
+from evo.campaign.progress import PlainProgress
+from evo.campaign.run import Machine, Outcome
 from evo.errors import EvoError
-from evo.ledger import Ledger
-from evo.progress import PlainProgress
+from evo.ledger.ledger import Ledger
 from tests.evo import fakes
 
 RECIPE = """\

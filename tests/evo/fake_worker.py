@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from evo import worker
+from evo.training import worker
 
 
 def digest(*parts: object) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import replace
 
-from evo.config import Recipe
+from evo.recipe.reader import Recipe
 from evo.records import Fame, Individual, Lane, Request, Results, SearchState
 from harness.task import Instance, seed_bytes
-from harness.train import Training
+from harness.result import Training
 from tests.evo.fake_worker import digest
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.train import Training
+from harness.result import Training
 
 
 def training(quality: float | None, **fields) -> Training:

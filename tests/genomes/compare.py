@@ -10,8 +10,8 @@ from torch import Tensor
 
 from genomes import catalogue
 from genomes.backends.torch_reference import optimizer
-from genomes.genome import Genome
-from genomes.lowering import lower
+from genomes.compiler.lowering import lower
+from genomes.language.genome import Genome
 from tests.genomes import trajectory
 from tests.genomes.oracles import ORACLES
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from genomes import catalogue
-from genomes.lowering import lower
-from genomes.primitives import TABLE, Primitive
-from genomes.program import Node, Program
-from genomes.shapes import ShapeClass
+from genomes.compiler.lowering import lower
+from genomes.compiler.program import Node, Program
+from genomes.compiler.shapes import ShapeClass
+from genomes.language.primitives import TABLE, Primitive
 from tests.genomes.drive import from_expression
 
 # arguments in order, for each variant of a primitive's call: values on the device, on the host, and both

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from genomes.backends.cuda_layout import PIECES, Arguments, Launch, Model, Product, Source, grid, seed_word
-from genomes.backends.cuda_products import carry_out
+from genomes.backends.cuda.layout import PIECES, Arguments, Launch, Model, Product, Source, grid, seed_word
+from genomes.backends.cuda.products import carry_out
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
 SEED = bytes(range(32))  # of every lane
@@ -28,7 +28,7 @@ _KERNEL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w
 
 @dataclass(frozen=True)
 class Kernels:
-    """The kernels of one text: a callable as `evo.cuda_launch` gives for a GPU.
+    """The kernels of one text: a callable as `evo.training.gpu.launch` gives for a GPU.
 
     ``numbers``: of each kernel's name; ``backwards``: whether launches run their threads in the opposite order.
     """

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genomes import genome
-from genomes.backends import torch_flat
+from genomes.backends.flat import optimizer as torch_flat
 from genomes.backends.python_source import render
 from genomes.backends.torch_reference import optimizer
-from genomes.lowering import lower
-from genomes.program import Program
+from genomes.compiler.lowering import lower
+from genomes.compiler.program import Program
+from genomes.language import genome
 from tests.genomes import trajectory
 
 

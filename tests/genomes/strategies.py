@@ -6,9 +6,9 @@ import math
 
 from hypothesis import strategies as st
 
-from genomes.expressions import Expression, number
-from genomes.genome import DECAY_KINDS, ROLES, TENSOR_ROLES, Decay, Genome, Query, Term
-from genomes.primitives import TABLE, Domain, Primitive
+from genomes.language.expressions import Expression, number
+from genomes.language.genome import DECAY_KINDS, ROLES, TENSOR_ROLES, Decay, Genome, Query, Term
+from genomes.language.primitives import TABLE, Domain, Primitive
 
 _PLAIN = st.sampled_from([0.0, 1.0, -1.0, 2.0, 0.5, 1e-8, 3.7, -0.25, 1e3])
 

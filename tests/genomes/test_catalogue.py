@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from genomes import catalogue, genome
-from genomes.genome import GenomeError
+from genomes import catalogue
+from genomes.language import genome
+from genomes.language.genome import GenomeError
 from tests.genomes.compare import TOLERANCE, compare
 from tests.genomes.oracles import ORACLES
 

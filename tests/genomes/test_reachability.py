@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from evo.places import expression_of, genes, literals, paths, replaced, with_expression
-from evo.variation import OPERATORS, Bounds, sound
+from evo.search.variation.operators import OPERATORS, Bounds, sound
+from evo.search.variation.paths import expression_of, genes, literals, paths, replaced, with_expression
 from genomes import catalogue
-from genomes.canonical import canonical
-from genomes.expressions import number, parse
-from genomes.genome import Decay, Genome, Term
-from genomes.identity import semantic_hash
+from genomes.analysis.identity import semantic_hash
+from genomes.compiler.canonical import canonical
+from genomes.language.expressions import number, parse
+from genomes.language.genome import Decay, Genome, Term
 
 ALL = ("weight", "bias", "norm_scale", "norm_shift")
 

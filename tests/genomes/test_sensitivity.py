@@ -12,8 +12,8 @@ from dataclasses import replace
 import pytest
 
 from genomes import catalogue
-from genomes.expressions import Expression, number, show
-from genomes.genome import Genome
+from genomes.language.expressions import Expression, number, show
+from genomes.language.genome import Genome
 from tests.genomes.compare import TOLERANCE, compare
 
 UNNOTICED = {

@@ -12,15 +12,17 @@ import torch
 from torch import Tensor
 
 from genomes import catalogue
-from genomes.backends import torch_flat, torch_reference
-from genomes.lowering import lower
-from genomes.program import Program
+from genomes.backends import torch_reference
+from genomes.backends.flat import optimizer as torch_flat
+from genomes.compiler.lowering import lower
+from genomes.compiler.program import Program
 from harness import flat
 from harness.flat_network import FlatNetwork
 from harness.model import backward, forward, initial_parameters, move_running_stats, network_layout, predict
 from harness.optimizer import GuardedOptimizer
 from harness.task import Instance, seed_bytes
-from harness.train import LiteralLoop, Training, run, train
+from harness.result import Training
+from harness.train import LiteralLoop, run, train
 from tests.genomes.drive import from_expression
 
 ROOT = Path(__file__).parents[2]

@@ -9,18 +9,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from evo.flat_lanes import FlatLanes
+from evo.training.gpu.flat_lanes import FlatLanes
 from genomes import catalogue
 from genomes.backends import torch_reference
-from genomes.lowering import lower
-from genomes.program import Program
+from genomes.compiler.lowering import lower
+from genomes.compiler.program import Program
 from harness import lane_kernels, lane_optimizer, lanes
 from harness.lane_kernels import KernelPasses
 from harness.lane_network import Gradients, Kinds, LaneNetwork, Norm, Passes
 from harness.lane_passes import TorchPasses
 from harness.model import backward, forward, initial_parameters, move_running_stats, network_layout, predict
 from harness.task import Instance, seed_bytes
-from harness.train import Training, train
+from harness.result import Training
+from harness.train import train
 from tests.genomes.cuda_on_cpu import compile_kernels
 from tests.genomes.drive import from_expression
 from tests.harness.test_flat import distance

@@ -1,0 +1,240 @@
+"""What is seen while a campaign runs: a live table on a terminal, a line a generation elsewhere, and the log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from evo.recipe.reader import Recipe
+    from evo.records import SearchState
+    from harness.result import Training
+
+Past = tuple[int, dict[str, Any], float]  # a generation's number from 1, its statistics, its seconds
+
+HEARTBEAT_SECONDS = 60
+ROWS = 10
+
+
+def on(stream: TextIO | None = None) -> Progress:
+    """The live table where ``stream`` (standard error) is a terminal that can show it, else plain lines."""
+    output: TextIO = sys.stderr if stream is None else stream
+    console = Console(file=output)
+    return LiveProgress(console) if console.is_terminal and not console.is_dumb_terminal else PlainProgress(output)
+
+
+class Progress:
+    """Keeps count of a campaign and writes its log; subclasses show it."""
+
+    def __init__(self) -> None:
+        self.log: Path | None = None
+        self.recipe: Recipe | None = None
+        self.done_generations = 0
+        self.past: list[Past] = []
+        self.purpose, self.total, self.done = "", 0, 0  # lanes of the request under way
+        self.champion: dict[str, Any] = {}
+        self._generation_started = self.started = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    # --- told by the campaign --------------------------------------------------------------------------
+
+    def say(self, message: str) -> None:
+        """A message for people."""
+        if self.log:
+            moment = datetime.now().astimezone().isoformat(timespec="seconds")
+            with suppress(OSError), self.log.open("a", encoding="utf-8") as file:
+                file.writelines(f"{moment} {line}\n" for line in message.splitlines())
+        self._show(message)
+
+    def begin(self, recipe: Recipe, state: SearchState, past: Sequence[Past]) -> None:
+        """A campaign starts or goes on from ``state``; ``past``: its generations so far."""
+        self.recipe, self.done_generations, self.past = recipe, state.generation, list(past)
+        self._generation_started = self.started = time.monotonic()
+        self.champion = state.statistics.get("champion") or {}
+        verb = f"goes on after generation {state.generation}" if state.generation else "begins"
+        self.say(f"{recipe.name} {verb}: task {recipe.task}, {recipe.generations} generations of {recipe.population}")
+
+    def request(self, purpose: str, total: int, known: int) -> None:
+        """The search asks for ``total`` lanes, of which ``known`` are in the ledger."""
+        self.purpose, self.total, self.done = purpose, total, known
+
+    def lane(self, training: Training) -> None:
+        """A lane is trained."""
+        self.done += 1
+
+    def generation(self, state: SearchState, seconds: float) -> None:
+        """A generation is complete and saved."""
+        self.done_generations = state.generation
+        self.past.append((state.generation, state.statistics, seconds))
+        self._generation_started = time.monotonic()
+        self.purpose, self.total, self.done = "", 0, 0
+        self.champion = state.statistics.get("champion") or {}
+        self.say(self._line(state.statistics, seconds))
+
+    # --- shown by subclasses ---------------------------------------------------------------------------
+
+    def _show(self, message: str) -> None:
+        pass
+
+    @property
+    def generations(self) -> int:
+        return self.recipe.generations if self.recipe else 0
+
+    def seconds_left(self) -> float | None:
+        """An estimate: from the median of past generations, or from the lanes of the first one."""
+        spent = time.monotonic() - self._generation_started
+        left = self.generations - self.done_generations
+        if self.past:
+            usual = median(seconds for _, _, seconds in self.past[-9:])
+            return max(0.0, usual - spent) + usual * (left - 1) if left else 0.0
+        if self.done and self.total and spent > 2:
+            return max(0.0, spent * self.total / self.done * left - spent)
+        return None
+
+    def _line(self, statistics: dict[str, Any], seconds: float) -> str:
+        parts = [f"generation {self.done_generations}/{self.generations}"]
+        parts += [f"{key} {quality(statistics.get(key))}" for key in ("best", "median")]
+        parts += [f"{name} {quality(value)}" for name, value in (statistics.get("baselines") or {}).items()]
+        if self.champion:
+            parts.append(f"champion {self.champion.get('name')} {quality(self.champion.get('quality'))}")
+        parts.append(f"trained {statistics.get('trained', '?')}, saved {statistics.get('saved', '?')}")
+        if statistics.get("diverged"):
+            parts.append(f"diverged {statistics['diverged']}")
+        left = self.seconds_left()
+        parts.append(f"{duration(seconds)}{f', {duration(left)} left' if left else ''}")
+        return "  ".join(parts)
+
+
+class PlainProgress(Progress):
+    """A line for each generation, and one a minute while a generation lasts."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._last = time.monotonic()
+
+    def _show(self, message: str) -> None:
+        with suppress(OSError, ValueError):  # nobody reads any more: no reason to stop
+            print(message, file=self._stream, flush=True)
+        self._last = time.monotonic()
+
+    def lane(self, training: Training) -> None:
+        super().lane(training)
+        if time.monotonic() - self._last > HEARTBEAT_SECONDS:
+            number = f"{self.done_generations + 1}/{self.generations}"
+            self._show(f"generation {number}: {self.purpose} lanes {self.done}/{self.total}")
+
+
+class LiveProgress(Progress):
+    """A table of the latest generations, with the lanes of the one under way below it."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4)
+
+    def __enter__(self) -> LiveProgress:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def _show(self, message: str) -> None:
+        if not message.startswith("generation "):  # the table says that
+            self._live.console.print(message, highlight=False, markup=False)
+
+    def render(self) -> Group:
+        parts: list[Any] = [self._table()] if self.past else []
+        if self.done_generations < self.generations:
+            lanes = f"{self.purpose} lanes {self.done}/{self.total}" if self.total else "the search is thinking"
+            line = Table.grid(padding=(0, 2))
+            bar = ProgressBar(total=self.total or 1, completed=self.done, width=30)
+            line.add_row(f"generation {self.done_generations + 1}/{self.generations}", bar, lanes)
+            parts.append(line)
+        left = self.seconds_left()
+        times = [f"elapsed {duration(time.monotonic() - self.started)}"]
+        if left is not None and self.done_generations < self.generations:
+            times.append(f"about {duration(left)} left")
+        parts.append(Text(" · ".join(times), style="dim"))
+        if self.champion:
+            name, value = self.champion.get("name"), quality(self.champion.get("quality"))
+            parts.append(Text.assemble("champion ", (str(name), "bold"), f" {value} on the selection instances"))
+            if expression := self.champion.get("expr"):
+                parts.append(Text(f"  {expression}", style="cyan", no_wrap=True, overflow="ellipsis"))
+        return Group(*parts)
+
+    def _table(self) -> Table:
+        baselines = list(self.past[-1][1].get("baselines") or {})
+        recipe = self.recipe
+        title = f"{recipe.name} · task {recipe.task} · quality, higher is better" if recipe else None
+        table = Table(title=title, title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0))
+        table.add_column("generation", justify="right")
+        for name in ("best", "median"):
+            table.add_column(name, justify="right", style="bold" if name == "best" else "")
+        for name in baselines:
+            table.add_column(name, justify="right", style="dim")
+        for name in ("trained", "saved", "diverged", "time"):
+            table.add_column(name, justify="right")
+        for number, statistics, seconds in self.past[-ROWS:]:
+            measured = statistics.get("baselines") or {}
+            table.add_row(
+                str(number),
+                quality(statistics.get("best")),
+                quality(statistics.get("median")),
+                *(quality(measured.get(name)) for name in baselines),
+                *(str(statistics.get(name, "")) for name in ("trained", "saved", "diverged")),
+                duration(seconds),
+            )
+        return table
+
+
+def summary(status: dict[str, Any]) -> str:
+    """`campaign.status` in a few lines for people."""
+    if status["state"] == "not launched":
+        return f"{status['run']}: not launched yet; begin with: evo launch {status['run']}"
+    statistics, evaluations = status["statistics"], status["evaluations"]
+    lines = [
+        f"{status['name']}: {status['state']}, {status['generation']} of {status['generations']} generations"
+        f" of {status['population']} (task {status['task']})"
+    ]
+    if statistics:
+        measured = {key: statistics.get(key) for key in ("best", "median")} | (statistics.get("baselines") or {})
+        lines.append("last generation: " + "  ".join(f"{name} {quality(value)}" for name, value in measured.items()))
+    if champion := statistics.get("champion"):
+        lines.append(f"champion: {champion.get('name')} {quality(champion.get('quality'))} on the selection instances")
+    by_status = ", ".join(f"{count} {name}" for name, count in sorted(evaluations.items()))
+    lines.append(f"trainings: {sum(evaluations.values())}{f' ({by_status})' if by_status else ''}")
+    lines.append(f"time in complete generations: {duration(status['seconds'])}")
+    if status["state"] == "stopped":
+        lines.append(f"go on with: evo resume {status['run']}")
+    return "\n".join(lines)
+
+
+def quality(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them: ``8 s``, ``3:07``, ``2:10:00``."""
+    if seconds < 59.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

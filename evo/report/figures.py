@@ -1,0 +1,185 @@
+"""The pictures of a report, as SVG text to be set into a page; they take their text colour from the page."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from evo.report.data import Curve, Report
+from evo.report.lineage import Drawing
+
+# Okabe and Ito's colours, which people with any colour vision tell apart, and both light and dark pages show
+ORANGE, BLUE, GREEN, VERMILION, PURPLE, SKY = "#e69f00", "#0072b2", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
+BASELINES = (ORANGE, GREEN, PURPLE, SKY)
+_INK, _GRID = "#010203", "#040506"  # stand for the page's text and line colours
+_SIZE = (9.2, 3.6)
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.edgecolor": _GRID,
+    "axes.labelcolor": _INK,
+    "axes.titlecolor": _INK,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.6,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+}
+
+
+def qualities(report: Report) -> str:
+    """Best and median quality of each generation, against the baselines on the same instances."""
+    numbers = [number - 1 for number, _, _ in report.generations]
+    records = [statistics for _, statistics, _ in report.generations]
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes("generation", "mean quality")
+        _line(axes, numbers, [s.get("best") for s in records], BLUE, "best", width=2.2)
+        _line(axes, numbers, [s.get("median") for s in records], SKY, "median", width=1.6)
+        for name, colour in zip(report.baselines, BASELINES, strict=False):
+            values = [(s.get("baselines") or {}).get(name) for s in records]
+            _line(axes, numbers, values, colour, name, width=1.3, style=(0, (4, 2)))
+        _whole_numbers(axes, numbers)
+        return _svg(figure, axes, "qualities")
+
+
+def hall_of_fame(report: Report) -> str:
+    """The best quality on the fixed selection instances after each generation, and the baselines on them."""
+    numbers = [number - 1 for number, _, _ in report.generations]
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes("generation", "mean quality")
+        values = [statistics.get("selection_best") for _, statistics, _ in report.generations]
+        clean = [math.nan if value is None else value for value in values]
+        axes.step(numbers, clean, where="post", color=BLUE, linewidth=2.2, label="hall of fame")
+        axes.plot(numbers, clean, "o", color=BLUE, markersize=4 if len(numbers) < 60 else 0)
+        measured = {curve.name: curve.quality for curve in report.curves}
+        for name, colour in zip(report.baselines, BASELINES, strict=False):
+            if (value := measured.get(name)) is not None:
+                axes.axhline(value, color=colour, linewidth=1.3, linestyle=(0, (4, 2)), label=name)
+        _whole_numbers(axes, numbers)
+        return _svg(figure, axes, "fame")
+
+
+def learning_curves(curves: Sequence[Curve]) -> str:
+    """Mean validation loss by epoch, on a logarithmic scale."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes("epoch", "mean validation loss")
+        for curve, colour in zip(curves, (BLUE, *BASELINES), strict=False):
+            values = [value if math.isfinite(value) else math.nan for value in curve.val_loss]
+            marker = "o" if len(values) == 1 else None
+            width = 2.2 if colour == BLUE else 1.4
+            axes.plot(range(len(values)), values, color=colour, linewidth=width, marker=marker, label=curve.name)
+        targets = [curve.target_loss for curve in curves if math.isfinite(curve.target_loss)]
+        if targets:
+            style = {"linewidth": 1.2, "linestyle": (0, (1, 3))}
+            axes.axhline(targets[0], color=_INK, label="target (quality 0)", **style)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
+        return _svg(figure, axes, "curves")
+
+
+def formula(lines: Sequence[str]) -> str:
+    """Lines of LaTeX, set by matplotlib; empty where it cannot set one of them."""
+    with matplotlib.rc_context({**_STYLE, "svg.fonttype": "path", "mathtext.fontset": "cm"}):
+        figure = Figure(figsize=(9.2, 1), dpi=72)
+        renderer, top = FigureCanvasAgg(figure).get_renderer(), 1.0
+        try:
+            for line in lines:
+                text = figure.text(0, top, f"${line}$", fontsize=15, va="top")
+                top -= (text.get_window_extent(renderer).height + 14) / 72
+            return _saved(figure, "formula")
+        except (ValueError, RuntimeError):  # mathtext knows less than TeX
+            return ""
+
+
+def lineage(drawing: Drawing) -> str:
+    """The ancestors as rows, latest first, each with lines to its parents, as version histories are drawn."""
+    row, column, left, top = 26, 18, 12, 15
+    text = left + column * (max(drawing.columns, default=0) + 1) + 6
+
+    def x(place: tuple[int, int]) -> int:
+        return left + column * place[1]
+
+    def y(place: tuple[int, int]) -> int:
+        return top + row * place[0]
+
+    parts = []
+    for rail in drawing.rails:
+        colour = (BLUE, *BASELINES)[rail.end[1] % 5]
+        turn = min(y(rail.start) + row, y(rail.end))
+        middle = (y(rail.start) + turn) / 2
+        curve = f"C {x(rail.start)} {middle}, {x(rail.end)} {middle}, {x(rail.end)} {turn}"
+        path = f"M {x(rail.start)} {y(rail.start)} {curve} L {x(rail.end)} {y(rail.end)}"
+        parts.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+    for number, (ancestor, lane) in enumerate(zip(drawing.rows, drawing.columns, strict=True)):
+        member, place = ancestor.individual, (number, lane)
+        colour = (BLUE, *BASELINES)[lane % 5]
+        fitness = "diverged" if ancestor.fitness is None else f"{ancestor.fitness:.3f}"
+        kept = f", kept for {ancestor.kept} more" if ancestor.kept else ""
+        name = f' "{_escaped(member.name)}"' if member.name != member.id else ""
+        words = f"<tspan font-weight='600'>{member.id}</tspan>{name} · {_escaped(member.operator)} · {fitness}{kept}"
+        parts.append(f'<circle cx="{x(place)}" cy="{y(place)}" r="5" fill="{colour}"/>')
+        parts.append(f'<text x="{text}" y="{y(place) + 4}" font-size="13" fill="currentColor">{words}</text>')
+    height = top + row * len(drawing.rows)
+    return f'<svg viewBox="0 0 760 {height}" width="760" height="{height}" role="img">{"".join(parts)}</svg>'
+
+
+def _axes(x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    return figure, axes
+
+
+def _line(
+    axes: Axes, x: Sequence[int], y: Sequence[float | None], colour: str, label: str, width: float, style: Any = "-"
+) -> None:
+    clean = [math.nan if value is None else value for value in y]
+    few = len(x) < 3  # a line of one point is not seen
+    axes.plot(x, clean, color=colour, linewidth=width, linestyle=style, label=label, marker="o" if few else None)
+
+
+def _whole_numbers(axes: Axes, numbers: Sequence[int]) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
+    if len(numbers) == 1:
+        axes.set_xticks(numbers)
+
+
+def _svg(figure: Figure, axes: Axes, name: str) -> str:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
+    return _saved(figure, name)
+
+
+def _saved(figure: Figure, name: str) -> str:
+    """SVG text without prologue; ids differ between pictures and not between runs."""
+    buffer = io.StringIO()
+    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight", metadata=metadata)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace(_INK, "currentColor").replace(_GRID, "var(--line)")
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    return re.sub(r'(url\(#|href="#)', rf"\1{name}-", text)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,96 @@
+"""Where an individual comes from: its ancestors, and the rails that join them in a drawing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evo.ledger.ledger import Ledger
+from evo.records import Individual
+
+MOST = 60
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """A row of the drawing. ``parents``: ids of rows further down; ``kept``: in how many generations it was copied."""
+
+    individual: Individual
+    fitness: float | None
+    parents: tuple[str, ...]
+    kept: int
+
+
+@dataclass(frozen=True)
+class Rail:
+    """A line from a child to a parent, each as (row, column); it runs down in the parent's column."""
+
+    start: tuple[int, int]
+    end: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """``columns[i]``: where the dot of row i stands. ``more``: how many ancestors are left out."""
+
+    rows: tuple[Ancestor, ...]
+    columns: tuple[int, ...]
+    rails: tuple[Rail, ...]
+    more: int
+
+
+def ancestors(ledger: Ledger, individual: Individual) -> list[Ancestor]:
+    """The individual and all its ancestors, latest first. Copies of an elite count as the one first made."""
+    fitness = {f"g{g}i{i}": value for g, i, value in ledger.rows("SELECT generation, place, fitness FROM individuals")}
+    kept: dict[str, int] = {}
+
+    def origin(id: str) -> Individual:
+        found, copies = ledger.individual(id), 0
+        while found.operator == "elite" and found.parents:
+            found, copies = ledger.individual(found.parents[0]), copies + 1
+        kept[found.id] = max(kept.get(found.id, 0), copies)
+        return found
+
+    rows: dict[str, Ancestor] = {}
+    waiting = [origin(individual.id)]
+    while waiting:
+        member = waiting.pop()
+        if member.id in rows:
+            continue
+        parents = list({parent.id: parent for parent in map(origin, member.parents)}.values())
+        rows[member.id] = Ancestor(member, _number(fitness.get(member.id)), tuple(p.id for p in parents), 0)
+        waiting += parents
+    found = [Ancestor(row.individual, row.fitness, row.parents, kept.get(id, 0)) for id, row in rows.items()]
+    return sorted(found, key=lambda row: (-row.individual.generation, row.individual.index))
+
+
+def draw(rows: list[Ancestor], most: int = MOST) -> Drawing:
+    """Place each row's dot in a column, so that lines to parents do not run through other dots."""
+    shown = rows[:most]
+    place = {row.individual.id: number for number, row in enumerate(shown)}
+    lanes: list[str | None] = []  # the id that each column waits for
+    columns: list[int] = []
+    rails: list[Rail] = []
+    for number, row in enumerate(shown):
+        id = row.individual.id
+        column = lanes.index(id) if id in lanes else _free(lanes)
+        lanes[column] = None
+        columns.append(column)
+        for parent in row.parents:
+            if parent not in place:
+                continue
+            if parent not in lanes:  # the first takes over this row's column
+                lanes[column if lanes[column] is None else _free(lanes)] = parent
+            lane = lanes.index(parent)
+            rails.append(Rail((number, column), (place[parent], lane)))
+    return Drawing(tuple(shown), tuple(columns), tuple(rails), len(rows) - len(shown))
+
+
+def _free(lanes: list[str | None]) -> int:
+    if None in lanes:
+        return lanes.index(None)
+    lanes.append(None)
+    return len(lanes) - 1
+
+
+def _number(value: float | str | None) -> float | None:
+    return None if value is None else float(value)

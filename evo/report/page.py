@@ -1,0 +1,55 @@
+"""`evo report`: one self-contained HTML page on a campaign, with pictures."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from evo import files
+from evo.campaign.folder import RunFolder
+from evo.campaign.progress import duration, quality
+from evo.errors import UsageError
+from evo.ledger.ledger import Ledger
+from evo.recipe import reader as config
+from evo.report import figures as report_pictures
+from evo.report.data import Report, collect, versions
+from genomes.backends import latex
+from genomes.language import genome
+
+
+def write(run: Path | str, path: Path | None = None) -> Path:
+    """Write the page on the campaign in the folder ``run``; returns where. Raises UsageError, LedgerError, EvoError."""
+    folder = RunFolder.find(run)
+    if not folder.ledger.is_file():
+        raise UsageError(f"{folder.path}: nothing to report; begin with: evo launch {folder.path}")
+    with Ledger.open_to_read(folder.ledger) as ledger:
+        page = render(collect(ledger))
+    path = path or folder.report
+    files.write(path, page)
+    return path
+
+
+def render(report: Report) -> str:
+    """The page's HTML; it refers to nothing outside itself."""
+    loader = PackageLoader("evo.report")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters.update(quality=quality, duration=duration)
+    champion = report.hall_of_fame[0] if report.hall_of_fame else None
+    shown = report.generations
+    return environment.get_template("report.html").render(
+        report=report,
+        champion=champion,
+        champion_yaml=genome.dump(champion.genome) if champion else "",
+        formula=report_pictures.formula(latex.render(champion.genome)) if champion else "",
+        qualities=report_pictures.qualities(report) if shown else "",
+        fame=report_pictures.hall_of_fame(report) if champion else "",
+        curves=report_pictures.learning_curves(report.curves) if report.curves else "",
+        lineage=report_pictures.lineage(report.lineage) if report.lineage else "",
+        seconds=sum(seconds for _, _, seconds in shown),
+        trainings=sum(count for _, count in report.statuses),
+        recipe=config.dump(report.recipe),
+        versions=versions(report.meta),
+        written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+    )

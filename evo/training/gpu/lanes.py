@@ -1,0 +1,203 @@
+"""The optimizers of many lanes as CUDA kernels: lanes whose programs share a text share its launches.
+
+See `genomes.backends.cuda.source` for what runs in a step. Nothing here asks the device anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genomes.backends.cuda.layout import PIECES, Arguments, Model, Product, Source, grid, model, seed_word
+from genomes.backends.cuda.layout import Launch as Step
+from genomes.backends.cuda.products import carry_out
+from genomes.backends.cuda.source import constants, own_bytes, render
+from genomes.compiler.program import Program
+from harness.lane_kernels import REALS, Launch
+from harness.lane_network import Kinds
+from harness.lane_optimizer import Slabs, keep_lanes
+from harness.model import Layout
+
+STREAMS = 4  # groups whose kernels may run at the same time: a small group leaves most of a GPU idle
+_SIGNALS = ("alive", "epoch", "has_loss", "train_loss", "val_loss")
+_SHARED = ("tensors", "tile_tensor", "tile_start", "tensor_of_row", "tensor_of_column")
+
+
+@dataclass(frozen=True)
+class CudaLanes:
+    """See `harness.lane_optimizer.LaneOptimizer`.
+
+    ``programs``: one a lane; lanes that can share a text (see `text_key`) should lie side by side. ``load``: compiles
+    texts, and gives for each the function that launches its kernels.
+    """
+
+    programs: Sequence[Program]
+    load: Callable[[Sequence[str]], list[Launch]]
+
+    @property
+    def queries(self) -> bool:
+        return any(program.query for program in self.programs)
+
+    def bytes_per_lane(self, layout: Layout, dtype: torch.dtype) -> int:
+        """What the program that needs most needs."""
+        of, real = _model(layout), REALS[dtype]
+        return max(own_bytes(p, _render(p, real), of, real) for p in dict.fromkeys(self.programs))
+
+    def bind(self, slabs: Slabs, layout: Layout, seeds: Sequence[bytes]) -> CudaLanesRun:
+        return CudaLanesRun(self, slabs, layout, seeds)
+
+
+def text_key(program: Program) -> str:
+    """Equal for programs that share a text."""
+    return _render(program, "float").key
+
+
+@lru_cache(maxsize=8192)  # lanes of a batch share programs, and each is asked for several times
+def _render(program: Program, real: str) -> Source:
+    return render(program, real, apply=True)
+
+
+def _model(layout: Layout) -> Model:
+    return model(layout.shapes, layout.roles, layout.trainable, layout.layers)
+
+
+class CudaLanesRun:
+    """See `harness.lane_optimizer.LaneRun`."""
+
+    def __init__(self, optimizer: CudaLanes, slabs: Slabs, layout: Layout, seeds: Sequence[bytes]) -> None:
+        self._slabs, self._queries, self._model = slabs, optimizer.queries, _model(layout)
+        assert self._model.n_params == Kinds.of(layout).size(Kinds.of(layout).trainable)
+        device, real = slabs.theta.device, REALS[slabs.theta.dtype]
+        self._tables = _tables(self._model, device)
+        self._active = torch.zeros_like(slabs.alive)
+        words = np.array([seed_word(seed) for seed in seeds], np.uint32).view(np.int32)  # torch gathers no unsigned
+        sources = [_render(program, real) for program in optimizer.programs]
+        runs = [list(run) for _, run in groupby(range(len(sources)), lambda lane: sources[lane].key)]
+        launches = optimizer.load([sources[lanes[0]].text for lanes in runs])
+        self._groups: list[_Group] = []
+        for lanes, launch in zip(runs, launches, strict=True):
+            source, programs = sources[lanes[0]], [optimizer.programs[lane] for lane in lanes]
+            self._groups.append(
+                _Group(source, launch, _arrays(source, self._model, programs, words[lanes], slabs.theta))
+            )
+        needed = min(STREAMS, len(self._groups)) if device.type == "cuda" and len(self._groups) > 1 else 0
+        self._streams = [torch.cuda.Stream(device) for _ in range(needed)]
+        self._bind()
+        for group in self._groups:
+            group.run(group.source.start, self._model)
+
+    def query(self) -> Tensor | None:
+        if not self._queries:
+            return None
+        self._side_by_side(self._query)
+        return self._active
+
+    def _query(self, group: _Group) -> None:
+        if group.source.query:
+            group.run(group.source.query, self._model)
+        else:
+            self._slabs.queried[group.lanes].copy_(self._slabs.theta[group.lanes])
+
+    def step(self) -> None:
+        self._side_by_side(lambda group: group.run(group.source.step, self._model))
+
+    def keep(self, lanes: Tensor) -> None:
+        for group in self._groups:
+            own = lanes[(lanes >= group.lanes.start) & (lanes < group.lanes.stop)] - group.lanes.start
+            index = own.to(self._slabs.theta.device)
+            group.arrays = {name: keep_lanes(array, index) for name, array in group.arrays.items()}
+        self._groups = [group for group in self._groups if len(group.arrays["steps"])]
+        self._active = torch.zeros_like(self._slabs.alive)
+        self._bind()
+
+    def _bind(self) -> None:
+        """Tell each group where its lanes and their arrays are."""
+        first = 0
+        for group in self._groups:
+            group.lanes = slice(first, first + len(group.arrays["steps"]))
+            first = group.lanes.stop
+            of, slabs, lanes = self._model, self._slabs, group.lanes
+            arrays = {
+                **self._tables,
+                **group.arrays,
+                **{name: getattr(slabs, name)[lanes] for name in _SIGNALS},
+                "theta": slabs.theta[lanes],
+                "g": slabs.gradient[lanes],
+                "queried": slabs.queried[lanes],
+                "active": self._active[lanes],
+            }
+            group.arguments = Arguments(
+                lanes.stop - lanes.start, of.n_tensors, of.n_params, of.n_rows, of.n_columns, of.n_layers
+            )
+            for name, array in arrays.items():
+                setattr(group.arguments, name, array.data_ptr())
+            group.alive = arrays["alive"]
+
+    def _side_by_side(self, work: Callable[[_Group], None]) -> None:
+        """``work`` on each group, dealt out to streams that begin after all that was asked for so far and end before
+        what comes. All begin before the first ends: one that began later would wait for those that have ended."""
+        if not self._streams:
+            for group in self._groups:
+                work(group)
+            return
+        main = torch.cuda.current_stream(self._slabs.theta.device)
+        for stream in self._streams:
+            stream.wait_stream(main)
+        try:
+            for k, stream in enumerate(self._streams):
+                with torch.cuda.stream(stream):
+                    for group in self._groups[k :: len(self._streams)]:
+                        work(group)
+        finally:  # also when memory runs out: a recording ends only when all its streams have
+            for stream in self._streams:
+                main.wait_stream(stream)
+
+
+class _Group:
+    """Lanes that share a text. ``arrays``: what is theirs alone, ``[lane, n]``; ``lanes``: their place in the slabs."""
+
+    def __init__(self, source: Source, launch: Launch, arrays: dict[str, Tensor]) -> None:
+        self.source, self._launch, self.arrays = source, launch, arrays
+        self.lanes, self.arguments, self.alive = slice(0, 0), Arguments(), self.arrays["steps"]
+
+    def run(self, steps: Sequence[Step | Product], of: Model) -> None:
+        for step in steps:
+            if isinstance(step, Product):
+                carry_out(step, self.source, of, self.arrays["scratch"], self.alive)
+                continue
+            blocks = grid(step.unit, of, self.arguments.lanes)
+            if all(blocks):  # a network may have nothing that trains
+                self._launch(step.kernel, blocks, PIECES, self.arguments)
+
+
+def _tables(of: Model, device: torch.device) -> dict[str, Tensor]:
+    """The model's tables, which all lanes share."""
+    tiles = np.array(of.tiles(), np.int32).reshape(-1, 2).T.copy()
+    tables = (np.frombuffer(bytes(of.tensors()), np.uint8).copy(), *tiles, of.tensor_of(0), of.tensor_of(1))
+    kinds = (torch.uint8, *[torch.int32] * 4)
+    return {
+        name: torch.as_tensor(table, dtype=kind).to(device)
+        for name, table, kind in zip(_SHARED, tables, kinds, strict=True)
+    }
+
+
+def _arrays(
+    source: Source, of: Model, programs: Sequence[Program], seeds: np.ndarray, theta: Tensor
+) -> dict[str, Tensor]:
+    """What the kernels of a group keep for its lanes. ``theta`` says device and type."""
+    lanes, sizes = len(programs), source.sizes(of)
+    numbers = np.array([constants(program) for program in programs], np.float64).reshape(lanes, -1)
+    arrays = {name: torch.zeros(lanes, dtype=torch.int32, device=theta.device) for name in ("steps", "not_finite")}
+    arrays |= {name: theta.new_zeros(lanes, sizes[name]) for name in ("state", "scratch")}
+    arrays |= {
+        name: torch.zeros(lanes, sizes[name], dtype=torch.float64, device=theta.device)
+        for name in ("host_state", "host_values")
+    }
+    given = {"constants": torch.from_numpy(numbers), "seed": torch.from_numpy(seeds)}
+    return arrays | {name: array.to(theta.device) for name, array in given.items()}

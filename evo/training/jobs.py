@@ -1,0 +1,108 @@
+"""What a worker is given at once: a batch of lanes, and what becomes of it when the worker dies or hangs.
+
+Lanes of a batch differ in genome and instance only, so that a GPU can train them together. What is left of a batch that
+came to grief is tried again in two halves: a lane that ends its process is alone after log2(n) deaths, and
+all others have their results.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from evo.records import Lane
+
+SILENT_SECONDS = 3600.0  # longest wait for an answer from a batch, unless a lane alone is given more
+CUDA_BATCH = 4096  # most lanes of a job on a GPU; `evo.training.gpu.batches` divides them further as memory asks
+
+
+@dataclass
+class Job:
+    """Lanes that one worker trains together. ``unanswered``: those without a result, by their position in ``lanes``."""
+
+    lanes: tuple[Lane, ...]
+    unanswered: dict[int, Lane] = field(init=False)
+    _attempts: int = field(init=False, default=0)
+    _started: float = field(init=False, default=0.0)
+    _heard: float = field(init=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        self.unanswered = dict(enumerate(self.lanes))
+
+    def start(self) -> None:
+        self._attempts += 1
+        self._started = self._heard = time.monotonic()
+
+    def answered(self, position: int) -> Lane:
+        """Note the answer for the lane at ``position``, and return that lane."""
+        self._heard = time.monotonic()
+        return self.unanswered.pop(position)
+
+    @property
+    def seconds(self) -> float:
+        """Since its start."""
+        return time.monotonic() - self._started
+
+    def overdue(self, seconds_per_lane: float) -> bool:
+        """Whether the wait since the start or the last answer was too long.
+
+        A lane alone may take ``seconds_per_lane``; n lanes, which a GPU trains together, n times that, but not more
+        than the greater of SILENT_SECONDS and ``seconds_per_lane``: what hangs should be found on the same day.
+        """
+        limit = min(len(self.unanswered) * seconds_per_lane, max(seconds_per_lane, SILENT_SECONDS))
+        return time.monotonic() - self._heard > limit
+
+    def excuse(self) -> None:
+        """Do not count the last start: it was no fault of the lanes that it came to nothing."""
+        self._attempts -= 1
+
+    def left(self, tries: int) -> list[Job]:
+        """What to try again: the halves of what a batch has not answered; a lane alone, until it had ``tries``."""
+        if len(self.lanes) == 1:
+            return [self] if self._attempts < tries else []
+        rest = tuple(self.unanswered.values())
+        middle = (len(rest) + 1) // 2
+        return [Job(half) for half in (rest[:middle], rest[middle:]) if half]
+
+
+def batches(lanes: Iterable[Lane], size: int) -> list[Job]:
+    """Each `Lane.key` once, in jobs of up to ``size`` lanes of one task, depth, init and number of epochs.
+
+    Deepest first, so that no long lane is left for the end; one instance after another, for the caches. They depend
+    on the lanes alone, not on their order.
+    """
+    unique: dict[tuple, Lane] = {}
+    for lane in lanes:
+        unique.setdefault(lane.key, lane)
+    jobs = []
+    for _, kin in groupby(sorted(unique.values(), key=_order), key=_kind):
+        group = tuple(kin)
+        jobs += [Job(group[start : start + size]) for start in range(0, len(group), size)]
+    return jobs
+
+
+def fields(lane: Lane) -> dict[str, Any]:
+    """A lane as a worker's function gets it; ``seed``: 64 hex digits."""
+    instance = lane.instance
+    return {
+        "hash": lane.hash,
+        "text": lane.genome,
+        "task": instance.task,
+        "num_hidden_layers": instance.num_hidden_layers,
+        "seed": instance.seed.hex(),
+        "init": instance.init,
+        "accuracy_factor": instance.accuracy_factor,
+        "epochs": lane.epochs,
+    }
+
+
+def _kind(lane: Lane) -> tuple:
+    """Equal for lanes that can be trained together."""
+    return -lane.instance.num_hidden_layers, lane.instance.task, lane.instance.init, lane.epochs
+
+
+def _order(lane: Lane) -> tuple:
+    return *_kind(lane), lane.instance.seed, lane.instance.accuracy_factor, lane.hash

@@ -1,0 +1,241 @@
+"""Trains lanes in parallel: worker processes, one thread each, whose deaths and delays become statuses.
+
+A worker takes a batch of lanes and answers each as it is done. On a CPU a batch is one lane, since one model a process
+and thread is the quickest there; on a GPU one worker holds the device and trains many lanes together.
+
+Results do not depend on the number of workers or on the order in which they finish (nor, on a CPU, on batches), with
+one exception: a lane that takes longer than ``seconds_per_lane`` gets the status ``timeout``, and how long it takes
+depends on the machine. So that limit should be generous: it is there for what would never end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from evo.errors import EvoError
+from evo.records import Lane
+from evo.training.jobs import CUDA_BATCH, Job, batches, fields
+from evo.training.worker import UNUSABLE, failed
+from harness.result import Training
+
+TRAIN_LANES = "evo.training.trainer:train_lanes"
+POLL_SECONDS = 0.2
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+class EvaluatorError(EvoError):
+    """No worker can be started."""
+
+
+def available_cpus() -> int:
+    """The CPUs that this process may use: the default number of workers."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def evaluate(lanes: Iterable[Lane], workers: int = 0, **options: Any) -> Iterator[tuple[Lane, Training]]:
+    """Train ``lanes`` with a pool of its own; yields each with its training as it is done. See `Pool`."""
+    with Pool(workers, **options) as pool:
+        yield from pool.evaluate(lanes)
+
+
+class Pool:
+    """Worker processes, started when they are first needed and kept until ``close``.
+
+    ``workers``: how many; 0 for one a CPU, or one that holds the GPU. ``batch``: most lanes that a worker takes at
+    once; 0 for one on a CPU, CUDA_BATCH on a GPU. ``patience``, ``device``, ``dtype``: for `harness.train.train`.
+    ``seconds_per_lane``: wall time for a lane alone; for a batch see `Job.overdue`. ``log``: the file that takes what
+    workers write to standard error. ``function``: what a worker calls, ``module:name``; see `evo.training.worker`.
+    """
+
+    def __init__(
+        self,
+        workers: int = 0,
+        *,
+        batch: int = 0,
+        patience: int = 50,
+        device: str = "cpu",
+        dtype: str = "float32",
+        seconds_per_lane: float = 3600.0,
+        log: Path | None = None,
+        function: str = TRAIN_LANES,
+    ):
+        on_gpu = device != "cpu"
+        self.size = workers or (1 if on_gpu else available_cpus())
+        self._batch = batch or (CUDA_BATCH if on_gpu else 1)
+        self._options = {"patience": patience, "device": device, "dtype": dtype}
+        self._seconds_per_lane = seconds_per_lane
+        self._function = function
+        self._log: IO[bytes] = open(log, "a+b") if log else tempfile.TemporaryFile()  # noqa: SIM115
+        self._log_start = self._log.seek(0, os.SEEK_END)
+        self._workers: list[_Worker] = []
+        self._failed_starts = 0
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill all workers, with all that they started, and wait until they are gone."""
+        for worker in self._workers:
+            worker.kill()
+        self._workers.clear()
+        self._log.close()
+
+    def evaluate(
+        self,
+        lanes: Iterable[Lane],
+        stop: Callable[[], bool] = lambda: False,
+        drain: Callable[[], bool] = lambda: False,
+    ) -> Iterator[tuple[Lane, Training]]:
+        """Train ``lanes``, each `Lane.key` once; yields each with its training as it is done.
+
+        When a worker dies, what its batch has not answered is tried again in halves; a lane that was alone, once
+        more, then it has the status ``crashed``. A worker that is silent for too long is killed: its batch is halved
+        too, and a lane that was alone has the status ``timeout``. ``stop``: end now, and leave what is running;
+        ``drain``: start nothing more, and end when nothing runs. Raises EvaluatorError when workers die as they start
+        or find that their device does not work.
+        """
+        pending = deque(batches(lanes, self._batch))
+        while not stop():
+            if drain():
+                pending.clear()
+            self._employ(pending)
+            if not pending and not any(worker.job for worker in self._workers):
+                return
+            done = self._finished(pending)
+            self._employ(pending)  # before the caller takes its time
+            yield from done
+
+    def _employ(self, pending: deque[Job]) -> None:
+        """Give work to the idle; hire as many as there is work for."""
+        idle = [worker for worker in self._workers if worker.ready and not worker.job]
+        while pending and idle:
+            idle.pop().start(pending.popleft(), self._options)
+        while len(self._workers) < self.size and len(pending) > sum(not w.ready for w in self._workers):
+            self._workers.append(_Worker.hire(self._function, self._log))
+
+    def _finished(self, pending: deque[Job]) -> list[tuple[Lane, Training]]:
+        """Wait for news for a moment. What is to be tried again goes back to the front of ``pending``."""
+        done = []
+        with selectors.DefaultSelector() as selector:
+            for worker in self._workers:
+                selector.register(worker.output, selectors.EVENT_READ, worker)
+            news = [key.data for key, _ in selector.select(POLL_SECONDS)]
+        for worker in news:
+            for answer in worker.answers():
+                if "ready" in answer:
+                    worker.ready = True
+                elif worker.job:
+                    self._failed_starts = 0
+                    done.append((worker.job.answered(answer["position"]), Training(**answer["training"])))
+                    if not worker.job.unanswered:
+                        worker.job = None
+            if worker.alive:
+                continue
+            how = self._dismiss(worker)
+            if not worker.ready or worker.process.returncode == UNUSABLE:
+                if worker.job:
+                    worker.job.excuse()
+                    pending.appendleft(worker.job)
+                self._note_failed_start(how)
+            elif worker.job:
+                message = f"its worker died twice, at last by {how}"
+                done += _come_to_grief(worker.job, pending, "crashed", message, tries=2)
+        for worker in list(self._workers):
+            if worker.job and worker.job.overdue(self._seconds_per_lane):
+                self._dismiss(worker)
+                message = f"stopped after {self._seconds_per_lane:g} s"
+                done += _come_to_grief(worker.job, pending, "timeout", message, tries=1)
+        return done
+
+    def _dismiss(self, worker: _Worker) -> str:
+        """End ``worker``; returns what ended it."""
+        self._workers.remove(worker)
+        return worker.kill()
+
+    def _note_failed_start(self, how: str) -> None:
+        self._failed_starts += 1
+        if self._failed_starts >= 3:
+            self._log.seek(self._log_start)
+            lines = self._log.read().decode(errors="replace").strip().splitlines()
+            reason = lines[-1] if lines else f"ended by {how}"
+            raise EvaluatorError(f"worker processes do not start: {reason}")
+
+
+def _come_to_grief(job: Job, pending: deque[Job], status: str, message: str, tries: int) -> list[tuple[Lane, Training]]:
+    """Put what can be tried again back to ``pending``; else the lane, which is alone, has ``status``."""
+    again = job.left(tries)
+    pending.extendleft(reversed(again))
+    return [] if again else [(job.lanes[0], Training(**failed(status, message, job.seconds)))]
+
+
+@dataclass
+class _Worker:
+    """A worker process, its unread output, and what it is at."""
+
+    process: subprocess.Popen[bytes]
+    ready: bool = False
+    alive: bool = True
+    job: Job | None = None
+    _unread: bytearray = field(default_factory=bytearray)
+
+    @classmethod
+    def hire(cls, function: str, log: IO[bytes]) -> _Worker:
+        paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-X", "faulthandler", "-m", "evo.training.worker", function],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(paths)},
+            process_group=0,  # so that Ctrl-C reaches the parent only, and one signal ends all that it started
+        )
+        return cls(process)
+
+    @property
+    def output(self) -> IO[bytes]:
+        assert self.process.stdout
+        return self.process.stdout
+
+    def start(self, job: Job, options: dict[str, Any]) -> None:
+        self.job = job
+        job.start()
+        line = json.dumps({"lanes": [fields(lane) for lane in job.lanes], **options})
+        assert self.process.stdin
+        with contextlib.suppress(BrokenPipeError):  # it has just died, which its output will tell
+            self.process.stdin.write(line.encode() + b"\n")
+            self.process.stdin.flush()
+
+    def answers(self) -> list[dict[str, Any]]:
+        """The answers that have arrived whole; notes the end of the output, which is the worker's."""
+        received = os.read(self.output.fileno(), 1 << 20)
+        self.alive = bool(received)
+        *lines, rest = bytes(self._unread + received).split(b"\n")
+        self._unread = bytearray(rest)
+        return [json.loads(line) for line in lines]
+
+    def kill(self) -> str:
+        """End the worker and all that it started. Returns what ended it."""
+        if self.process.returncode is None:  # not yet waited for, so its number is still its own
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        code = self.process.wait()
+        for pipe in filter(None, (self.process.stdin, self.process.stdout)):
+            with contextlib.suppress(OSError):
+                pipe.close()
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"

@@ -1,0 +1,78 @@
+"""What a genome costs and how it reads: the figures behind ``evo genome show``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from genomes.analysis.identity import semantic_hash
+from genomes.backends import latex
+from genomes.compiler.lowering import lower
+from genomes.compiler.program import ELEMENTWISE, MODEL_REDUCTIONS, REDUCTIONS, Program
+from genomes.compiler.shapes import ShapeClass
+from genomes.language.expressions import show
+from genomes.language.genome import ONE, Genome
+
+
+@dataclass(frozen=True)
+class Description:
+    """``formula``: plain text, a line a gene. ``latex``: the same for TeX. ``buffers``: names of the state buffers
+    with an entry for each parameter. ``scalars``: how many other state values. ``operations``: arithmetic operations
+    for each parameter and step. ``passes``: times that all parameters are gone through in a step, one more for each
+    reduction that another value waits for. ``hash``: the semantic hash.
+    """
+
+    formula: tuple[str, ...]
+    latex: tuple[str, ...]
+    buffers: tuple[str, ...]
+    scalars: int
+    operations: int
+    passes: int
+    hash: str
+
+
+def describe(genome: Genome) -> Description:
+    """Raises GenomeError where the genome has no meaning."""
+    program = lower(genome)
+    buffers = tuple(slot.name for slot in program.slots if slot.shape is ShapeClass.ELEMENT)
+    return Description(
+        formula=tuple(formula(genome)),
+        latex=tuple(latex.render(genome)),
+        buffers=buffers,
+        scalars=len(program.slots) - len(buffers),
+        operations=sum(n.shape is ShapeClass.ELEMENT and n.op in ELEMENTWISE for n in program.nodes),
+        passes=_passes(program),
+        hash=semantic_hash(genome),
+    )
+
+
+def formula(genome: Genome) -> list[str]:
+    """The update as plain text, in the order in which a step applies it."""
+    lines = []
+    decay = genome.decay
+    if decay.kind == "coupled":
+        lines.append(f"g <- g + {decay.rate:g} * theta    ({', '.join(decay.roles)})")
+    terms = [show(t.expr) if t.weight == 1 else f"{t.weight:g} * ({show(t.expr)})" for t in genome.terms]
+    lines.append("u = " + " + ".join(terms))
+    lines += [f"u <- {show(gate)}" for gate in genome.gates]
+    pulls = {"decoupled": "theta", "cautious": "where(u * theta >= 0, theta, 0)", "start": "(theta - theta_start)"}
+    if decay.kind in pulls:
+        lines.append(f"u <- u + {decay.rate:g} * {pulls[decay.kind]}    ({', '.join(decay.roles)})")
+    factors = [f"{genome.lr:g}"]
+    if genome.schedule != ONE:
+        factors.append(f"[{show(genome.schedule)}]")
+    if genome.roles:
+        factors.append("[" + ", ".join(f"{role}: {scale:g}" for role, scale in genome.roles) + "]")
+    lines.append(f"delta = -{' * '.join(factors)} * u")
+    lines += [f"delta <- {show(gate)}" for gate in genome.post]
+    if genome.query:
+        offset, when = show(genome.query.offset), show(genome.query.when)
+        lines.append(f"g of step t is taken at theta + [{offset}] of step t - 1 where {when}")
+    return lines
+
+
+def _passes(program: Program) -> int:
+    depth: list[int] = []
+    for node in program.nodes:
+        reduces = node.op in REDUCTIONS and node.op not in MODEL_REDUCTIONS
+        depth.append(max((depth[a] for a in node.arguments), default=0) + reduces)
+    return 1 + max(depth)

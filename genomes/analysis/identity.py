@@ -1,0 +1,133 @@
+"""When two genomes are the same optimizer: a hash of how they act, and a cheap test that they act sensibly.
+
+The probe drives a program through a fixed pseudo-random trajectory in float64: odd shapes, all roles, epochs and step
+counts that jump far ahead (so that schedules of any length show), losses that are unknown, improve and stall. It takes
+the flat back end, which is five times as quick on tensors so small; the tests hold it to the reference here too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from genomes.backends.flat import optimizer as torch_flat
+from genomes.compiler.lowering import lower
+from genomes.compiler.program import Program
+from genomes.compiler.shapes import ShapeClass
+from genomes.language.genome import Genome
+
+DIGITS = 9  # significant digits that equal behaviour must share
+_SHAPES = ((3, 1), (3,), (3,), (3,), (3, 3), (3,))
+_ROLES = ("weight", "bias", "norm_scale", "norm_shift", "weight", "bias")
+_LAYERS = (0, 0, 0, 0, 1, 1)
+# (steps, epoch, training loss, validation loss, how many steps are skipped before)
+_PHASES = (
+    (3, 0, None, None, 0), (2, 1, 0.9, 1.1, 0), (2, 2, 0.7, 0.8, 0), (1, 3, 0.6, 0.9, 3), (1, 4, 0.5, 0.95, 6),
+    (1, 5, 0.5, 0.85, 0), (1, 6, 0.4, 0.7, 11), (2, 9, 0.4, 0.75, 50), (1, 17, 0.3, 0.72, 100), (1, 31, 0.3, 0.71, 200),
+    (1, 75, 0.25, 0.6, 400), (1, 150, 0.2, 0.65, 1000), (1, 320, 0.2, 0.62, 2000), (2, 699, 0.2, 0.61, 4000),
+)  # fmt: skip
+# For programs that remember across epochs (plateaus): an improvement, then stale epochs for as long as the challenge's
+# patience lets them last, then another improvement.
+_STALE_PHASES = tuple((1, 700 + k, 0.2, 0.5 if k == 0 else 0.3 if k == 53 else 0.7, 0) for k in range(56))
+
+# For programs that read the epoch: each of the first twenty, then every tenth part more, so that a threshold shows.
+_EPOCH_PHASES = tuple((1, epoch, 0.2, 0.61, 0) for epoch in (*range(7, 21), *(round(21 * 1.1**k) for k in range(41))))
+_QUERY_STEPS = 400  # so many steps, eight an epoch, show when a program queries
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a probe found. ``trace``: float64 ``[values]``, updates and queried offsets of all steps in order."""
+
+    trace: np.ndarray
+
+    @property
+    def finite(self) -> bool:
+        return bool(np.isfinite(self.trace).all())
+
+
+def probe(program: Program, backend: Callable[[Program], Any] = torch_flat.optimizer) -> Probe:
+    """Drive a program through the fixed trajectory. ``backend``: what makes a `torch_flat.FlatProgram` of it."""
+    start, gradients = _trajectory()
+    theta, gradient = start.clone(), torch.zeros_like(start)
+    run = backend(program).bind(
+        theta, gradient, seed=bytes(32), shapes=_SHAPES, roles=_ROLES, layers=_LAYERS, places=range(len(_SHAPES))
+    )
+    trace = []
+    step = 0
+    remembers = any(slot.shape is ShapeClass.CLOCK for slot in program.slots)
+    reads_epoch = any(node.op == "epoch" for node in program.nodes)
+    for steps, epoch, train_loss, val_loss, skipped in (
+        _PHASES + _STALE_PHASES * remembers + _EPOCH_PHASES * reads_epoch
+    ):
+        run.t += skipped
+        for _ in range(steps):
+            queried = run.query(epoch, train_loss, val_loss)
+            if queried is not None:
+                trace += [queried - theta, torch.ones(1, dtype=torch.float64)]
+            gradient.copy_(gradients[step])
+            update = run.step(epoch, train_loss, val_loss)
+            trace.append(update.clone())
+            # bounded, so that an optimizer with a huge learning rate is still told apart from its neighbours
+            theta += torch.tanh(update)
+            step += 1
+    if program.query:
+        trace.append(torch.tensor(_asked(program), dtype=torch.float64))
+    return Probe(torch.cat(trace).numpy())
+
+
+def _asked(program: Program) -> list[bool]:
+    """In which steps a program queries; a mask of the clock alone, so no step needs to be taken."""
+    nothing = torch.zeros(0, dtype=torch.float64)
+    run = torch_flat.optimizer(program).bind(
+        nothing, nothing, seed=bytes(32), shapes=[], roles=[], layers=[], places=[]
+    )
+    asked = []
+    for step in range(1, _QUERY_STEPS):
+        run.t = step
+        losses = (None, None) if step < 8 else (0.5, 0.6)
+        asked.append(run.query(step // 8, *losses) is not None)
+    return asked
+
+
+@lru_cache(maxsize=1)
+def _trajectory() -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The parameters before the first step, and the gradient of each step: all tensors one after another."""
+    generator = np.random.Generator(np.random.PCG64(20240229))
+    steps = sum(phase[0] for phase in _PHASES + _STALE_PHASES + _EPOCH_PHASES)
+    size = sum(math.prod(shape) for shape in _SHAPES)
+    dead = slice(*(sum(math.prod(shape) for shape in _SHAPES[:4]) + k for k in (3, 6)))  # a row of the second weight
+    params, drift = 0.5 * generator.standard_normal(size), generator.standard_normal(size)
+    gradients = []
+    for step in range(steps):
+        scale = (30.0, 1.0, 0.05)[step % 3]  # large and small gradients: clips and epsilons show
+        gradient = scale * (0.4 * drift + generator.standard_normal(size))
+        if step == 5:
+            gradient[dead] = 0.0  # a dead unit
+        gradients.append(torch.from_numpy(gradient))
+    return torch.from_numpy(params), gradients
+
+
+@lru_cache(maxsize=256)  # hash, screening and simplification look at one genome in a row
+def probe_genome(genome: Genome) -> Probe:
+    """The probe of a genome's program. Raises GenomeError."""
+    return probe(lower(genome))
+
+
+@lru_cache(maxsize=4096)
+def semantic_hash(genome: Genome) -> str:
+    """32 hex digits; genomes that act alike share them, whatever their text, name or source. Raises GenomeError."""
+    trace = probe_genome(genome).trace
+    with np.errstate(all="ignore"):
+        exponent = np.floor(np.log10(np.abs(trace)))
+        scale = 10.0 ** (DIGITS - 1 - exponent)
+        rounded = np.where((trace == 0) | ~np.isfinite(trace), trace, np.round(trace * scale) / scale)
+    text = ",".join(f"{value + 0.0:.{DIGITS - 1}e}" for value in rounded)  # + 0.0: no negative zero
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

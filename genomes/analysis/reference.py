@@ -1,0 +1,196 @@
+"""The reference page of the language, made from its table: ``python -m genomes.analysis.reference > docs/primitives.md``."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator
+
+from genomes.compiler.builder import MAX_PROGRAM_NODES, Builder, Value
+from genomes.compiler.shapes import ShapeClass
+from genomes.language.expressions import (
+    MAX_CHARACTERS,
+    MAX_DEPTH,
+    MAX_NODES,
+    Expression,
+    call,
+    number,
+    parse,
+    show,
+    signature,
+)
+from genomes.language.genome import MAX_GATES, MAX_TERMS
+from genomes.language.primitives import TABLE, Domain, Parameter, Primitive
+from genomes.strict_yaml import MAX_BYTES
+
+GROUPS = {
+    "source": "What a step sees. `u` exists in `gates` alone, `delta` in `post` and in `query.offset`.",
+    "signal": "Numbers of the training as a whole: known before any gradient, in float64. Schedules are made of them.",
+    "role": "What kind of tensor it is and where it stands: one value a tensor, known before any gradient.",
+    "elementwise": "Entry by entry. Operators bind as in Python; `**` binds tightest, then unary minus.",
+    "stateful": "Values that last: each keeps buffers from step to step. Equal calls share them.",
+    "reduction": "From many entries to one: a tensor, each row, each column, the whole model. A tensor is seen as a "
+    "matrix `[rows, columns]` = `[out, in]`; a vector of n entries is `[n, 1]`.",
+    "matrix": "On a tensor seen as a matrix. Costly: a matrix product and more an entry.",
+    "noise": "Pseudo-random numbers: functions of the run's seed, the step, the tensor, the entry and the stream.",
+    "schedule": "Factors that follow the training. Units are epochs unless the name says steps.",
+    "gate": "Changes to a direction or an update. All may stand anywhere, but those marked `post`.",
+    "composite": "Names of the field for what their bodies say.",
+}
+
+INTRODUCTION = """\
+# Primitives
+
+This page is written by `python -m genomes.analysis.reference` from the table in `genomes/language/primitives.py`; a test fails where
+they differ.
+
+## A genome
+
+| key | meaning |
+|---|---|
+| `genome: 1` | version of this form |
+| `name`, `source`, `oracle` | what it is called, where it comes from, what it is checked against |
+| `lr` | learning rate |
+| `terms` | list of `{weight: 1.0, expr: "..."}` |
+| `gates` | list of expressions over `u`, the direction so far |
+| `decay` | `{kind, rate, roles}`; kinds below; roles of the tensors that decay, `[weight]` unless given |
+| `schedule` | expression, a factor of the learning rate, made of clock values |
+| `roles` | learning-rate multipliers for `weight`, `bias`, `norm_scale`, `norm_shift`, `first`, `last` (layer) |
+| `post` | list of expressions over `delta`, the update so far |
+| `query` | `{offset, when}`: the gradient of step t is taken at theta + `offset` where `when` holds for that t; `offset` is the value of the step before, so step 1 never queries |
+
+Every step adds to the parameters what these lines come to:
+
+    u     = sum of weight * expr over the terms
+    u     = gate                                     for each of the gates in turn
+    u     = u + decay
+    delta = -(lr * schedule * role multipliers) * u
+    delta = post                                     for each of post in turn
+
+Decay of kind `coupled` makes `g` mean g + rate * theta everywhere; `decoupled` adds rate * theta to u; `cautious`
+does so where u * theta >= 0; `start` adds rate * (theta - theta_start). `offset` may use all that terms may, and
+`delta`, the update that the step applied; `when` is made of `t`, `epoch`, losses and numbers. In the task `tig` a
+batch for which a query was answered leaves no trace in BatchNorm's running statistics.
+
+## Expressions
+
+Expressions are made of numbers, the words below, `+ - * / % **`, `> >= < <= ==`, `and or not` and calls with
+positional or named arguments. Comparisons give masks; `where(mask, 1, 0)` makes a number of one. A word's **body** is
+its meaning in the language itself: `name = expression` names a value; where the name is one of its buffers, the value
+is also kept for the next step, and before that line the name means what the last step kept. The last line is the
+result.
+
+**Classes.** Every value belongs to a class that says along which axes it varies: `clock` (nothing but the step),
+`role` (the tensor), both known on the host in float64; `model` (nothing but the step), `tensor`, `row`, `column`,
+`element`, which come from gradients or parameters. Elementwise words give the smallest class that holds all their
+arguments. Constants (arguments with a range) are numbers or made of clock and role values. A schedule is a clock
+value.
+
+**Edge cases**, the same everywhere: `x / 0` and `x % 0` are 0; `sqrt(x)` sees max(x, 0), `log(x)` max(x, 1e-37),
+`exp(x)` min(x, 80); `sign(0)` is 0; whole powers are of any x, other powers of max(x, 0), `x ** 0` is 1 and 0 to a
+negative power is 0; comparisons with NaN are false, all else hands NaN on; a difference of a value with itself and a
+product with the literal 0 are 0.
+"""
+
+LIMITS = f"""\
+**Limits.** A file has at most {MAX_BYTES / 1e6:g} MB; a genome {MAX_TERMS} terms, {MAX_GATES} gates and as many in
+`post`, and {MAX_PROGRAM_NODES} operations once all words are spelt out. An expression has at most {MAX_CHARACTERS}
+characters, {MAX_NODES} nodes (numbers, names, operators and calls) and {MAX_DEPTH} levels. Each operator is a level
+above its operands, so `a + b + c` has three; a long sum needs fewer levels as `(a + b) + (c + d)`, or as several terms.
+A constant made of numbers alone, such as `1 - 1e-3`, is held to its range as a number is; one whose range is whole
+takes whole numbers alone.
+"""
+
+
+def page() -> str:
+    """The whole page, Markdown."""
+    parts = [INTRODUCTION, LIMITS]
+    unknown = {p.group for p in TABLE.values()} - GROUPS.keys()
+    if unknown:
+        raise ValueError(f"groups without a text: {', '.join(sorted(unknown))}")
+    for group, text in GROUPS.items():
+        parts.append(f"## {group.capitalize()}\n\n{text}\n")
+        parts += ["\n".join(_entry(p)) for p in TABLE.values() if p.group == group]
+    return "\n".join(parts)
+
+
+def _entry(primitive: Primitive) -> Iterator[str]:
+    yield f"### `{_written(primitive)}`\n"
+    kind = f"{result_class(primitive)}, mask" if primitive.result == "mask" else f"{result_class(primitive)}"
+    place = f"; in `{primitive.scope}` alone" if primitive.scope == "gates" else ""
+    place = "; in `post` and `query.offset` alone" if primitive.scope == "post" else place
+    yield f"{_sentence(primitive.doc)} *{kind}{place}*\n"
+    if primitive.body:
+        yield textwrap.indent(textwrap.dedent(primitive.body).strip(), "    ") + "\n"
+    lines = [f"- `{p.name}`: {_domain(p.domain)}" for p in primitive.parameters if p.domain]
+    for state in primitive.state:
+        start = "as the parameters" if state.init == "theta" else f"from {state.init:g}"
+        lines.append(f"- keeps `{state.name}`, {start}")
+    if primitive.debias:
+        lines.append(f"- `debias` of it: `{primitive.debias}`")
+    if primitive.source:
+        lines.append(f"- {primitive.source}")
+    if lines:
+        yield "\n".join(lines) + "\n"
+
+
+def _sentence(text: str) -> str:
+    text = text[0].upper() + text[1:] if not text.startswith(("x ", "a x")) else text
+    return text if text.endswith(".") else text + "."
+
+
+def _written(primitive: Primitive) -> str:
+    if primitive.infix is None:
+        return signature(primitive)
+    symbol = primitive.infix[0]
+    names = [p.name for p in primitive.parameters]
+    if len(names) == 2:
+        return f"{names[0]} {symbol} {names[1]}"
+    return f"not {names[0]}" if symbol == "not" else f"-{names[0]}"
+
+
+def _domain(domain: Domain) -> str:
+    scales = {
+        "linear": "uniform",
+        "log": "log-uniform",
+        "one_minus_log": "log-uniform in 1 - value",
+        "integer": "log-uniform, whole",
+    }
+    unit = f" {domain.unit}" if domain.unit else ""
+    low, high = domain.prior
+    drawn = f"drawn from {low:g} to {high:g}, {scales[domain.scale]}"
+    return f"{domain.low:g} to {domain.high:g}{unit}; {drawn}"
+
+
+def example(primitive: Primitive) -> Expression:
+    """The primitive on ordinary values: gradients, positive element values, an average, the middle of each prior."""
+    arguments: list[Expression] = []
+    for parameter in primitive.parameters:
+        arguments.append(_argument(parameter, len(arguments)))
+    return call(primitive.name, *arguments)
+
+
+def _argument(parameter: Parameter, position: int) -> Expression:
+    if parameter.domain:
+        low, high = parameter.domain.prior
+        whole = parameter.domain.scale == "integer"
+        middle = math.sqrt(low * high) if whole or parameter.domain.scale == "log" else (low + high) / 2
+        return number(round(middle) if whole else middle)
+    if parameter.kind == "mask":
+        return parse("g > theta")
+    if parameter.kind == "average":
+        return parse("ema(g, 0.9)")
+    return parse("g" if position == 0 else f"abs(theta) + {position}")
+
+
+def result_class(primitive: Primitive) -> ShapeClass:
+    """The class of the primitive's result, where its values are element values."""
+    builder = Builder("example")
+    element = Value(builder.source("g", ShapeClass.ELEMENT))
+    rate = Value(builder.source("rows", ShapeClass.ROLE))
+    names = {"g": element, "theta": element, "u": element, "delta": element, "queried": element, "lr_t": rate}
+    return builder.nodes[builder.lower(parse(show(example(primitive)), primitive.scope), names).node].shape
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -1,0 +1,194 @@
+"""Removes from a genome what does not change how it acts, and says what it removed and how surely.
+
+A removal is *exact* where both genomes mean the same program. Any other is judged *on the probe* of
+``genomes.analysis.identity``, to nine digits, and a probe sees some epochs, losses and gradients, never all. What
+chooses or rounds (``where``, comparisons, ``floor``, ``%``, ``sign``, ``bfloat16``, and words that are made of them)
+may lie still on the probe and act elsewhere. So a removal that is not exact is never tried on such a part, below it,
+beside it (but in a sum), or on what it is applied to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+
+from genomes.analysis.identity import semantic_hash
+from genomes.compiler.builder import body
+from genomes.compiler.canonical import canonical, with_composites
+from genomes.compiler.lowering import lower
+from genomes.language.expressions import Expression, constant, is_mask, number, show
+from genomes.language.genome import ONE, Decay, Genome, GenomeError, dump, parse
+from genomes.language.primitives import TABLE
+
+EXACT, ON_THE_PROBE = "exact", "on the probe"
+
+
+@dataclass(frozen=True)
+class Simplified:
+    """The smaller genome, and a line for each thing removed, in the order of removal; each ends in how surely."""
+
+    genome: Genome
+    removed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A genome with one thing less. ``choosing``: a choice is removed, or hangs on what is: exact or not at all."""
+
+    genome: Genome
+    what: str
+    choosing: bool
+
+
+def simplify(genome: Genome) -> Simplified:
+    """Take away genes and parts of expressions for as long as the genome acts the same: exactly, or on the probe.
+
+    What is left is written in canonical form, with composites where they fit. Raises GenomeError.
+    """
+    wanted = semantic_hash(genome)
+    removed: list[str] = []
+    while True:
+        meaning = _meaning(genome)
+        for candidate in _smaller(genome):
+            smaller = candidate.genome
+            exact = _meaning(smaller) == meaning
+            if (exact or (not candidate.choosing and _acts(smaller) == wanted)) and _readable(smaller):
+                genome = smaller
+                removed.append(f"{candidate.what} ({EXACT if exact else ON_THE_PROBE})")
+                break
+        else:
+            break
+    tidy = with_composites(canonical(genome))
+    return Simplified(tidy if _acts(tidy) == wanted and _readable(tidy) else genome, tuple(removed))
+
+
+def _acts(genome: Genome) -> str | None:
+    try:
+        return semantic_hash(genome)
+    except GenomeError:
+        return None
+
+
+def _readable(genome: Genome) -> bool:
+    """Whether the genome's text is read again: what is left of a constant may lie outside its domain."""
+    try:
+        return parse(dump(genome)) == genome
+    except GenomeError:
+        return False
+
+
+def _meaning(genome: Genome) -> tuple | None:
+    """The genome's program, numbered from its update on, so that two that are alike are equal; None without one."""
+    if genome.query and _is_never(genome.query.when):
+        genome = replace(genome, query=None)
+    try:
+        program = lower(genome)
+    except GenomeError:
+        return None
+    stored = dict(program.stores)
+    slots: list[int] = [program.query.offset] if program.query else []
+    number_of: dict[int, int] = {}
+    nodes: list[tuple] = []
+    roots = [program.update]
+    while roots:
+        stack = [roots.pop()]
+        while stack:
+            i = stack[-1]
+            node = program.nodes[i]
+            missing = [a for a in node.arguments if a not in number_of]
+            if missing and i not in number_of:
+                stack.extend(reversed(missing))
+                continue
+            stack.pop()
+            if i in number_of:
+                continue
+            attribute = node.attribute
+            if node.op == "load":
+                if attribute not in slots:
+                    slots.append(int(attribute or 0))
+                attribute = slots.index(int(attribute or 0))
+            number_of[i] = len(nodes)
+            nodes.append((node.op, node.shape, attribute, *(number_of[a] for a in node.arguments)))
+        roots = [stored[s] for s in slots if stored[s] not in number_of][:1]
+    states = [(program.slots[s].shape, program.slots[s].init, number_of[stored[s]]) for s in slots]
+    return tuple(nodes), number_of[program.update], tuple(states), program.query and program.query.when
+
+
+def _is_never(mask: Expression) -> bool:
+    return constant(mask) == 0
+
+
+@cache
+def _chooses(name: str) -> bool:
+    """Whether a word chooses or rounds, or is made of one that does."""
+    primitive = TABLE.get(name)
+    if primitive is None:  # a name in a body
+        return False
+    if primitive.result == "mask" or name in ("where", "floor", "mod", "sign", "bfloat16"):
+        return True
+    return bool(primitive.body) and any(_has_choice(statement) for _, statement in body(name))
+
+
+def _has_choice(tree: Expression) -> bool:
+    return any(_chooses(node.name) for node in tree.walk() if node.value is None)
+
+
+def _smaller(genome: Genome) -> Iterator[_Candidate]:
+    """Genomes with one thing less, largest things first.
+
+    Terms and decay are summed, so a choice in one hides nothing of another; gates, post, schedule and roles change or
+    multiply what the others made.
+    """
+    after = any(map(_has_choice, (*genome.post, genome.schedule)))
+    gated = after or any(map(_has_choice, genome.gates))
+    anywhere = gated or any(_has_choice(term.expr) for term in genome.terms) or genome.decay.kind == "cautious"
+    if genome.query and _is_never(genome.query.when):
+        yield _Candidate(replace(genome, query=None), f"query: {show(genome.query.offset)}", True)
+    if genome.decay.kind != "none":
+        choosing = after if genome.decay.kind in ("decoupled", "start") else True  # coupled: a part of every g
+        yield _Candidate(replace(genome, decay=Decay()), f"decay: {genome.decay.kind}", choosing)
+    if genome.schedule != ONE:
+        yield _Candidate(replace(genome, schedule=ONE), f"schedule: {show(genome.schedule)}", anywhere)
+    for role, scale in genome.roles:
+        roles = tuple(r for r in genome.roles if r[0] != role)
+        yield _Candidate(replace(genome, roles=roles), f"roles.{role}: {scale:g}", anywhere)
+    for gene in ("gates", "post"):
+        items = getattr(genome, gene)
+        for i, item in enumerate(items):
+            without = replace(genome, **{gene: items[:i] + items[i + 1 :]})
+            yield _Candidate(without, f"{gene}.{i}: {show(item)}", anywhere)
+            for part, what, choosing in _smaller_expressions(item, anywhere):
+                changed = replace(genome, **{gene: (*items[:i], part, *items[i + 1 :])})
+                yield _Candidate(changed, f"{gene}.{i}: {what}", choosing)
+    terms = genome.terms
+    for i, term in enumerate(terms):
+        if len(terms) > 1:
+            without = replace(genome, terms=terms[:i] + terms[i + 1 :])
+            yield _Candidate(without, f"terms.{i}: {show(term.expr)}", gated or _has_choice(term.expr))
+        for part, what, choosing in _smaller_expressions(term.expr, gated):
+            changed = (*terms[:i], replace(term, expr=part), *terms[i + 1 :])
+            yield _Candidate(replace(genome, terms=changed), f"terms.{i}: {what}", choosing)
+    for part, what, choosing in _smaller_expressions(genome.schedule, anywhere):
+        yield _Candidate(replace(genome, schedule=part), f"schedule: {what}", choosing)
+
+
+def _smaller_expressions(tree: Expression, ahead: bool) -> Iterator[tuple[Expression, str, bool]]:
+    """Trees with one node replaced by one of its arguments, or by 0 or 1, and whether a choice hangs on that.
+
+    ``ahead``: one does already, outside this tree.
+    """
+    if tree.value is not None or not tree.arguments:
+        return
+    if not is_mask(tree):
+        for result in (0.0, 1.0):
+            yield number(result), f"{show(tree)} is {result:g}", ahead or _has_choice(tree)
+    # a factor that chooses may hide what it is multiplied by; a summand cannot
+    below = ahead or _chooses(tree.name) or (tree.name not in ("add", "sub") and any(map(_has_choice, tree.arguments)))
+    for i, argument in enumerate(tree.arguments):
+        lost = any(map(_has_choice, tree.arguments[:i] + tree.arguments[i + 1 :]))
+        if argument.value is None and is_mask(argument) == is_mask(tree):
+            yield argument, f"{show(tree)} acts as {show(argument)}", below or lost
+    for i, argument in enumerate(tree.arguments):
+        for part, what, choosing in _smaller_expressions(argument, below):
+            yield replace(tree, arguments=(*tree.arguments[:i], part, *tree.arguments[i + 1 :])), what, choosing

@@ -1,0 +1,314 @@
+"""What a program's kernels find in memory: the table of tensors, one slab a lane, the arguments of a launch.
+
+All arrays are ``[lanes, n]``, contiguous, so that lanes can be dropped by moving rows. Within a lane:
+
+| array | numbers | content |
+|---|---|---|
+| theta, g, update, queried | real | all trainable tensors, one after the other, each row by row |
+| state | real | the slots of classes element, row, column, tensor, model, in this order, each over all tensors |
+| scratch | real | what stages leave for later ones (cuda_stages.py), in the same order; partial sums of reductions |
+| host_state, host_values | double | clock values, then role values (all tensors of the first, of the second, ...) |
+
+``real`` is float or double; clock and role values are double whatever it is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from genomes.backends.torch_reference import matrix_shape
+from genomes.compiler.program import scramble
+from genomes.compiler.shapes import ShapeClass
+
+PIECES = 256  # partial results that a reduction over a tensor has; also the threads of a block
+TILE = 1024  # elements of one tensor that a block of an element pass owns
+# the size of a class over all tensors, and the variable that counts within it, as the kernels call them
+EXTENT = {
+    ShapeClass.ELEMENT: ("n_params", "element"),
+    ShapeClass.ROW: ("n_rows", "row"),
+    ShapeClass.COLUMN: ("n_columns", "column"),
+    ShapeClass.TENSOR: ("n_tensors", "index"),
+    ShapeClass.MODEL: ("", ""),
+}
+ROLE_BITS = {
+    "is_weight": 1, "is_bias": 2, "is_norm_scale": 4, "is_norm_shift": 8, "is_first": 16, "is_last": 32,
+}  # fmt: skip
+
+
+class Tensor(ctypes.Structure):
+    """One trainable tensor, as the kernels see it.
+
+    ``offset``: of its elements (rows, columns) among all tensors'; ``place``: its number among the model's parameters.
+    """
+
+    _fields_ = (
+        ("depth_fraction", ctypes.c_double),
+        ("offset", ctypes.c_int),
+        ("row_offset", ctypes.c_int),
+        ("column_offset", ctypes.c_int),
+        ("rows", ctypes.c_int),
+        ("columns", ctypes.c_int),
+        ("roles", ctypes.c_int),
+        ("place", ctypes.c_int),
+        ("unused", ctypes.c_int),
+    )
+
+
+class Arguments(ctypes.Structure):
+    """What every kernel is given, by value. Sizes, then the addresses of the model's tables, then of the lanes' arrays.
+
+    ``alive``, ``steps``, ``epoch``, ``has_loss``, ``active``, ``not_finite``: int32 ``[lanes]``; ``seed``: uint32
+    ``[lanes]``, see ``seed_word``; ``train_loss``, ``val_loss``: double ``[lanes]``; ``constants``: double ``[lanes,
+    constants of the program]``.
+    """
+
+    _fields_ = (
+        *((name, ctypes.c_int) for name in ("lanes", "n_tensors", "n_params", "n_rows", "n_columns", "n_layers")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                "tensors", "tile_tensor", "tile_start", "tensor_of_row", "tensor_of_column",
+                "alive", "seed", "epoch", "has_loss", "train_loss", "val_loss", "constants",
+                "theta", "g", "update", "queried", "steps", "active", "not_finite",
+                "state", "scratch", "host_state", "host_values",
+            )
+        ),
+    )  # fmt: skip
+
+
+DECLARATIONS = """\
+struct Tensor {  // one trainable tensor; offsets are those of its elements, rows and columns among all tensors'
+    double depth_fraction;
+    int offset, row_offset, column_offset, rows, columns, roles, place, unused;
+};
+
+struct Arguments {  // arrays of the model, then arrays [lanes, n]
+    int lanes, n_tensors, n_params, n_rows, n_columns, n_layers;
+    const Tensor* tensors;
+    const int *tile_tensor, *tile_start, *tensor_of_row, *tensor_of_column;
+    const int* alive;
+    const unsigned* seed;
+    const int *epoch, *has_loss;
+    const double *train_loss, *val_loss, *constants;
+    real* theta;
+    const real* g;
+    real *update, *queried;
+    int *steps, *active, *not_finite;
+    real *state, *scratch;
+    double *host_state, *host_values;
+};
+"""
+
+
+@dataclass(frozen=True)
+class Model:
+    """The trainable tensors of a model, in order. ``shapes``: ``[out, in]`` each; ``roles``: bits; ``depths``: 0..1;
+    ``places``: their numbers among all parameters; ``n_layers``: the last trainable one included."""
+
+    shapes: tuple[tuple[int, int], ...]
+    roles: tuple[int, ...]
+    depths: tuple[float, ...]
+    places: tuple[int, ...]
+    n_layers: int
+
+    @property
+    def n_tensors(self) -> int:
+        return len(self.shapes)
+
+    @property
+    def n_params(self) -> int:
+        return sum(rows * columns for rows, columns in self.shapes)
+
+    @property
+    def n_rows(self) -> int:
+        return sum(rows for rows, _ in self.shapes)
+
+    @property
+    def n_columns(self) -> int:
+        return sum(columns for _, columns in self.shapes)
+
+    def size(self, shape: ShapeClass) -> int:
+        """Numbers that a value of class ``shape`` holds in a lane."""
+        name = EXTENT[shape][0]
+        return getattr(self, name) if name else 1
+
+    def tensors(self) -> ctypes.Array:
+        """The table of tensors."""
+        table = (Tensor * self.n_tensors)()
+        offset = row = column = 0
+        for entry, (rows, columns), *about in zip(
+            table, self.shapes, self.roles, self.depths, self.places, strict=True
+        ):
+            entry.offset, entry.row_offset, entry.column_offset = offset, row, column
+            entry.rows, entry.columns = rows, columns
+            entry.roles, entry.depth_fraction, entry.place = about
+            offset, row, column = offset + rows * columns, row + rows, column + columns
+        return table
+
+    def tiles(self) -> list[tuple[int, int]]:
+        """(tensor, first element within it) of each block of an element pass."""
+        return [(k, start) for k, (rows, columns) in enumerate(self.shapes) for start in range(0, rows * columns, TILE)]
+
+    def tensor_of(self, axis: int) -> list[int]:
+        """The tensor of each row (``axis`` 0) or column (1)."""
+        return [k for k, shape in enumerate(self.shapes) for _ in range(shape[axis])]
+
+
+def model(
+    shapes: Sequence[Sequence[int]], roles: Sequence[str], trainable: Sequence[bool], layers: Sequence[int]
+) -> Model:
+    """The model of ``init_state``'s context: one entry a tensor, those that do not train are left out."""
+    kept = [i for i, flag in enumerate(trainable) if flag]
+    last = max((layers[i] for i in kept), default=0)
+    bits = [
+        ROLE_BITS.get(f"is_{roles[i]}", 0)
+        | (ROLE_BITS["is_first"] if layers[i] == 0 else 0)
+        | (ROLE_BITS["is_last"] if layers[i] == last else 0)
+        for i in kept
+    ]
+    return Model(
+        tuple(matrix_shape(shapes[i]) for i in kept),
+        tuple(bits),
+        tuple(layers[i] / last if last else 0.0 for i in kept),
+        tuple(kept),
+        last + 1,
+    )
+
+
+def seed_word(seed: bytes) -> int:
+    """What a lane's seed comes to for its kernels: `random_word` goes on from it with step, tensor and stream."""
+    word = 0
+    for k in range(0, len(seed), 4):
+        word = scramble((word + 0x9E3779B9 * (int.from_bytes(seed[k : k + 4], "little") + 1)) & 0xFFFFFFFF)
+    return word
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Where the values of some classes lie within a lane: ``values`` (the name of each, its class), in any order."""
+
+    values: tuple[tuple[int, ShapeClass], ...]
+
+    def place(self, name: int) -> str:
+        """C text of the index of value ``name``: the offset of its block plus the variable of its class."""
+        terms: list[str] = []
+        for shape, (extent, variable) in EXTENT.items():
+            block = [n for n, s in self.values if s is shape]
+            before = block.index(name) if name in block else len(block)
+            if before:
+                terms.append(_times(before, extent))
+            if name in block:
+                return " + ".join([*terms, variable] if variable else terms or ["0"])
+        raise KeyError(name)
+
+    def offset(self, name: int, of: Model) -> int:
+        """The index of the first number of value ``name``."""
+        order = [(n, s) for shape in EXTENT for n, s in self.values if s is shape]
+        before = [n for n, _ in order].index(name)
+        return sum(of.size(shape) for _, shape in order[:before])
+
+    def size(self, of: Model) -> int:
+        """Numbers a lane."""
+        return sum(of.size(shape) for _, shape in self.values)
+
+    def size_text(self) -> str:
+        """C text of ``size``."""
+        return _sum_text(EXTENT[shape][0] for _, shape in self.values)
+
+
+@dataclass(frozen=True)
+class HostSlab:
+    """Double values of classes clock and role within a lane; ``clock`` and ``role`` are the names of the values."""
+
+    clock: tuple[int, ...]
+    role: tuple[int, ...]
+
+    def place(self, name: int) -> str:
+        """C text of the index of value ``name``; ``index`` is the tensor's number."""
+        if name in self.clock:
+            return str(self.clock.index(name))
+        terms = [str(len(self.clock))] if self.clock else []
+        if before := self.role.index(name):
+            terms.append(_times(before, "n_tensors"))
+        return " + ".join([*terms, "index"])
+
+    def size(self, of: Model) -> int:
+        """Numbers a lane."""
+        return len(self.clock) + len(self.role) * of.n_tensors
+
+    def size_text(self) -> str:
+        """C text of ``size``."""
+        return _sum_text([""] * len(self.clock) + ["n_tensors"] * len(self.role))
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One kernel of the text. ``unit``: what its threads or blocks stand for; see ``grid``."""
+
+    kernel: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Product:
+    """A library call between two kernels: see `cuda_products.carry_out`.
+
+    ``op``: an operation of `program.MATRIX`; ``matrix``: the value in `Source.scratch` that it reads and then
+    replaces; ``numbers``: for each time that it is done, the values in `Source.scratch` (one number a tensor) that it
+    takes besides the matrix.
+    """
+
+    op: str
+    matrix: int
+    numbers: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A program's text. ``key``: hex digest of the text; ``step``: what to launch or to have a library do, in order;
+    ``state`` ...: where values lie; ``partials``: reductions over tensors in the stage that has most."""
+
+    text: str
+    key: str
+    start: tuple[Launch, ...]
+    query: tuple[Launch, ...]
+    step: tuple[Launch | Product, ...]
+    state: Slab
+    scratch: Slab
+    partials: int
+    host_state: HostSlab
+    host_values: HostSlab
+
+    def sizes(self, model: Model) -> dict[str, int]:
+        """Numbers a lane of the arrays ``state``, ``scratch``, ``host_state``, ``host_values``."""
+        return {
+            "state": self.state.size(model),
+            "scratch": self.scratch.size(model) + self.partials * model.n_tensors * PIECES,
+            "host_state": self.host_state.size(model),
+            "host_values": self.host_values.size(model),
+        }
+
+
+def grid(unit: str, model: Model, lanes: int) -> tuple[int, int]:
+    """Blocks along x and y, of PIECES threads each."""
+    per_thread = {"tensor": model.n_tensors, "row": model.n_rows, "column": model.n_columns}
+    if unit == "lane":
+        return -(-lanes // PIECES), 1
+    if unit in per_thread:
+        return -(-per_thread[unit] // PIECES), lanes
+    return (model.n_tensors if unit == "piece" else len(model.tiles())), lanes
+
+
+def _sum_text(extents: Iterable[str]) -> str:
+    counts: dict[str, int] = {}
+    for extent in extents:
+        counts[extent] = counts.get(extent, 0) + 1
+    return " + ".join(_times(n, extent) for extent, n in counts.items()) or "0"
+
+
+def _times(count: int, extent: str) -> str:
+    if not extent:
+        return str(count)
+    return extent if count == 1 else f"{count} * {extent}"

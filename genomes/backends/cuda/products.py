@@ -1,0 +1,102 @@
+"""Products of matrices of many lanes, by torch's library calls between two kernels of a program's text.
+
+A program's step holds them as `cuda_layout.Product`. Nothing here waits for the device, asks it for a value or depends
+on values on the host, so that a step can be captured in a CUDA graph; what it allocates depends on sizes alone. It runs
+on any device of torch, in the dtype of ``scratch``; on a GPU float products follow torch's TF32 switch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from genomes.backends.cuda.layout import Model, Product, Source
+
+
+def _odd_polynomial(x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """a x + (b s + c s s) x with s = x x^T, or from the other side where that is smaller.
+
+    ``x``: ``[batch, rows, columns]``; ``a``, ``b``, ``c``: ``[batch, 1, 1]``. Source: as `torch_reference`'s."""
+    wide = x.shape[1] <= x.shape[2]
+    square = x @ x.mT if wide else x.mT @ x
+    factor = (square @ square).mul_(c).addcmul_(square, b)
+    return (factor @ x if wide else x @ factor).addcmul_(x, a)
+
+
+OPERATIONS: dict[str, Callable[..., Tensor]] = {"odd_polynomial": _odd_polynomial}
+
+
+def carry_out(product: Product, source: Source, model: Model, scratch: Tensor, alive: Tensor) -> None:
+    """Do one `Product` of ``source.step``, for all lanes and tensors.
+
+    ``scratch``: the array of that name, ``[lanes, source.sizes(model)["scratch"]]``, contiguous, as the kernels before
+    have left it; the matrices in it are replaced. ``alive``: int32 ``[lanes]``; lanes where it is 0 stay as they are.
+
+    Equal lanes come out equal to the bit where the library multiplies the matrices of a batch alike, as one does in one
+    call; how it multiplies may change with the number of lanes.
+    """
+    lanes, size = scratch.shape
+    matrix = source.scratch.offset(product.matrix, model)
+    numbers = [[source.scratch.offset(i, model) for i in link] for link in product.numbers]
+    start = scratch.storage_offset()
+    for run in _runs(model):
+        place = scratch.as_strided(
+            (lanes, run.count, run.rows, run.columns), (size, run.spacing, run.columns, 1), start + matrix + run.offset
+        )
+        x = place.clone(memory_format=torch.contiguous_format).view(-1, run.rows, run.columns)
+        for link in numbers:
+            given = [
+                scratch.as_strided((lanes, run.count), (size, run.step), start + offset + run.index) for offset in link
+            ]
+            x = OPERATIONS[product.op](x, *(number.reshape(-1, 1, 1) for number in given))
+        torch.where(alive[:, None, None, None] != 0, x.view(place.shape), place, out=place)
+
+
+def workspace(source: Source, model: Model) -> int:
+    """Numbers a lane that `carry_out` holds at most, besides ``scratch``, for any product of the source."""
+    if not any(isinstance(entry, Product) for entry in source.step):
+        return 0
+    sizes = ((run, min(run.rows, run.columns)) for run in _runs(model))
+    return max((2 * run.count * (run.rows * run.columns + side * side) for run, side in sizes), default=0)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Tensors of one shape that lie equally far apart. ``offset``, ``index``: of the first tensor's elements and its
+    number; ``spacing``, ``step``: from one to the next."""
+
+    rows: int
+    columns: int
+    offset: int
+    index: int
+    count: int = 1
+    spacing: int = 0
+    step: int = 0
+
+
+def _runs(model: Model) -> Iterator[_Run]:
+    """The tensors, in runs: a matrix alone, because it keeps the device busy; vectors together, because they do not."""
+    vectors: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    offset = 0
+    for index, (rows, columns) in enumerate(model.shapes):
+        if min(rows, columns) > 1:
+            yield _Run(rows, columns, offset, index)
+        else:
+            vectors.setdefault((rows, columns), []).append((offset, index))
+        offset += rows * columns
+    for shape, places in vectors.items():
+        while places:
+            count = _equally_spaced(places)
+            spacing, step = (b - a for a, b in zip(places[0], places[1], strict=True)) if count > 1 else (0, 0)
+            yield _Run(*shape, *places[0], count, spacing, step)
+            places = places[count:]
+
+
+def _equally_spaced(places: list[tuple[int, int]]) -> int:
+    """How many of the first places are equally far apart."""
+    gaps = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(places)]
+    return 1 + next((k for k, gap in enumerate(gaps) if gap != gaps[0]), len(gaps))

@@ -1,0 +1,39 @@
+"""What is stored between the passes of a step: results of reductions and of products of matrices, stage by stage."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from genomes.compiler.program import MATRIX, MODEL_REDUCTIONS, REDUCTIONS, Program
+
+
+def chains(program: Program) -> dict[int, tuple[int, ...]]:
+    """Products of matrices that follow one another, under the last one's node: all but the last are only there for the
+    next, so that one library call does all of them and stores the last one's result alone."""
+    nodes = program.nodes
+    uses = Counter(a for node in nodes for a in node.arguments)
+    uses.update([program.update, *(node for _, node in program.stores)])
+    found: dict[int, tuple[int, ...]] = {}
+    for i, node in enumerate(nodes):
+        if node.op in MATRIX:
+            first = node.arguments[0]
+            follows = first in found and uses[first] == 1 and nodes[first].op == node.op
+            found[i] = (*(found.pop(first) if follows else ()), i)
+    return found
+
+
+def stages(program: Program, products: Mapping[int, tuple[int, ...]]) -> list[list[int]]:
+    """The nodes whose values are stored, grouped by how many others stand before them along the longest path.
+
+    ``products``: the chains of the program."""
+    stages: list[list[int]] = []
+    ready: list[int] = []
+    for i, node in enumerate(program.nodes):
+        stage = max((ready[a] for a in node.arguments), default=0)
+        is_stored = node.op in REDUCTIONS or node.op in MODEL_REDUCTIONS or i in products
+        ready.append(stage + is_stored)
+        if is_stored:
+            stages += [[] for _ in range(stage + 1 - len(stages))]
+            stages[stage].append(i)
+    return stages

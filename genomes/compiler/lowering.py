@@ -1,0 +1,139 @@
+"""Genome -> program: what each gene means, in the order in which a step applies them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from genomes import strict_yaml
+from genomes.compiler import program
+from genomes.compiler.builder import MAX_PROGRAM_NODES, Builder, LoweringError, Value
+from genomes.compiler.graph import live
+from genomes.compiler.program import Node, Program, Query
+from genomes.compiler.shapes import ShapeClass
+from genomes.language.expressions import Expression
+from genomes.language.genome import Decay, Genome, GenomeError, load
+
+
+def read(path: Path | str) -> Genome:
+    """Read a genome file, and see that it has a meaning. Raises GenomeError that names file, line and key; OSError."""
+    genome = load(path)
+    try:
+        lower(genome)
+    except GenomeError as error:
+        document = strict_yaml.load(path)
+        problems = []
+        for problem in error.problems:
+            _, key, message = problem.split(": ", 2)
+            line = document.line(tuple(int(part) if part.isdigit() else part for part in key.split(".")))
+            problems.append(f"{document.source}:{line}: {key}: {message}")
+        raise GenomeError(problems) from None
+    return genome
+
+
+def lower(genome: Genome) -> Program:
+    """The program of a genome. Raises GenomeError where a gene has no meaning (its key is named)."""
+    builder = Builder(genome.name)
+    at = _Place(genome)
+    theta = builder.source("theta", ShapeClass.ELEMENT)
+    g = builder.source("g", ShapeClass.ELEMENT)
+    with at.key("schedule"):
+        schedule = builder.lower(genome.schedule, {}).node
+        if builder.nodes[schedule].shape is not ShapeClass.CLOCK:
+            raise LoweringError(
+                "a schedule is made of t, epoch, losses and numbers; this one varies with tensors or gradients"
+            )
+    rate = builder.op("mul", builder.op("mul", builder.const(genome.lr), schedule), _role_scale(builder, genome))
+    query, queried = None, theta
+    if genome.query:
+        with at.key("query.when"):
+            query = Query(builder.slot("query_offset", ShapeClass.ELEMENT, 0.0), _condition(genome.query.when))
+            asked = builder.lower(genome.query.when, {}).node
+            queried = builder.op("where", asked, builder.op("add", theta, builder.load(query.offset)), theta)
+    names = {"theta": Value(theta), "g": Value(g), "queried": Value(queried), "lr_t": Value(rate)}
+    if genome.decay.kind == "coupled":
+        names["g"] = Value(builder.op("add", g, builder.op("mul", _decay_rate(builder, genome.decay), theta)))
+
+    u = builder.const(0.0)
+    for i, term in enumerate(genome.terms):
+        with at.key(f"terms.{i}.expr"):
+            value = builder.lower(term.expr, names).node
+            u = builder.op("add", u, builder.op("mul", builder.const(term.weight), value))
+    for i, gate in enumerate(genome.gates):
+        with at.key(f"gates.{i}"):
+            u = builder.lower(gate, {**names, "u": Value(u)}).node
+    u = _decayed(builder, genome.decay, u, theta)
+    delta = builder.op("mul", builder.op("neg", rate), u)
+    builder.labels |= {u: "u", rate: "learning_rate", schedule: "schedule", delta: "delta"}
+    for i, gate in enumerate(genome.post):
+        with at.key(f"post.{i}"):
+            delta = builder.lower(gate, {**names, "delta": Value(delta)}).node
+    delta = builder.expand(delta, ShapeClass.ELEMENT)
+
+    if genome.query and query:
+        with at.key("query.offset"):
+            offset = builder.lower(genome.query.offset, {**names, "delta": Value(delta)}).node
+            builder.stores[query.offset] = builder.expand(offset, ShapeClass.ELEMENT)
+    builder.close_last_update(delta)
+    lowered = builder.program(delta, query)
+    if len(lowered.nodes) > MAX_PROGRAM_NODES:
+        raise GenomeError([f"{genome.name}: {len(lowered.nodes)} operations; at most {MAX_PROGRAM_NODES} are allowed"])
+    return program.check(lowered)
+
+
+class _Place:
+    """Turns a LoweringError inside ``with place.key("gates.0")`` into a GenomeError that names the gene."""
+
+    def __init__(self, genome: Genome):
+        self.genome, self.where = genome, ""
+
+    def key(self, where: str) -> _Place:
+        self.where = where
+        return self
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, LoweringError):
+            raise GenomeError([f"{self.genome.name}: {self.where}: {error}"]) from None
+
+
+def _decay_rate(builder: Builder, decay: Decay) -> int:
+    """The decay rate as a role value: 0 for tensors whose role is not decayed."""
+    decayed = None
+    for role in decay.roles:
+        flag = builder.source(f"is_{role}", ShapeClass.ROLE)
+        decayed = flag if decayed is None else builder.op("or", decayed, flag)
+    assert decayed is not None, "the reader refuses an empty list of roles"
+    return builder.op("where", decayed, builder.const(decay.rate), builder.const(0.0))
+
+
+def _decayed(builder: Builder, decay: Decay, u: int, theta: int) -> int:
+    if decay.kind in ("none", "coupled"):
+        return u
+    pull = theta
+    if decay.kind == "start":
+        pull = builder.op("sub", theta, builder.theta_start())
+    elif decay.kind == "cautious":
+        agrees = builder.op("ge", builder.op("mul", u, theta), builder.const(0.0))
+        pull = builder.op("where", agrees, theta, builder.const(0.0))
+    return builder.op("add", u, builder.op("mul", _decay_rate(builder, decay), pull))
+
+
+def _role_scale(builder: Builder, genome: Genome) -> int:
+    """The product of the multipliers of all roles that a tensor has."""
+    scale = builder.const(1.0)
+    for role, multiplier in genome.roles:
+        flag = builder.source(f"is_{role}", ShapeClass.ROLE)
+        scale = builder.op("mul", scale, builder.op("where", flag, builder.const(multiplier), builder.const(1.0)))
+    return scale
+
+
+def _condition(when: Expression) -> tuple[Node, ...]:
+    """The nodes of a query's ``when``: clock values without state."""
+    builder = Builder("when")
+    node = builder.lower(when, {}).node
+    if builder.slots or builder.nodes[node].shape is not ShapeClass.CLOCK:
+        raise LoweringError("only t, epoch, has_loss, train_loss, val_loss and numbers may decide when to query")
+    nodes, index = live(builder.nodes, [node])
+    return tuple(nodes[: index[node] + 1])

@@ -1,0 +1,218 @@
+"""The typed program that a genome lowers to: a list of operations on values, with explicit state buffers.
+
+``Node`` i may use nodes before it alone, so the list is an order of evaluation. A step computes all nodes, applies
+``update``, then writes every ``stores`` value into its slot; ``load`` nodes see what the last step wrote.
+
+The operations below are all that a back end must know. Each one's meaning:
+
+| operations | meaning |
+|---|---|
+| const | the number ``attribute`` |
+| g theta | element values of the trainable tensors |
+| t epoch train_loss val_loss has_loss model_size layer_count | clock values; losses are 1 while unknown |
+| is_weight ... is_last, depth_fraction, rows, columns | role values |
+| load | content of slot ``attribute`` |
+| add sub mul neg abs sign max min floor tanh sin cos atan2 | elementwise, IEEE; sign(0) = 0 |
+| div | elementwise quotient, divisor known not to be 0 |
+| safe_div mod | elementwise; 0 where the divisor is 0; mod has the divisor's sign |
+| sqrt exp log | elementwise, IEEE; lowering keeps their arguments in range |
+| bfloat16 | elementwise on device values: the nearest number with 8 significant bits, ties to even |
+| power | max(x, 0)^y; 1 where y = 0, else 0 where x <= 0 |
+| gt ge eq and or not | masks; comparisons with NaN are false |
+| where | first value where the mask is true, else second; for a host mask both have the result's class |
+| number | 1 where the mask is true, else 0 |
+| sum_tensor max_tensor; sum_row max_row; sum_column max_column | over a tensor; each row; each column |
+| sum_model max_model | over the tensors, of a value of class tensor |
+| odd_polynomial | of a matrix x, host numbers a, b, c: a x + (b s + c s s) x with s = x x^T, the smaller side's |
+| uniform | pseudo-random numbers in (0, 1], multiples of 2^-24, from (seed, t, tensor, entry, stream): `random_word` |
+| expand | a value as one of a larger class |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from genomes.compiler.shapes import ShapeClass
+
+ELEMENT_SOURCES = ("g", "theta")
+CLOCK_SOURCES = ("t", "epoch", "has_loss", "train_loss", "val_loss", "model_size", "layer_count")
+ROLE_SOURCES = (
+    "is_weight", "is_bias", "is_norm_scale", "is_norm_shift", "is_first", "is_last", "depth_fraction", "rows",
+    "columns",
+)  # fmt: skip
+ELEMENTWISE = {
+    "neg": 1, "abs": 1, "sign": 1, "sqrt": 1, "exp": 1, "log": 1, "tanh": 1, "sin": 1, "cos": 1, "floor": 1, "not": 1,
+    "number": 1, "expand": 1, "bfloat16": 1,
+    "add": 2, "sub": 2, "mul": 2, "div": 2, "safe_div": 2, "mod": 2, "power": 2, "atan2": 2, "max": 2, "min": 2,
+    "gt": 2, "ge": 2, "eq": 2, "and": 2, "or": 2, "where": 3,
+}  # fmt: skip
+REDUCTIONS = {
+    "sum_tensor": ShapeClass.TENSOR, "max_tensor": ShapeClass.TENSOR,
+    "sum_row": ShapeClass.ROW, "max_row": ShapeClass.ROW,
+    "sum_column": ShapeClass.COLUMN, "max_column": ShapeClass.COLUMN,
+}  # fmt: skip
+MODEL_REDUCTIONS = ("sum_model", "max_model")
+MATRIX = {"odd_polynomial": 4}  # a matrix, then host numbers; gives a matrix of the same shape
+MASKS = (
+    "has_loss",
+    *(name for name in ROLE_SOURCES if name.startswith("is_")),
+    "gt",
+    "ge",
+    "eq",
+    "and",
+    "or",
+    "not",
+)
+VIEWS = ("g", "theta")  # their values share memory with the caller's tensors
+COMMUTATIVE = ("add", "mul", "max", "min", "eq", "and", "or")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One value: ``op`` over the nodes ``arguments``. ``attribute``: the number of a const, the slot of a load."""
+
+    op: str
+    arguments: tuple[int, ...]
+    shape: ShapeClass
+    attribute: float | int | None = None
+
+    @property
+    def is_mask(self) -> bool:
+        return self.op in MASKS
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A state buffer of shape class ``shape``, filled with the number ``init`` or a copy of ``theta`` at the start."""
+
+    name: str
+    shape: ShapeClass
+    init: float | str
+
+
+@dataclass(frozen=True)
+class Query:
+    """Where to take the gradient: at theta + the content of slot ``offset``, in steps where ``when`` is true.
+
+    ``when``: nodes of its own, clock values without state; its last node is the mask.
+    """
+
+    offset: int
+    when: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a genome means, for every back end.
+
+    ``update``: node of the signed update, class element, added to theta. ``stores``: (slot, node) pairs.
+    ``labels``: names of nodes for people who read generated code; they mean nothing.
+    """
+
+    name: str
+    nodes: tuple[Node, ...]
+    slots: tuple[Slot, ...]
+    stores: tuple[tuple[int, int], ...]
+    update: int
+    query: Query | None = None
+    labels: tuple[tuple[int, str], ...] = ()
+
+    @cached_property
+    def _may_be(self) -> tuple[frozenset[int], ...]:
+        """For each node: the nodes whose memory its value may share, itself included."""
+        shared: list[frozenset[int]] = []
+        for i, node in enumerate(self.nodes):
+            passes_on = node.op == "expand" or (node.op == "where" and self.nodes[node.arguments[0]].shape.on_host)
+            shared.append(frozenset({i}).union(*(shared[a] for a in node.arguments if passes_on)))
+        return tuple(shared)
+
+    def is_borrowed(self, node: int) -> bool:
+        """Whether a value may share the memory of the caller's tensors, so that a back end must copy it to keep it."""
+        return any(self.nodes[i].op in VIEWS for i in self._may_be[node])
+
+    @property
+    def update_is_shared(self) -> bool:
+        """Whether the update's memory may be a slot's or the caller's too, so that a back end must return a copy."""
+        kept = frozenset().union(*(self._may_be[node] for _, node in self.stores))
+        mine = self._may_be[self.update]
+        return bool(mine & kept) or any(self.nodes[i].op in (*VIEWS, "load", "expand") for i in mine)
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """For each node: how many reductions over the whole model stand before it, along the longest path.
+
+        Per-tensor nodes of one level can be computed tensor by tensor; a level needs the whole last one.
+        """
+        levels: list[int] = []
+        for node in self.nodes:
+            level = max((levels[a] for a in node.arguments), default=0)
+            levels.append(level + (node.op in MODEL_REDUCTIONS))
+        return tuple(levels)
+
+
+def random_word(seed: bytes, t: int, tensor: int, stream: int) -> int:
+    """32 pseudo-random bits for a step, a tensor (its place in the parameter list) and a stream.
+
+    ``uniform`` of entry k (row by row) is ((scramble(scramble(k) ^ random_word) >> 8) + 1) / 2^24.
+    """
+    word = 0
+    for part in (*(int.from_bytes(seed[k : k + 4], "little") for k in range(0, len(seed), 4)), t, tensor, stream):
+        word = scramble((word + 0x9E3779B9 * (part + 1)) & 0xFFFFFFFF)
+    return word
+
+
+def scramble(word: Any) -> Any:
+    """Mixes 32 bits, one to one; of an int or of int64 tensors. Source: Wellons, Hash prospector, lowbias32."""
+    word = ((word ^ (word >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
+    word = ((word ^ (word >> 15)) * 0x846CA68B) & 0xFFFFFFFF
+    return word ^ (word >> 16)
+
+
+class ProgramError(ValueError):
+    """A program that breaks the rules of its form: a mistake of ours, not of a genome's author."""
+
+
+def check(program: Program) -> Program:
+    """Return the program, having checked its form. Raises ProgramError."""
+    for problem in _problems(program):
+        raise ProgramError(f"{program.name}: {problem}")
+    return program
+
+
+def _fits(node: Node, shapes: list[ShapeClass]) -> bool:
+    """Whether an operation that is not elementwise has the classes that it wants."""
+    if node.op in REDUCTIONS:
+        return shapes == [ShapeClass.ELEMENT] and node.shape is REDUCTIONS[node.op]
+    if node.op in MODEL_REDUCTIONS:
+        return shapes == [ShapeClass.TENSOR] and node.shape is ShapeClass.MODEL
+    if node.op in MATRIX:
+        numbers = [s.on_host for s in shapes[1:]]
+        return shapes[0] is node.shape is ShapeClass.ELEMENT and all(numbers) and len(shapes) == MATRIX[node.op]
+    if node.op == "uniform":
+        return shapes[0].on_host and node.shape is ShapeClass.ELEMENT
+    return True
+
+
+def _problems(program: Program) -> Iterator[str]:
+    nodes = program.nodes
+    for i, node in enumerate(nodes):
+        if any(not 0 <= a < i for a in node.arguments):
+            yield f"node {i} ({node.op}) uses a later node"
+        shapes = [nodes[a].shape for a in node.arguments]
+        if node.op in ELEMENTWISE and len(shapes) != ELEMENTWISE[node.op]:
+            yield f"node {i} ({node.op}) has {len(shapes)} arguments"
+        elif not _fits(node, shapes):
+            yield f"node {i}: {node.op} of {shapes} gives {node.shape}"
+        elif node.op == "load" and node.shape is not program.slots[int(node.attribute or 0)].shape:
+            yield f"node {i} loads slot {node.attribute} as {node.shape}"
+    if nodes[program.update].shape is not ShapeClass.ELEMENT:
+        yield "the update is no element value"
+    stored = [slot for slot, _ in program.stores]
+    if sorted(stored) != list(range(len(program.slots))):
+        yield f"slots 0..{len(program.slots) - 1} are stored once each, not {stored}"
+    for slot, node in program.stores:
+        if nodes[node].shape is not program.slots[slot].shape:
+            yield f"slot {program.slots[slot].name} ({program.slots[slot].shape}) gets a {nodes[node].shape} value"

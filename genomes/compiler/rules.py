@@ -1,0 +1,155 @@
+"""Local simplifications: what an operation on given nodes comes to, where that is simpler than the operation.
+
+All are exact, but for signs of zero and for infinities (0 * x is 0). One function an operation, listed in SIMPLIFY.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from genomes.compiler.shapes import join
+from genomes.language import host_math
+
+if TYPE_CHECKING:
+    from genomes.compiler.builder import Builder
+
+Numbers = list[float | None]
+_WHOLE_POWER = 16  # exponents up to here are products of any base; others are of bases above 0
+
+
+def folded(name: str, values: Sequence[float]) -> float:
+    """What an operation comes to on numbers, as it would with the guards that its word has on tensors; whole powers are
+    those of any number."""
+    match name:
+        case "sqrt":
+            values = [max(values[0], 0.0)]
+        case "exp":
+            values = [min(values[0], 80.0)]
+        case "log":
+            values = [max(values[0], 1e-37)]
+        case "power" if abs(values[1]) <= _WHOLE_POWER and values[1] == int(values[1]):
+            power = math.prod([values[0]] * abs(int(values[1])))
+            return power if values[1] >= 0 else host_math.safe_div(1.0, power)
+    operation = host_math.OPERATIONS.get(name, float)  # bfloat16 leaves numbers as they are
+    return float(operation(*values))
+
+
+def _add(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
+    if numbers[0] == 0:
+        return args[1]
+    if numbers[1] == 0:
+        return args[0]
+    return None
+
+
+def _sub(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
+    if numbers[1] == 0:
+        return args[0]
+    if numbers[0] == 0:
+        return b.op("neg", args[1])
+    return b.const(0.0) if args[0] == args[1] else None
+
+
+def _mul(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
+    for n, other in ((numbers[0], args[1]), (numbers[1], args[0])):
+        if n == 0:
+            return b.const(0.0)
+        if n == 1:
+            return other
+        if n == -1:
+            return b.op("neg", other)
+        if n is not None and (inner := b.nodes[other]).op == "mul":
+            for x, y in (inner.arguments, inner.arguments[::-1]):
+                if (m := b.number(x)) is not None and math.isfinite(m * n):
+                    return b.op("mul", b.const(m * n), y)
+        if b.nodes[other].op == "neg" and n is not None:
+            return b.op("mul", b.const(-n), b.nodes[other].arguments[0])
+    return None
+
+
+def _neg(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
+    inner = b.nodes[args[0]]
+    if inner.op == "neg":
+        return inner.arguments[0]
+    if inner.op == "mul":
+        for x, y in (inner.arguments, inner.arguments[::-1]):
+            if (m := b.number(x)) is not None:
+                return b.op("mul", b.const(-m), y)
+    return None
+
+
+def _safe_div(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
+    divisor = b.nodes[args[1]]
+    if numbers[1] == 1:
+        return args[0]
+    if divisor.shape.on_host and not b.nodes[args[0]].shape.on_host:
+        return b.op("mul", args[0], b.op("safe_div", b.const(1.0), args[1]))  # one host division, in float64
+    if b.positive[args[1]] or numbers[1]:
+        return b.elementwise("div", *args)
+    return None
+
+
+def _power(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
+    base, exponent = args[0], numbers[1]
+    if exponent is None:
+        return None
+    if exponent == 0:
+        return b.const(1.0)
+    if exponent < 0:
+        return b.op("safe_div", b.const(1.0), b.op("power", base, b.const(-exponent)))
+    if exponent == 0.5:
+        return b.op("sqrt", base)
+    if exponent == int(exponent) and exponent <= _WHOLE_POWER:
+        half = b.op("power", base, b.const(exponent // 2)) if exponent > 1 else None
+        whole = b.op("mul", half, half) if half is not None else b.const(1.0)
+        return b.op("mul", whole, base) if exponent % 2 else whole
+    return None
+
+
+def _clamped(name: str, clamp: str, bound: float) -> Callable[[Builder, tuple[int, ...], Numbers], int | None]:
+    def simplify(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int:
+        inside = args[0]
+        if not (name == "sqrt" and b.nonnegative[inside]):
+            inside = b.op(clamp, inside, b.const(bound))
+        return b.elementwise(name, inside)
+
+    return simplify
+
+
+def _extreme(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
+    return args[0] if args[0] == args[1] else None
+
+
+def _where(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
+    mask, x, y = args
+    if x == y:
+        return x
+    compared = [b.number(a) for a in b.nodes[mask].arguments]
+    if compared and None not in compared:
+        return x if host_math.OPERATIONS[b.nodes[mask].op](*compared) else y
+    shape = join(*(b.nodes[a].shape for a in args))
+    if shape.on_host:
+        return None
+    if not b.nodes[mask].shape.on_host:
+        if numbers[2] == 0 and numbers[1] is not None:
+            return b.op("mul", b.const(numbers[1]), b.elementwise("number", mask))
+        if b.nodes[x].shape.on_host and b.nodes[y].shape.on_host:
+            return b.elementwise("where", mask, b.expand(x, shape), y)
+        return None
+    return b.elementwise("where", mask, b.expand(x, shape), b.expand(y, shape))
+
+
+def _atan2(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
+    shape = join(*(b.nodes[a].shape for a in args))
+    if shape.on_host:
+        return None
+    return b.elementwise("atan2", *(b.expand(a, shape) if b.nodes[a].shape.on_host else a for a in args))
+
+
+SIMPLIFY: dict[str, Callable[[Builder, tuple[int, ...], Numbers], int | None]] = {
+    "add": _add, "sub": _sub, "mul": _mul, "neg": _neg, "safe_div": _safe_div, "power": _power,
+    "sqrt": _clamped("sqrt", "max", 0.0), "exp": _clamped("exp", "min", 80.0), "log": _clamped("log", "max", 1e-37),
+    "max": _extreme, "min": _extreme, "where": _where, "atan2": _atan2,
+}  # fmt: skip

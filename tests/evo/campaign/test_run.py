@@ -1,0 +1,271 @@
+"""A campaign goes on from wherever it was stopped, and ends as if it had never been."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from evo.campaign import run as campaign
+from evo.campaign.folder import LockedError, RunFolder
+from evo.campaign.progress import Progress
+from evo.errors import EvoError, UsageError
+from evo.ledger.ledger import Ledger, LedgerError
+from tests.evo import fake_campaign
+from tests.evo.fake_campaign import RECIPE, folder, run
+
+ROOT = Path(__file__).parents[3]
+
+
+def result(path: Path) -> tuple[str, str]:
+    """What a campaign came to: the digest of its ledger, and its champion."""
+    place = RunFolder(path)
+    with Ledger.open_to_read(place.ledger) as ledger:
+        return ledger.digest(), place.champion.read_text()
+
+
+@pytest.fixture(scope="module")
+def through(tmp_path_factory) -> tuple[str, str]:
+    """The result of a campaign that ran through, with one worker."""
+    path = folder(tmp_path_factory.mktemp("through") / "run")
+    assert run("launch", path).finished
+    return result(path)
+
+
+class Interrupting(Progress):
+    """Sends this process a signal at certain generations or lanes, counted from the start of a run."""
+
+    def __init__(self, generation: int = 0, lane: int = 0, number: signal.Signals = signal.SIGINT):
+        super().__init__()
+        self.at, self.number, self.seen, self.said = (generation, lane), number, [0, 0], []
+
+    def _count(self, what: int) -> None:
+        self.seen[what] += 1
+        if self.seen[what] == self.at[what]:
+            os.kill(os.getpid(), self.number)
+            os.kill(os.getpid(), signal.SIGINT)  # an impatient second Ctrl-C
+
+    def generation(self, state, seconds):
+        super().generation(state, seconds)
+        self._count(0)
+
+    def lane(self, training):
+        super().lane(training)
+        self._count(1)
+
+    def _show(self, message):
+        self.said.append(message)
+
+
+def test_workers_batches_and_shuffled_completion_change_nothing(tmp_path, through):
+    for workers, batch in ((2, 3), (4, 1)):
+        path = folder(tmp_path / str(workers))
+        assert run("launch", path, workers=workers, batch=batch).finished
+        assert result(path) == through
+
+
+def test_stopped_after_every_generation_none_is_repeated_or_skipped(tmp_path, through):
+    path = folder(tmp_path / "run")
+    seen = [run("launch", path, progress=Interrupting(generation=1)).generation]
+    while (outcome := run("resume", path, progress=Interrupting(generation=1))) and not outcome.finished:
+        seen.append(outcome.generation)
+    assert seen == [1, 2, 3, 4, 5]
+    assert outcome.generation == 6
+    assert result(path) == through
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_at_once_and_loses_nothing(tmp_path, through, number):
+    path = folder(tmp_path / "run")
+    outcome = run("launch", path, progress=Interrupting(lane=20, number=number))
+    assert (outcome.finished, outcome.generation) == (False, 1)
+    with Ledger.open_to_read(RunFolder(path).ledger) as ledger:
+        assert ledger.rows("SELECT count(*) FROM evaluations") == [(20,)]
+    assert campaign.status(path)["state"] == "stopped"
+    assert run("resume", path, workers=2).finished
+    assert result(path) == through
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_max_minutes_checkpoints_between_evaluations(tmp_path, through):
+    path = folder(tmp_path / "run")
+    outcome = run("launch", path, max_minutes=0.004)
+    rounds = 1
+    while not outcome.finished and rounds < 50:
+        outcome, rounds = run("resume", path, max_minutes=0.004), rounds + 1
+    assert rounds > 1
+    assert result(path) == through
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "tests.evo.fake_campaign", *map(str, arguments)]
+
+
+def check_kills(tmp_path: Path, expected: tuple[str, str], kills: int, slowness: str) -> None:
+    """Kill a campaign ``kills`` times, now at a statement of its ledger, now at a moment; then let it end."""
+    path, rng = folder(tmp_path / "run"), random.Random(kills)
+    environment = {**os.environ, "FAKE_SECONDS": slowness, "OMP_NUM_THREADS": "1"}
+    killed = 0
+    for number in range(10 * kills):
+        verb = "resume" if RunFolder(path).ledger.exists() else "launch"
+        by_statement = number % 2 == 0 and killed < kills
+        statement = rng.randint(10, 40 + 500 // kills) if by_statement else 0
+        process = subprocess.Popen(
+            command(verb, path, 1 + number % 2, statement), cwd=ROOT, env=environment, stderr=subprocess.PIPE
+        )
+        assert process.stderr
+        if not by_statement and killed < kills:
+            process.stderr.readline()  # it has begun
+            time.sleep(rng.uniform(0, 0.3))
+            process.kill()
+        _, errors = process.communicate(timeout=60)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, errors.decode()
+        killed += 1
+    assert killed >= kills
+    assert result(path) == expected
+
+
+def test_killed_at_random_moments_and_resumed_it_ends_the_same(tmp_path, through):
+    check_kills(tmp_path, through, kills=4, slowness="0.01")
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_and_resumed_it_ends_the_same(tmp_path, through):
+    check_kills(tmp_path, through, kills=20, slowness="0.1")
+
+
+def test_of_two_launches_one_wins(tmp_path):
+    path = folder(tmp_path / "run")
+    both = [subprocess.Popen(command("launch", path), cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    ends = sorted((process.communicate(timeout=60)[1], process.returncode) for process in both)
+    assert sorted(code for _, code in ends)[0] == 0
+    assert sum(code == 0 for _, code in ends) == 1
+    loser = next(text for text, code in ends if code != 0)
+    assert "another evo is at work here (process" in loser or "evo resume" in loser
+
+
+def test_a_lock_lives_as_long_as_its_owner(tmp_path, through):
+    place = RunFolder(folder(tmp_path / "run"))
+    with place.locked():
+        assert place.in_use()
+        with pytest.raises(LockedError, match=f"at work here .process {os.getpid()} on"):
+            run("launch", place.path)
+    assert not place.in_use()  # the file is still there, the lock is not
+    assert run("launch", place.path).finished
+    assert result(place.path) == through
+
+
+def test_launch_refuses_progress_and_resume_refuses_none(tmp_path):
+    path = folder(tmp_path / "run")
+    with pytest.raises(UsageError, match="nothing to resume; begin with: evo launch"):
+        run("resume", path)
+    run("launch", path, progress=Interrupting(lane=3))
+    before = RunFolder(path).ledger.read_bytes()
+    with pytest.raises(UsageError, match=f"has begun; go on with: evo resume {path}"):
+        run("launch", path)
+    assert RunFolder(path).ledger.read_bytes() == before
+    with pytest.raises(UsageError, match="there is no such folder"):
+        run("launch", tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="there is no recipe"):
+        run("launch", tmp_path / "empty")
+
+
+def test_more_generations_go_on_as_if_launched_with_them(tmp_path, through):
+    path = folder(tmp_path / "run", RECIPE.replace("generations: 6", "generations: 4"))
+    assert run("launch", path).generation == 4
+    assert run("resume", path).finished  # nothing to do, and no harm
+    (path / "recipe.yaml").write_text(RECIPE)
+    progress = Interrupting()
+    assert run("resume", path, progress=progress).generation == 6
+    assert "generations: 4 -> 6" in progress.said
+    assert result(path) == through
+
+
+def test_a_changed_recipe_is_refused_with_the_difference(tmp_path):
+    path = folder(tmp_path / "run")
+    run("launch", path, ["population=6"], progress=Interrupting(lane=3))
+    (path / "recipe.yaml").write_text(RECIPE.replace("epochs: 3", "epochs: 4"))
+    with pytest.raises(UsageError) as refused:
+        run("resume", path, ["seed=5"])
+    assert str(refused.value).replace(f"{path}/", "") == (
+        "recipe.yaml:1: seed: 0 -> 5: a campaign under way keeps this; restore it, or launch another folder\n"
+        "recipe.yaml:4: epochs: 3 -> 4: a campaign under way keeps this; restore it, or launch another folder"
+    )
+    (path / "recipe.yaml").write_text(RECIPE)
+    assert run("resume", path).finished
+    with Ledger.open_to_read(RunFolder(path).ledger) as ledger:
+        assert ledger.rows("SELECT individuals FROM generations") == [(6,)] * 6  # as overridden at launch
+
+
+def test_other_numerics_are_refused(tmp_path, monkeypatch):
+    path = folder(tmp_path / "run")
+    run("launch", path, progress=Interrupting(lane=3))
+    monkeypatch.setattr("harness.result.NUMERICS_VERSION", 99)
+    with pytest.raises(UsageError, match="numerics, this is 99"):
+        run("resume", path)
+
+
+def test_a_damaged_ledger_is_restored_and_the_end_is_the_same(tmp_path, through):
+    path = folder(tmp_path / "run")
+    run("launch", path, progress=Interrupting(generation=3))
+    ledger = RunFolder(path).ledger
+    ledger.write_bytes(ledger.read_bytes()[:-5000])
+    progress = Interrupting()
+    assert run("resume", path, progress=progress).finished
+    assert "restored from backup-1.sqlite, which has 1 complete generations" in progress.said[1]
+    assert result(path) == through
+
+
+def test_a_full_disk_is_a_clear_error_and_loses_nothing(tmp_path, through, monkeypatch):
+    path = folder(tmp_path / "run")
+    original = Ledger.open_to_write
+
+    def full(place: Path) -> Ledger:
+        ledger = original(place)
+        ledger.rows("PRAGMA max_page_count = 14")
+        return ledger
+
+    monkeypatch.setattr(Ledger, "open_to_write", full)
+    with pytest.raises(LedgerError, match="the disk is full; free space, then go on with evo resume"):
+        run("launch", path)
+    monkeypatch.undo()
+    assert run("resume", path).finished
+    assert result(path) == through
+
+
+def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path):
+    path = folder(tmp_path / "run")
+    (path / "out").write_text("in the way")
+    with pytest.raises(EvoError, match="out: cannot be written: File exists"):
+        run("launch", path)
+
+
+def test_status_is_plain_data_at_every_stage(tmp_path):
+    path = folder(tmp_path / "run")
+    assert campaign.status(path) == {"run": str(path), "state": "not launched"}
+    run("launch", path, progress=Interrupting(generation=2))
+    found = json.loads(json.dumps(campaign.status(path)))
+    assert (found["state"], found["generation"], found["generations"]) == ("stopped", 2, 6)
+    assert sum(found["evaluations"].values()) > 20
+    assert found["statistics"]["champion"]["name"].startswith("fake")
+    with RunFolder(path).locked():
+        assert campaign.status(path)["state"] == "running"
+    run("resume", path)
+    assert campaign.status(path)["state"] == "finished"
+
+
+def test_the_log_keeps_what_was_said(tmp_path):
+    path = folder(tmp_path / "run")
+    run("launch", path)
+    lines = RunFolder(path).log.read_text().splitlines()
+    assert sum(" generation " in line for line in lines) == 6
+    assert fake_campaign.RECIPE.startswith("name: fake")
+    assert " fake begins: task tig, 6 generations of 8" in lines[0]

@@ -1,0 +1,148 @@
+"""The command line as scripts rely on it: exit codes, streams, messages without tracebacks."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from evo.cli import app as cli
+from tests.evo.campaign.test_run import Interrupting
+from tests.evo.fake_campaign import RECIPE, folder, run
+
+ROOT = Path(__file__).parents[3]
+REAL = """\
+name: tiny
+population: 4
+generations: 2
+epochs: 1
+difficulty: {depths: [2]}
+instances: {search: 1, retest: 1, selection: 1}
+selection: {tournament: 2, elites: 1, contenders: 1}
+start: {catalogue: [adam, lion], random: 1}
+baselines: [adam]
+"""
+
+
+@pytest.fixture
+def evo(monkeypatch, capfd):
+    """Runs ``evo`` in this process: exit code, stdout, stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["evo", *map(str, arguments)])
+        capfd.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return call
+
+
+def test_three_mistakes_give_three_lines_and_exit_2(evo, tmp_path):
+    path = folder(tmp_path / "run", "name: X\npopulaton: 3\nepochs: 0\n")
+    code, out, err = evo("launch", path)
+    assert (code, out) == (2, "")
+    assert [line.split(": ")[0:2] for line in err.splitlines()] == [
+        [f"{path}/recipe.yaml:1", "name"],
+        [f"{path}/recipe.yaml:2", "populaton"],
+        [f"{path}/recipe.yaml:3", "epochs"],
+    ]
+    assert not (path / "out").exists()
+
+
+def test_a_real_campaign_from_launch_to_report(evo, tmp_path):
+    path = folder(tmp_path / "run", REAL)
+    code, out, err = evo("launch", path, "--set", "seed=3", "--workers", "2")
+    assert (code, out) == (0, ""), err
+    assert "generation 2/2  best " in err
+    assert f"evo export {path} --format python" in err
+    assert "genome: 1" in (path / "out" / "champion.yaml").read_text()
+
+    code, out, err = evo("launch", path)
+    assert code == 2
+    assert f"go on with: evo resume {path}" in err
+
+    code, out, err = evo("status", path, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["state"] == "finished"
+    code, out, _ = evo("status", path, "--watch")
+    assert "tiny: finished, 2 of 2 generations of 4 (task tig)" in out
+
+    code, out, err = evo("report", path)
+    assert (code, out) == (0, f"{path}/out/report.html\n"), err
+    page = (path / "out" / "report.html").read_text()
+    assert page.count("adam</div>") == 1  # measured on the selection instances, beside the champion
+
+
+def test_stopped_is_75_and_says_how_to_go_on(evo, tmp_path, monkeypatch):
+    path = folder(tmp_path / "run")
+    outcome = run("launch", path, progress=Interrupting(generation=1))
+    monkeypatch.setattr("evo.campaign.run.resume", lambda *_, **__: outcome)
+    code, out, err = evo("resume", path)
+    assert (code, out) == (75, "")
+    assert "stopped after 1 of 6 generations" in err
+    assert err.endswith(f"go on with: evo resume {path}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["launch", "nowhere"], 2, "nowhere: there is no such folder"),
+        (["status", "nowhere"], 2, "nowhere: there is no such folder"),
+        (["launch", "run", "--set", "epochs"], 2, "--set epochs: write KEY=VALUE"),
+        (["launch", "run", "--device", "tpu"], 2, "must be auto, cpu or cuda, got 'tpu'"),
+        (["launch", "run", "--workers", "-1"], 2, "--workers"),
+        (["launch", "run", "--max-minutes", "0"], 2, "--max-minutes"),
+        (["resume", "run"], 2, "run: nothing to resume; begin with: evo launch run"),
+        (["report", "run"], 2, "run: nothing to report; begin with: evo launch run"),
+        (["nonsense"], 2, "nonsense"),
+    ],
+)
+def test_mistakes_are_told_apart(evo, tmp_path, monkeypatch, arguments, code, message):
+    folder(tmp_path / "run", RECIPE)
+    monkeypatch.chdir(tmp_path)
+    found, _, err = evo(*arguments)
+    assert found == code
+    assert message in err
+    assert not (tmp_path / "run" / "out").exists()
+
+
+def test_a_place_that_cannot_be_written_is_exit_1(evo, tmp_path):
+    path = folder(tmp_path / "run", REAL)
+    (path / "out").write_text("")
+    code, _, err = evo("launch", path)
+    assert code == 1
+    assert err == f"{path}/out: cannot be written: File exists\n"
+
+
+def test_the_printed_recipe_is_one(evo, tmp_path):
+    code, out, _ = evo("recipe", "--name", "mine")
+    path = folder(tmp_path / "run", out)
+    assert code == 0
+    code, _, err = evo("launch", path, "--set", "population=0")
+    assert err == "--set population=0: population: must be at least 2, got 0\n"
+    assert evo("recipe", "--name", "A b")[0] == 2
+
+
+def test_status_and_help_wait_for_nothing_heavy(tmp_path):
+    code = "import sys, evo.cli.app, evo.campaign.run, evo.ledger.ledger; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+    done = subprocess.run([sys.executable, "-m", "evo", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for command in ("launch", "resume", "status", "report", "doctor"):
+        assert f" {command} " in done.stdout
+
+
+def test_doctor_finds_this_machine_fit(evo):
+    code, out, err = evo("doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(out)["checks"]}
+    assert code == 0, err
+    assert checks["training"]["ok"]
+    assert "epochs a second" in checks["training"]["found"]
+    assert {"python", "torch", "disk", "sandbox", "cuda", "nvrtc", "device"} <= set(checks)

@@ -1,0 +1,169 @@
+"""``evo evaluate``: options, the JSON that scripts rely on, and the tables."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from evo.errors import UsageError
+from evo.evaluation import evaluate
+from evo.evaluation.evaluate import Result, as_json, summarise, summary_table, terminal
+from evo.evaluation.question import parse_depths, parse_seeds, question, shared_streams
+from harness.data import load_data
+from harness.task import Instance, seed_bytes
+from harness.result import NUMERICS_VERSION
+from tests.evo.trainings import training
+
+KEYS = (
+    "target n_hidden seed status message epochs_run best_epoch train_loss val_loss test_loss target_loss quality passed"
+)
+SUBMISSION = """
+def optimizer_init_state(seed, param_sizes): return None
+def optimizer_step(state, model_params, gradients, epoch, train_loss, val_loss):
+    if epoch == 1: raise ValueError("enough")
+    return [-1e-6 * g for g in gradients]
+"""
+
+
+def results(target: str, qualities: list[float | None], depth: int = 4) -> list[Result]:
+    return [Result(target, Instance("tig", depth, seed_bytes(n)), training(q)) for n, q in enumerate(qualities)]
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [
+        ("3", {3: 3}),
+        ("0:3", {0: 0, 1: 1, 2: 2}),
+        ("5:7, 6, 0", {5: 5, 6: 6, 0: 0}),
+        ("1:8:3", {1: 1, 4: 4, 7: 7}),
+        ("hex:01" + "00" * 31, {1: "hex:01" + "00" * 31}),
+        ("HEX".lower() + ":" + "FF" * 32, {2**256 - 1: "hex:" + "ff" * 32}),
+    ],
+)
+def test_seeds_are_numbers_ranges_and_hexadecimal_bytes(text, seeds):
+    assert parse_seeds(text) == {seed_bytes(n): label for n, label in seeds.items()}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "3:3", "4:1", "a", "1:", "-1", "hex:00", "hex:" + "0g" * 32, "0:999999999", "0:8:0", "1,,2"]
+)
+def test_seeds_that_are_none_are_refused(text):
+    with pytest.raises(UsageError, match="--seeds"):
+        parse_seeds(text)
+
+
+def test_depths_are_numbers_of_hidden_layers():
+    assert parse_depths("4, 7,4") == (4, 7)
+    for text in ("", "0", "65", "x", "4,,7", "4.0"):
+        with pytest.raises(UsageError, match="--depths"):
+            parse_depths(text)
+
+
+def test_every_mistake_in_a_question_is_told_at_once():
+    with pytest.raises(UsageError) as caught:
+        question(["adm"], task="tig", depths="x", seeds="y", epochs=0, init="zeros", accuracy_factor=3)
+    text = str(caught.value)
+    for part in ("adm", "--depths x", "--seeds y", "--epochs 0", "--init zeros", "--accuracy-factor 3"):
+        assert part in text
+    with pytest.raises(UsageError, match="TARGET"):
+        question([])
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [("0:8", True), ("0,2899", True), ("0,2900", False), ("0:160000:10000", False), ("5", False)],
+)
+def test_instances_that_share_data_are_warned_of(text, warned):
+    assert bool(shared_streams(parse_seeds(text))) is warned
+
+
+def test_the_data_of_the_next_seed_are_those_of_this_one_moved_by_a_row():
+    """Why neighbouring seeds are no independent instances."""
+    this, following = load_data("tig", seed_bytes(70)), load_data("tig", seed_bytes(71))
+    assert (this.x[1:] == following.x[:-1]).all()
+    assert np.corrcoef(this.f[1:, 0], following.f[:-1, 0])[0, 1] > 0.9
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    """The standard output of ``evo evaluate --json``: all with one worker, the first target with two."""
+    path = tmp_path_factory.mktemp("targets") / "theirs.py"
+    path.write_text(SUBMISSION)
+    options = {"task": "seed", "depths": "3,2", "seeds": "7,hex:" + "ab" * 32, "epochs": 2, "accuracy_factor": -9000}
+    texts = []
+    for workers, targets in ((1, ["lion", str(path)]), (2, ["lion"])):
+        asked = question(targets, **options)
+        texts.append(json.dumps(as_json(asked, evaluate.evaluate(asked, workers=workers, progress=False))))
+    return str(path), texts
+
+
+def test_the_json_holds_one_entry_for_each_training_in_the_order_asked(outputs):
+    path, texts = outputs
+    answer = json.loads(texts[0])
+    assert answer["task"] == "seed"
+    assert answer["numerics_version"] == NUMERICS_VERSION
+    asked = [(t, d, s) for t in ("lion", path) for d in (3, 2) for s in (7, "hex:" + "ab" * 32)]
+    assert [(r["target"], r["n_hidden"], r["seed"]) for r in answer["results"]] == asked
+    for result in answer["results"]:
+        assert list(result) == KEYS.split()
+    lion, theirs = answer["results"][0], answer["results"][-1]
+    assert lion["status"] == "finished"
+    assert lion["epochs_run"] == len(lion["train_loss"]) == len(lion["val_loss"]) == 2
+    assert lion["passed"] is (lion["test_loss"] <= lion["target_loss"])
+    assert theirs["status"] == "error"
+    assert "theirs.py:4: ValueError: enough" in theirs["message"]
+    assert theirs["quality"] is None
+    assert theirs["target_loss"] > 0
+
+
+def test_the_same_question_gives_the_same_json_whatever_the_number_of_workers(outputs):
+    first, second = map(json.loads, outputs[1])
+    assert first["results"][:4] == second["results"]
+    assert first | {"results": []} == second | {"results": []}
+
+
+def test_numbers_that_are_not_finite_become_null():
+    asked = question(["adam"], seeds="0")
+    diverged = training(None, status="diverged", train_loss=[math.nan, 1.0], val_loss=[math.inf, -math.inf])
+    text = json.dumps(as_json(asked, [Result("adam", asked.instances[0], diverged)]), allow_nan=False)
+    (entry,) = json.loads(text)["results"]
+    assert entry["train_loss"] == [None, 1.0]
+    assert entry["val_loss"] == [None, None]
+    assert entry["quality"] is None
+
+
+def test_a_failed_run_counts_as_the_worst_quality():
+    summary = summarise(results("adam", [0.5, 0.7, 0.6, None]))
+    assert summary.failed == 0.25
+    assert summary.mean == pytest.approx((0.5 + 0.7 + 0.6 - 10) / 4)
+    assert summary.median == pytest.approx(0.55)
+
+
+def test_bundles_stay_within_a_depth():
+    mixed = results("adam", [0.1, 0.2, 0.3, 0.4, 0.9]) + results("adam", [0.5, 0.5, 0.5], depth=7)
+    assert summarise(mixed).bundle_median == pytest.approx((0.25 + 0.9 + 0.5) / 3)
+
+
+def test_loss_ratio_and_passes_are_told_for_a_task_with_a_threshold():
+    runs = [Result("adam", Instance("seed", 4, seed_bytes(n)), training(-5.0, passed=n == 0)) for n in range(4)]
+    summary = summarise(runs)
+    assert summary.passed == 0.25
+    assert summary.loss_ratio == pytest.approx(6)
+
+
+def test_the_table_has_a_row_for_each_target_and_depth():
+    asked = question(["adam", "lion"], depths="4,7", seeds="0:2")
+    runs = [r for t, q in (("adam", 0.5), ("lion", None)) for d in (4, 7) for r in results(t, [q, q], d)]
+    console = terminal()
+    with console.capture() as captured:
+        console.print(summary_table(asked, runs))
+    text = captured.get()
+    rows = [line.split("│")[1:4] for line in text.splitlines() if line.startswith("│")]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        ["adam", "4", "2"], ["adam", "7", "2"], ["adam", "all", "4"],
+        ["lion", "4", "2"], ["lion", "7", "2"], ["lion", "all", "4"],
+    ]  # fmt: skip
+    assert "a failed run counts as -10" in text

@@ -1,0 +1,129 @@
+"""Exported files: they stand alone, compute bit for bit what the genome computes, and harm nobody."""
+
+import ast
+import importlib.util
+import os
+
+import pytest
+import torch
+
+from evo.errors import EvoError
+from evo.evaluation.evaluate import evaluate
+from evo.evaluation.question import question
+from evo.exports.formats import Export, Measured, as_python, as_yaml, file_name
+from evo.files import write
+from genomes import catalogue
+from genomes.backends.torch_reference import optimizer
+from genomes.compiler.lowering import lower
+from genomes.language.genome import parse
+from harness.task import Instance, seed_bytes
+from harness.train import train
+
+MEASURED = Measured("tig, depth 3, 5 epochs, 2 instances", (("this", 0.5), ("adam", 0.4)), "Expect less elsewhere.")
+
+
+class Functions:
+    """The three functions of an exported file, as the harness calls them."""
+
+    def __init__(self, path):
+        spec = importlib.util.spec_from_file_location("exported", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        self.init_state = module.optimizer_init_state
+        self.query_at_params = module.optimizer_query_at_params
+        self.step = module.optimizer_step
+
+
+def text_of(name):
+    return as_python(Export(catalogue.load(name), "the catalogue", MEASURED))
+
+
+@pytest.mark.parametrize("name", ["adam", "cautious_adanw"])
+def test_an_exported_file_trains_bit_for_bit_as_its_genome(tmp_path, name):
+    path = tmp_path / "exported.py"
+    path.write_text(text_of(name))
+    instance = Instance("tig", 3, seed_bytes(5))
+    theirs = train(instance, Functions(path), epochs=3)
+    ours = train(instance, optimizer(lower(catalogue.load(name))), epochs=3)
+    assert theirs.train_loss == ours.train_loss
+    assert theirs.val_loss == ours.val_loss
+    assert theirs.test_loss == ours.test_loss
+
+
+def test_evo_evaluate_gives_the_file_and_its_genome_the_same_numbers(tmp_path):
+    export = Export(catalogue.load("cautious_adanw"))
+    (tmp_path / "best.py").write_text(as_python(export))
+    (tmp_path / "best.yaml").write_text(as_yaml(export))
+    names = [str(tmp_path / "best.py"), str(tmp_path / "best.yaml")]
+    file, genome = evaluate(question(names, depths="4", seeds="7", epochs=3), workers=1, progress=False)
+    assert file.training.status == genome.training.status == "finished"
+    assert file.training.val_loss == genome.training.val_loss
+    assert file.training.train_loss == genome.training.train_loss
+    assert file.training.quality == genome.training.quality
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_an_exported_file_imports_torch_alone(name):
+    tree = ast.parse(text_of(name))
+    names = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
+    assert names <= {"torch", "math"}
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+
+
+def test_the_header_tells_formula_origin_and_results():
+    header = ast.get_docstring(ast.parse(text_of("adam")))
+    for expected in (
+        "debias(ema(g, 0.9))",
+        "the catalogue",
+        "0.5000",
+        "0.4000",
+        "2 instances",
+        "Expect less elsewhere.",
+    ):
+        assert expected in header
+
+
+def test_yaml_reads_back_as_the_same_genome():
+    genome = catalogue.load("lion")
+    text = as_yaml(Export(genome, "found by a campaign " * 20, MEASURED))
+    assert parse(text) == genome
+
+
+@pytest.mark.parametrize("source", ['"""; import os; os._exit(3) #', "back\\slash \\", "line\nbreak", "'''", '"' * 7])
+def test_texts_of_a_genome_cannot_break_out_of_the_header(source):
+    genome = catalogue.load("adam").renamed("adam", source)
+    for text in (as_python(Export(genome, source)), as_python(Export(genome, "x", MEASURED))):
+        tree = ast.parse(text)
+        kinds = {type(node) for node in tree.body[1:]}
+        assert kinds <= {ast.Import, ast.FunctionDef}
+    assert parse(as_yaml(Export(genome))) == genome
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "..", "", "x" * 500, "nul\0", "CON", "ünï", "-rf"])
+def test_file_names_stay_in_their_folder(name):
+    safe = file_name(name)
+    assert safe
+    assert safe == os.path.basename(safe)
+    assert not safe.startswith(".")
+    assert len(safe) <= 64
+
+
+def test_writing_is_complete_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "out" / "x.py"
+    write(path, "first")
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(EvoError, match="No space left"):
+        write(path, "second")
+    assert path.read_text() == "first"
+    assert [p.name for p in path.parent.iterdir()] == ["x.py"]
+
+
+def test_an_exported_file_works_with_shapes_alone(tmp_path):
+    path = tmp_path / "exported.py"
+    path.write_text(text_of("adamw"))
+    functions = Functions(path)
+    params = [torch.ones(3, 2), torch.ones(3)]
+    state = functions.init_state(bytes(32), [6, 3], shapes=[(3, 2), (3,)])
+    updates = functions.step(state, params, [torch.ones(3, 2), torch.ones(3)], 0, None, None)
+    assert [u.shape for u in updates] == [p.shape for p in params]
+    assert all((u < 0).all() for u in updates)

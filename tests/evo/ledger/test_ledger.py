@@ -1,0 +1,266 @@
+"""The ledger keeps everything exactly, compares by digest, and notices damage."""
+
+import math
+import random
+import sqlite3
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from evo.ledger import backup
+from evo.ledger.ledger import DamagedError, Ledger, LedgerError, NewerError
+from evo.recipe.reader import Recipe
+from evo.records import SearchState
+from harness.result import Training
+from tests.evo import fake_worker, fakes
+
+RECIPE = Recipe(name="x", population=6, epochs=3, task="tig")
+META = {"recipe": "name: x", "numerics": "1"}
+ODD = Training(
+    "diverged",
+    "loss is NaN",
+    3,
+    None,
+    [0.1, 1e-320, math.nan],
+    [math.inf, -0.0],
+    math.nan,
+    0.1 + 0.2,
+    None,
+    True,
+    1.5,
+)
+
+
+def play(ledger: Ledger, generations: int, shuffle: random.Random | None = None, seconds: float = 1.0) -> None:
+    """Run the fake search with the ledger as its memory, as a campaign does."""
+    for _ in range(generations):
+        state = ledger.state()
+        steps = fakes.generation(RECIPE, state)
+        request = next(steps)
+        try:
+            while True:
+                known = ledger.results(lane.key for lane in request.lanes)
+                missing = list({lane.key: lane for lane in request.lanes if lane.key not in known}.values())
+                if shuffle:
+                    shuffle.shuffle(missing)
+                for lane in missing:
+                    quality = fake_worker.digest(lane.key) % 1000 / 7
+                    training = replace(fakes.training(quality), seconds=seconds)
+                    ledger.add([(lane, training)], request.purpose, state.generation)
+                request = steps.send(ledger.results(lane.key for lane in request.lanes))
+        except StopIteration as done:
+            ledger.save(*done.value, seconds=seconds)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with Ledger.create(tmp_path / "ledger.sqlite", META) as ledger:
+        yield ledger
+
+
+def test_evaluations_come_back_bit_for_bit(ledger):
+    lane = fakes.lane(RECIPE, fakes.individual(RECIPE, 0, 0), 7, 4)
+    ledger.add([(lane, ODD)], "search", 0)
+    found = ledger.results([lane.key, (*lane.key[:-1], 999)])
+    assert repr(found) == repr({lane.key: ODD})  # repr, because NaN equals nothing
+
+
+def test_a_message_that_is_no_proper_text_is_kept_as_well_as_can_be(ledger):
+    lane = fakes.lane(RECIPE, fakes.individual(RECIPE, 0, 0), 7, 4)
+    ledger.add([(lane, replace(ODD, message="caf\udce9"))], "search", 0)
+    assert ledger.results([lane.key])[lane.key].message == "caf?"
+
+
+def test_the_state_comes_back_as_it_was(ledger):
+    assert ledger.state() == SearchState()
+    play(ledger, 1)
+    first = ledger.state()
+    steps = fakes.generation(RECIPE, first)
+    play(ledger, 2)
+    state = ledger.state()
+    assert state.generation == 3
+    assert len(state.hall_of_fame) == 3
+    assert {fame.individual.generation for fame in state.hall_of_fame} <= {0, 1, 2}
+    steps.close()
+    with Ledger.open_to_read(ledger.path) as reader:
+        assert reader.state() == state
+        assert reader.individual(state.population[0].id) == state.population[0]
+
+
+def test_the_digest_ignores_order_and_times_and_nothing_else(tmp_path):
+    digests = set()
+    for case in range(3):
+        with Ledger.create(tmp_path / f"{case}.sqlite", {**META, "created": str(case)}) as ledger:
+            play(ledger, 3, random.Random(case) if case else None, seconds=case + 0.5)
+            digests.add(ledger.digest())
+    assert len(digests) == 1
+    with Ledger.open_to_write(tmp_path / "0.sqlite") as ledger:
+        lane = fakes.lane(RECIPE, fakes.individual(RECIPE, 0, 0), 77_777, 4)
+        ledger.add([(lane, ODD)], "search", 3)
+        assert ledger.digest() not in digests
+
+
+def test_an_unfinished_generation_leaves_its_evaluations_and_nothing_else(tmp_path):
+    with Ledger.create(tmp_path / "a.sqlite", META) as through:
+        play(through, 2)
+    with Ledger.create(tmp_path / "b.sqlite", META) as stopped:
+        play(stopped, 1)
+        request = next(fakes.generation(RECIPE, stopped.state()))
+        for lane in request.lanes[3:5]:
+            quality = fake_worker.digest(lane.key) % 1000 / 7
+            stopped.add([(lane, fakes.training(quality))], "search", 1)
+    with (
+        Ledger.open_to_write(tmp_path / "b.sqlite") as resumed,
+        Ledger.open_to_read(tmp_path / "a.sqlite") as a,
+    ):
+        play(resumed, 1)
+        assert resumed.digest() == a.digest()
+
+
+def test_a_generation_is_stored_whole_or_not_at_all(ledger, monkeypatch):
+    play(ledger, 1)
+    before = ledger.digest()
+    state = ledger.state()
+    members = [fakes.individual(RECIPE, 1, i) for i in (0, 1, 1)]  # a place taken twice
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.save(replace(state, generation=2), members, 1.0)
+    assert ledger.digest() == before
+
+
+def test_a_newer_ledger_is_refused_untouched(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.create(path, META) as ledger:
+        ledger.set_meta({"schema": "9"})
+        ledger._connection.execute("PRAGMA user_version = 9")
+    before = path.read_bytes()
+    with pytest.raises(NewerError, match=r"newer evo \(ledger version 9"):
+        backup.open_or_restore(path, print)
+    assert path.read_bytes() == before
+
+
+def test_a_full_disk_loses_nothing(ledger):
+    play(ledger, 2)
+    before, pages = ledger.digest(), ledger.rows("PRAGMA page_count")[0][0]
+    ledger.rows(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(LedgerError, match="the disk is full; free space"):
+        play(ledger, 20)
+    ledger.rows("PRAGMA max_page_count = 1000000")
+    ledger.verify()
+    assert ledger.state().generation == 2
+    play(ledger, 1)
+    assert ledger.digest() != before
+
+
+def damaged_copies(content: bytes, flips: int, lengths: range):
+    rng = random.Random(0)
+    for _ in range(flips):
+        at = rng.randrange(len(content))
+        yield content[:at] + bytes([content[at] ^ (1 << rng.randrange(8))]) + content[at + 1 :]
+    for length in lengths:
+        yield content[:length]
+
+
+def check_damage(tmp_path: Path, flips: int, step: int) -> None:
+    """Every damaged file is restored from the copy, or else reads the same as before."""
+    path = tmp_path / "run" / "ledger.sqlite"
+    path.parent.mkdir()
+    with Ledger.create(path, META) as ledger:
+        play(ledger, 2)
+        backup.rotate(ledger)
+        play(ledger, 1)
+        digest = ledger.digest()
+    content, copy = path.read_bytes(), backup.copies(path)[0].read_bytes()
+    noticed = 0
+    for damaged in damaged_copies(content, flips, range(0, len(content), step)):
+        for file in path.parent.iterdir():
+            file.unlink()
+        path.write_bytes(damaged)
+        backup.copies(path)[0].write_bytes(copy)
+        said: list[str] = []
+        try:
+            with backup.open_or_restore(path, said.append) as ledger:
+                noticed += bool(said)
+                if said:
+                    assert "damaged" in said[0]
+                    assert "restored from backup-1.sqlite, which has 2 complete generations" in said[-1]
+                    play(ledger, 1)
+                assert ledger.digest() == digest
+        except NewerError:  # the bit was one of the version's
+            noticed += 1
+    assert noticed > flips / 2  # most bits matter; some lie in unused space, or in times
+
+
+def test_damage_is_noticed_and_the_copy_takes_over(tmp_path):
+    check_damage(tmp_path, flips=60, step=9001)
+
+
+@pytest.mark.slow
+def test_damage_anywhere_is_noticed(tmp_path):
+    check_damage(tmp_path, flips=1000, step=199)
+
+
+def test_damage_without_a_copy_is_a_clear_error(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    path.write_bytes(b"SQLite format 3\0" + bytes(5000))
+    with pytest.raises(LedgerError, match=r"no copy of it is good either: set .* aside"):
+        backup.open_or_restore(path, print)
+    with pytest.raises(DamagedError):
+        Ledger.open_to_read(path)
+
+
+def test_the_second_copy_serves_when_the_first_is_bad_too(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.create(path, META) as ledger:
+        for _ in range(2):
+            play(ledger, 1)
+            backup.rotate(ledger)
+        ledger.set_meta({"recipe": "name: other"})
+        wal = Path(f"{path}-wal").read_bytes()
+    newest, _ = backup.copies(path)
+    newest.write_bytes(newest.read_bytes()[:5000])
+    path.unlink()
+    (tmp_path / "ledger.sqlite-wal").write_bytes(wal)  # left over: it must not be applied to the copy
+    said: list[str] = []
+    with backup.open_or_restore(path, said.append) as ledger:
+        assert ledger.state().generation == 1
+        assert ledger.meta()["recipe"] == "name: x"
+    assert [line.removeprefix(f"{tmp_path}/")[:20] for line in said] == [
+        "ledger.sqlite: it is",
+        "backup-1.sqlite: dam",
+        "ledger.sqlite: resto",
+    ]
+
+
+def test_remnants_of_a_removed_ledger_do_not_reach_a_new_one(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.create(path, META) as ledger:
+        ledger.set_meta({"recipe": "name: other"})
+        wal = Path(f"{path}-wal").read_bytes()
+    path.unlink()
+    Path(f"{path}-wal").write_bytes(wal)
+    with Ledger.create(path, META) as ledger:
+        assert ledger.meta()["recipe"] == "name: x"
+
+
+@pytest.mark.slow
+def test_a_large_ledger_opens_and_reads_quickly(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.create(path, META) as ledger:
+        recipe = RECIPE.model_copy(update={"population": 1000})
+        for number in range(100):
+            members = [fakes.individual(recipe, number, i) for i in range(1000)]
+            training = fakes.training(0.5, epochs=100)
+            ledger.add(
+                [(fakes.lane(recipe, m, 10_000 * number + m.index, 4), training) for m in members],
+                "s",
+                number,
+            )
+            start = time.monotonic()
+            ledger.save(SearchState(number + 1, tuple(members), (0.5,) * 1000), members, 1.0)
+            assert time.monotonic() - start < 2
+    start = time.monotonic()
+    with Ledger.open_to_write(path) as ledger:
+        assert ledger.state().generation == 100
+    assert time.monotonic() - start < 10

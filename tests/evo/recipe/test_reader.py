@@ -1,0 +1,191 @@
+"""The recipe: every mistake is named with its line, all of them at once."""
+
+import contextlib
+import random
+from pathlib import Path
+
+import pytest
+
+from evo.recipe import reader as config
+from evo.recipe.reader import Known, Recipe, RecipeError
+
+KNOWN = Known(lambda: ("mutate_constant", "crossover_terms"), lambda: ("adam", "lion", "cautious_adanw"))
+START = "start: {catalogue: [adam], random: 2}\n"
+
+
+def read(tmp_path: Path, text: str, *overrides: str, **options) -> Recipe:
+    (path := tmp_path / "recipe.yaml").write_text(text)
+    return config.load(path, overrides, **{"known": KNOWN, **options})
+
+
+def errors(tmp_path: Path, text: str, *overrides: str) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        read(tmp_path, text, *overrides)
+    return [line.replace(f"{tmp_path}/", "") for line in caught.value.errors]
+
+
+def test_everything_but_the_name_has_a_default(tmp_path):
+    recipe = read(tmp_path, "name: x\n" + START)
+    assert (recipe.task, recipe.patience, recipe.difficulty.depths) == ("tig", 50, (4, 7, 10, 14, 18))
+
+
+def test_every_mistake_is_named_with_its_line(tmp_path):
+    text = (
+        "recipe: 1\nname: Bad Name\npopulaton: 12\ngenerations: 0\nepochs: 1.5\ntask: tigs\n"
+        "difficulty:\n  depths: [4, x]\n  sampler: stratfied\nselection: 3\nstart: {catalogue: [adm]}\n"
+    )
+    assert errors(tmp_path, text) == [
+        "recipe.yaml:2: name: must be lower-case letters, digits, - and _ (at most 64), got 'Bad Name'",
+        "recipe.yaml:3: populaton: there is no such key; did you mean population?",
+        "recipe.yaml:4: generations: must be at least 1, got 0",
+        "recipe.yaml:5: epochs: must be a whole number, got 1.5",
+        "recipe.yaml:6: task: must be tig or seed, got 'tigs'; did you mean tig?",
+        "recipe.yaml:8: difficulty.depths[1]: must be a whole number, got 'x'",
+        "recipe.yaml:9: difficulty.sampler: must be stratified or uniform or curriculum, got 'stratfied';"
+        " did you mean stratified?",
+        "recipe.yaml:10: selection: must be a mapping with keys below it, got 3",
+        "recipe.yaml:11: start.catalogue[0]: the catalogue has no 'adm'; did you mean adam?",
+    ]
+
+
+def test_contradictions_are_reported_beside_plain_mistakes(tmp_path):
+    text = "name: x\nseed: -1\ndifficulty:\n  depths: [1, 7]\nselection:\n  elites: 5\n" + START
+    assert errors(tmp_path, text) == [
+        "recipe.yaml:2: seed: must be at least 0, got -1",
+        "recipe.yaml:4: difficulty.depths: with depth 1 the task tig trains no layer; the least is 2",
+        "recipe.yaml:5: selection.contenders: must lie between elites (5) and population (24)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("depths: [4]", "depths: there is no such key; did you mean difficulty.depths?"),
+        (
+            "variation: {weights: {mutate_const: 1}}",
+            "variation.weights.mutate_const: there is no such",
+        ),
+        (
+            "variation: {weights: {mutate_constant: 0, crossover_terms: 0}}",
+            "variation.weights: all operators have",
+        ),
+        ("difficulty: {accuracy_factors: [0, 9]}", "difficulty.accuracy_factors: the task tig has none"),
+        ("difficulty: {accuracy_factors: [0]}", "difficulty.accuracy_factors[1]: is missing"),
+        ("difficulty: {depths: [4, 4]}", "difficulty.depths: 4 stands here a second time"),
+        ("difficulty:", "difficulty: must be a mapping with keys below it, got null"),
+        ("baselines: [adam, sgd]", "baselines[1]: the catalogue has no 'sgd'"),
+        ("selection: {tournament: 30}", "selection.tournament: 30 is more than the population of 24"),
+        ("selection: {elites: 5}", "selection.contenders: must lie between elites (5) and population (24)"),
+        ("recipe: 2", "recipe: must be 1, got 2"),
+        ("limits: {seconds_per_lane: .inf}", "limits.seconds_per_lane: must be a number, got"),
+        ("epochs: 1e999", "epochs: must be a whole number"),
+        ("5: 6", "5: there is no such key; the keys here are recipe, name,"),
+    ],
+)
+def test_each_mistake_points_to_its_own_line(tmp_path, line, message):
+    found = errors(tmp_path, f"name: x\n{START}{line}\n")
+    assert len(found) == 1
+    assert found[0].startswith(f"recipe.yaml:3: {message}"), found
+
+
+def test_missing_files_and_too_many_starters(tmp_path):
+    text = "name: x\npopulation: 2\nselection: {tournament: 2, elites: 1, contenders: 1}\n"
+    text += "start:\n  catalogue: [adam, lion]\n  genomes: [g.yaml]\n  random: 0\n"
+    assert errors(tmp_path, text) == [
+        "recipe.yaml:4: start: 3 genomes are named or random, more than the population of 2",
+        "recipe.yaml:6: start.genomes[0]: there is no file g.yaml",
+    ]
+
+
+def test_overrides_apply_and_are_blamed_by_name(tmp_path):
+    text = "name: x\npopulation: 12\n" + START
+    recipe = read(tmp_path, text, "population=6", "difficulty.depths=[4,7]", "instances={search: 2}", "epochs=9")
+    assert (recipe.population, recipe.difficulty.depths, recipe.instances.search) == (6, (4, 7), 2)
+    assert errors(tmp_path, text, "population=1", "dificulty.depths=[4]", "epochs", "name.x=1", "seed=[1") == [
+        "--set epochs: write KEY=VALUE, for example population=12 or difficulty.depths=[4,7]",
+        "--set name.x=1: x: there are no keys here, only the value 'x'",
+        "--set seed=[1: seed: expected ',' or ']', but got '<stream end>'",
+        "--set population=1: population: must be at least 2, got 1",
+        "--set dificulty.depths=[4]: dificulty: there is no such key; did you mean difficulty?",
+    ]
+
+
+def test_a_broken_file_gives_one_clear_line(tmp_path):
+    assert errors(tmp_path, "name: x\nname: y\n") == ["recipe.yaml:2: name: this key stands here a second time"]
+    assert errors(tmp_path, "") == ["recipe.yaml:1: recipe: the file is empty; it needs at least name: ..."]
+    assert errors(tmp_path, "- 1\n")[0].startswith("recipe.yaml:1: recipe: the file is not a mapping")
+
+
+def test_a_resolved_recipe_can_be_written_and_read_back(tmp_path):
+    text = "name: x\nlimits: {seconds_per_lane: 1e3}\nvariation: {weights: {mutate_constant: 0.1}}\n" + START
+    recipe = read(tmp_path, text)
+    assert config.from_text(config.dump(recipe)) == recipe
+    assert config.from_text(config.dump(recipe, comments=True)) == recipe
+    odd = recipe.model_copy(update={"name": "1e3", "baselines": ("null", "a: b", "1e-3", "é'\"\\")})
+    assert config.from_text(config.dump(odd)) == odd
+    assert all("#" in line for line in config.dump(recipe, comments=True).splitlines())
+
+
+def test_changes_name_the_key_and_say_what_a_campaign_may_take(tmp_path):
+    launched = read(tmp_path, "name: x\nepochs: 5\ngenerations: 3\n" + START)
+    # what the file leaves out stays as launched, here epochs
+    now = read(tmp_path, "name: x\ngenerations: 9\npopulation: 30\n" + START, launched=launched)
+    found = config.changes(launched, now)
+    assert [(str(change), change.allowed) for change in found] == [
+        ("population: 24 -> 30", False),
+        ("generations: 3 -> 9", True),
+    ]
+
+
+def test_a_wrong_value_is_blamed_on_its_line_whatever_the_key(tmp_path):
+    names = (*Recipe(name="x").start.catalogue, "cautious_adanw")
+    known = Known(lambda: (), lambda: names)
+    lines = config.dump(Recipe(name="x")).splitlines()
+    for number, line in enumerate(lines):
+        key, _, _ = line.partition(":")
+        text = "\n".join([*lines[:number], f"{key}: {{oops: 1}}", *lines[number + 1 :]])
+        if not line.endswith(":"):  # a section's keys would hang in the air
+            with pytest.raises(RecipeError) as caught:
+                read(tmp_path, text, known=known)
+            assert f"recipe.yaml:{number + 1}: " in caught.value.errors[0], line
+
+
+def test_genome_files_are_not_looked_for_once_a_campaign_has_begun(tmp_path):
+    text = "name: x\nstart: {catalogue: [adam], genomes: [gone.yaml], random: 2}\n"
+    assert errors(tmp_path, text) == ["recipe.yaml:2: start.genomes[0]: there is no file gone.yaml"]
+    assert read(tmp_path, text, launched=Recipe(name="x")).start.genomes == ("gone.yaml",)
+
+
+def test_mutated_recipes_never_crash_the_reader(tmp_path):
+    good = config.dump(Recipe(name="x"), comments=True)
+    names = (*Recipe(name="x").start.catalogue, "cautious_adanw")
+    known = Known(lambda: (), lambda: names)
+    pool = [
+        "",
+        "[",
+        "]",
+        "{",
+        "}",
+        ":",
+        "- ",
+        "null",
+        "1e999",
+        "-1",
+        "'",
+        '"',
+        "&a",
+        "*a",
+        "!t",
+        "\t",
+        "\x00",
+        "é",
+    ]
+    for case in range(150):
+        rng = random.Random(case)
+        lines = good.splitlines()
+        for _ in range(rng.randint(1, 4)):
+            at = rng.randrange(len(lines))
+            cut = rng.randint(0, len(lines[at]))
+            lines[at] = lines[at][:cut] + rng.choice(pool) + lines[at][cut + rng.randint(0, 3) :]
+        with contextlib.suppress(RecipeError):
+            read(tmp_path, "\n".join(lines), known=known)

@@ -1,0 +1,131 @@
+"""The report is one page that says what the ledger holds, whether one generation is complete or many."""
+
+import math
+import re
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+
+from evo.campaign.folder import RunFolder
+from evo.errors import UsageError
+from evo.ledger.ledger import Ledger
+from evo.records import Individual
+from evo.report import figures as report_pictures
+from evo.report import page as report
+from evo.report.data import collect, curve
+from evo.report.lineage import Ancestor, ancestors, draw
+from tests.evo import fakes
+from tests.evo.campaign.test_run import Interrupting
+from tests.evo.fake_campaign import RECIPE, folder, run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> RunFolder:
+    place = RunFolder(folder(tmp_path_factory.mktemp("report") / "run"))
+    run("launch", place.path)
+    return place
+
+
+def check_page(text: str) -> None:
+    assert not re.search(r'(src|href)="(?!#)', text), "the page must need nothing from elsewhere"
+    assert not re.search(r"url\((?!#)|@import|<script", text)
+    pictures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
+    assert len(pictures) == 5
+    for picture in pictures:
+        ElementTree.fromstring(picture)
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r"url\(#([^)]+)\)", text)) <= set(ids)
+
+
+def test_a_page_on_a_finished_campaign(finished):
+    path = report.write(finished.path)
+    text = path.read_text()
+    check_page(text)
+    with Ledger.open_to_read(finished.ledger) as ledger:
+        champion = ledger.state().hall_of_fame[0]
+    assert path == finished.report
+    assert f"champion {champion.individual.name}" in text
+    assert f"{champion.quality:.3f}" in text
+    assert "6 of 6 generations" in text
+    assert "mutate_gene" in text
+    assert "adam" in text
+
+
+def test_a_page_on_one_generation_and_on_none(tmp_path):
+    path = folder(tmp_path / "run", RECIPE.replace("name: fake", "name: one"))
+    with pytest.raises(UsageError, match="nothing to report; begin with: evo launch"):
+        report.write(path)
+    run("launch", path, progress=Interrupting(lane=3))
+    assert "No generation is complete yet" in report.write(path).read_text()
+    run("resume", path, progress=Interrupting(generation=1))
+    check_page(report.write(path, tmp_path / "page.html").read_text())
+
+
+def test_operators_are_judged_within_their_generation(finished):
+    with Ledger.open_to_read(finished.ledger) as ledger:
+        found = {operator.name: operator for operator in collect(ledger).operators}
+        made = dict(ledger.rows("SELECT operator, count(*) FROM individuals GROUP BY 1"))
+    assert {name: operator.made for name, operator in found.items()} == made
+    assert found["elite"].better == 0  # an elite is not better than every elite
+    assert sum(operator.famous for operator in found.values()) == 3
+    assert all(0 <= operator.upper <= operator.made for operator in found.values())
+
+
+def test_a_curve_is_the_mean_with_ended_runs_held():
+    trainings = [replace(fakes.training(q), val_loss=loss) for q, loss in ((0.5, [4.0, 2.0]), (0.7, [2.0]))]
+    mean = curve("x", trainings)
+    assert (mean.val_loss, mean.instances) == ([3.0, 2.0], 2)
+    assert mean.quality == pytest.approx(0.6)
+    assert curve("x", [*trainings, fakes.training(None)]).quality is None
+    broken = curve("x", [replace(fakes.training(None), val_loss=[1.0, math.nan], target_loss=math.nan)])
+    assert math.isnan(broken.val_loss[1])
+    assert math.isnan(broken.target_loss)
+
+
+def test_ancestors_skip_copies_and_reach_the_first_generation(finished):
+    with Ledger.open_to_read(finished.ledger) as ledger:
+        for fame in ledger.state().hall_of_fame:
+            rows = ancestors(ledger, fame.individual)
+            assert all(row.individual.operator != "elite" for row in rows)
+            assert rows[-1].individual.generation == 0
+            known = {row.individual.id for row in rows}
+            assert all(set(row.parents) <= known for row in rows)
+
+
+def test_rails_join_every_child_with_its_parents_and_cross_no_dot():
+    def row(id: str, *parents: str) -> Ancestor:
+        generation, index = map(int, id[1:].split("i"))
+        return Ancestor(Individual(generation, index, id, "", "", parents), 0.5, parents, 0)
+
+    rows = [row("g3i0", "g2i0", "g1i1"), row("g2i0", "g1i0", "g0i1"), row("g1i0", "g0i0"), row("g1i1", "g0i0", "g0i1"),
+            row("g0i0"), row("g0i1")]  # fmt: skip
+    drawing = draw(rows)
+    dots = list(enumerate(drawing.columns))
+    assert len(set(dots)) == 6
+    assert sorted((r.start[0], r.end[0]) for r in drawing.rails) == [
+        (0, 1),
+        (0, 3),
+        (1, 2),
+        (1, 5),
+        (2, 4),
+        (3, 4),
+        (3, 5),
+    ]
+    for rail in drawing.rails:
+        assert {rail.start, rail.end} <= set(dots)
+        between = {(r, rail.end[1]) for r in range(rail.start[0] + 1, rail.end[0])}
+        assert not between & set(dots)
+    few = draw(rows, most=4)
+    assert (len(few.rows), few.more) == (4, 2)
+    assert all(rail.end[0] < 4 for rail in few.rails)
+
+
+def test_hostile_names_stay_text():
+    hostile = Individual(0, 0, "<script>alert(1)</script>", "", "", (), "<b>&")
+    drawing = draw([Ancestor(hostile, None, (), 0)])
+    picture = report_pictures.lineage(drawing)
+    ElementTree.fromstring(picture)
+    assert "<script" not in picture
+    assert report_pictures.formula([r"\nonsense{x}"]) == ""

@@ -1,0 +1,153 @@
+"""Operators return sound genomes, whatever they are given, and move in the steps that they promise."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from evo.search import screening
+from evo.search.variation.deap_trees import Value, domain_type, draw, from_tree, grow, primitive_set, to_tree
+from evo.search.variation.operators import OPERATORS, Bounds, apply, can_open, perturbed, random_genome, sound, vary
+from evo.search.variation.paths import expression_of, genes
+from genomes import catalogue
+from genomes.analysis.identity import semantic_hash
+from genomes.compiler.canonical import canonical
+from genomes.language.expressions import Expression, call, show
+from genomes.language.expressions import parse as parse_expression
+from genomes.language.genome import dump, parse
+from genomes.language.primitives import TABLE
+
+BOUNDS = Bounds(nodes=128, states=6, terms=4)
+PARENTS = ("adam", "lion", "nadam", "cautious_adanw", "sgd", "adan")
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_an_operator_gives_sound_genomes_that_act_unlike_the_parent(name):
+    made = 0
+    for case in range(4):
+        rng = random.Random(f"{name} {case}")
+        parents = [catalogue.load(n) for n in ("cautious_adanw", rng.choice(PARENTS[:3]))]  # genes of every kind
+        child = apply(OPERATORS[name], parents, BOUNDS, rng)
+        if child is not None:
+            made += 1
+            assert sound(child, BOUNDS)
+            assert parse(dump(child)) == child
+            assert semantic_hash(child) != semantic_hash(parents[0])
+    assert made >= 2, "an operator that mostly fails earns nothing"
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_every_expression_is_a_tree(name):
+    genome = catalogue.load(name)
+    for gene in genes(genome):
+        if gene[0] != "when":
+            scope = {"terms": "", "offset": "post"}.get(gene[0], gene[0])
+            expression = expression_of(genome, gene)
+            assert from_tree(to_tree(expression, scope)) == expression
+
+
+def test_a_word_that_chance_would_not_draw_does_not_stop_variation():
+    text = 'genome: 1\nname: x\nlr: 1e-3\nterms: [{expr: "rectification(0.99) * g"}]\nschedule: "ema(0.5, 0.9)"'
+    for case in range(12):
+        vary([parse(text)], 0.0, {}, BOUNDS, random.Random(case))
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE if TABLE[name].group == "composite"])
+def test_composites_open_or_stay_whole(name):
+    arguments = ", ".join(
+        ["g"] + [f"{draw(p.domain, random.Random(1)):g}" for p in TABLE[name].parameters[1:] if p.domain]
+    )
+    genome = parse(f'genome: 1\nname: x\nlr: 1e-3\nterms: [{{expr: "{name}({arguments})"}}]')
+    for case in range(5):
+        child = OPERATORS["open_composite"].function(genome, random.Random(case))
+        assert parse(dump(child)) == child
+        assert (name not in dump(child).split("terms:")[1]) == can_open(name)
+
+
+def test_a_constant_that_is_folded_out_of_its_domain_is_refused():
+    genome = parse('genome: 1\nname: x\nlr: 1e-3\nterms: [{expr: "g / (1 + factored_square(g, 0.5))"}]')
+    (term,) = genome.terms
+    average = call("factored_square", Expression("g"), call("sub", 1, -0.8))  # no text is read as this
+    folded = replace(term, expr=call("div", Expression("g"), call("add", 1, average)))
+    assert sound(genome, BOUNDS)
+    assert not sound(canonical(replace(genome, terms=(folded,))), BOUNDS)
+
+
+def test_chains_of_variation_stay_valid():
+    rng = random.Random(3)
+    population = [catalogue.load(n) for n in PARENTS]
+    for _ in range(25):
+        parents = rng.sample(population, 2)
+        child = vary(parents, 0.5, {}, BOUNDS, rng).genome
+        assert sound(child, BOUNDS)
+        assert parse(dump(child)) == child
+        population[rng.randrange(len(population))] = child
+
+
+def test_the_same_key_gives_the_same_child_and_leaves_global_random_alone():
+    parents = [catalogue.load("adam"), catalogue.load("lion")]
+    random.seed(1)
+    before = random.getstate()
+    first = [vary(parents, 0.5, {}, BOUNDS, random.Random(i)) for i in range(10)]
+    assert random.getstate() == before
+    random.seed(99)
+    assert [vary(parents, 0.5, {}, BOUNDS, random.Random(i)) for i in range(10)] == first
+
+
+def test_weights_of_zero_switch_operators_off():
+    weights = {name: 0.0 for name in OPERATORS if name != "mutate_lr"}
+    children = [vary([catalogue.load("adam")], 0.5, weights, BOUNDS, random.Random(i)) for i in range(10)]
+    assert {child.operator for child in children} == {"mutate_lr"}
+
+
+def test_bounds_hold():
+    tight = Bounds(nodes=20, states=2, terms=1)
+    for case in range(20):
+        child = vary([catalogue.load("adam"), catalogue.load("lion")], 0.5, {}, tight, random.Random(case)).genome
+        assert child.size <= 20
+        assert len(child.terms) == 1
+        assert screening.buffers(child) <= 2
+
+
+def test_random_genomes_differ_and_descend():
+    genomes = [random_genome(f"r{i}", BOUNDS, random.Random(i)) for i in range(12)]
+    assert len({semantic_hash(g) for g in genomes}) >= 10
+    assert all(screening.descends(g) and sound(g, BOUNDS) for g in genomes)
+
+
+@pytest.mark.parametrize(
+    "expr", ["0 * g", "g * g", "theta", "abs(g)", "1", "t", "1e30 * exp(g) * exp(g)"], ids=lambda e: e
+)
+def test_screening_refuses_what_cannot_train(expr):
+    genome = parse(f'genome: 1\nname: bad\nlr: 1\nterms: [{{expr: "{expr}"}}]')
+    assert not (sound(genome, BOUNDS) and screening.descends(genome))
+
+
+def test_screening_accepts_every_known_optimizer():
+    assert [
+        n for n in PARENTS if not screening.descends(catalogue.load(n)) or not screening.acts(catalogue.load(n))
+    ] == []
+
+
+@pytest.mark.parametrize("scope", ["", "gates", "post", "schedule"])
+def test_trees_and_expressions_are_two_forms_of_one_thing(scope):
+    for case in range(50):
+        rng = random.Random(f"{scope} {case}")
+        kind = primitive_set(scope).ret if scope == "schedule" else Value
+        nodes = grow(scope, kind, 4, rng)
+        expression = from_tree(nodes)
+        assert parse_expression(show(expression), scope if scope in ("gates", "post") else "") == expression
+        assert from_tree(to_tree(expression, scope)) == expression
+
+
+def test_drawn_and_perturbed_constants_keep_to_their_domain():
+    rng = random.Random(0)
+    for primitive in TABLE.values():
+        for parameter in primitive.parameters:
+            if (domain := parameter.domain) is None:
+                continue
+            assert domain_type(domain) is domain_type(domain)
+            value = draw(domain, rng)
+            for _ in range(50):
+                assert domain.low <= value <= domain.high, (primitive.name, parameter.name, value)
+                value = perturbed(value, domain, rng)

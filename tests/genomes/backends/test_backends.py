@@ -1,0 +1,163 @@
+"""The Python source computes bit for bit what the reference computes, and neither touches what is the caller's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, assume, given, settings
+from torch import Tensor
+
+from genomes import catalogue
+from genomes.backends.torch_reference import optimizer
+from genomes.compiler.lowering import lower
+from genomes.compiler.program import Program
+from genomes.compiler.shapes import ShapeClass
+from genomes.language.genome import Genome, GenomeError
+from tests.genomes import strategies, trajectory
+from tests.genomes.drive import Generated, drive, from_expression
+
+# programs that between them hold slots of every class, model-wide sums at several levels, queries and views
+AWKWARD = {
+    "clock state": {"text": "g * running_sum(epoch)"},
+    "role state": {"text": "g * running_sum(rows + t)"},
+    "model state": {"text": "g / (1 + ema(global_norm(g), 0.9))"},
+    "tensor state": {"text": "g / (1 + ema(norm(g), 0.9))"},
+    "row state": {"text": "g / (1 + ema(norm_row(g), 0.9))"},
+    "column state": {"text": "g / (1 + ema(sum_column(g * g), 0.9))"},
+    "theta state": {"text": "theta - theta_start + prev(theta) + prev(g) + last_update"},
+    "levels": {"text": "clip_global_norm(g / (1 + global_norm(g)), 0.1) * max_model(abs(g))"},
+    "levels and states": {"text": "ema(clip_global_norm(ema(g, 0.5), 0.1), 0.9)"},
+    "query": {"text": "g", "query": ("0.5 * delta + 0.1 * prev(delta)", "t % 3 == 0")},
+    "query on loss": {"text": "g", "query": ("delta", "has_loss and val_loss < 1.2")},
+    "post": {"text": "g", "post": ["lookahead(delta, 5)", "delta / (1 + norm(delta))"]},
+    "host constants alone": {"text": "t + rows"},
+    "zero": {"text": "g - g"},
+    "nothing but theta": {"text": "theta"},
+}
+
+
+def bits(tensors: list[Tensor]) -> list[Tensor]:
+    integer = {torch.float32: torch.int32, torch.float64: torch.int64}
+    return [torch.where(t.isnan(), torch.zeros_like(t), t).contiguous().view(integer[t.dtype]) for t in tensors]
+
+
+def assert_bit_equal(program: Program, folder: Path, steps: int, dtype: torch.dtype) -> None:
+    expected = drive(optimizer(program), steps, dtype)
+    found = drive(Generated(program, folder), steps, dtype)
+    assert len(found) == len(expected)
+    for i, (a, b) in enumerate(zip(found, expected, strict=True)):
+        assert torch.equal(a.isnan(), b.isnan()), f"value {i}: NaN in one alone"
+    assert all(torch.equal(a, b) for a, b in zip(bits(found), bits(expected), strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", catalogue.names())
+def test_source_is_bit_equal_for_known_optimizers(name: str, dtype: torch.dtype, tmp_path: Path):
+    assert_bit_equal(lower(catalogue.load(name)), tmp_path, 30, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("case", AWKWARD.values(), ids=AWKWARD)
+def test_source_is_bit_equal_for_awkward_programs(case: dict, dtype: torch.dtype, tmp_path: Path):
+    assert_bit_equal(from_expression(**case), tmp_path, 60, dtype)
+
+
+def test_awkward_programs_hold_slots_of_every_class():
+    held = {slot.shape for case in AWKWARD.values() for slot in from_expression(**case).slots}
+    assert held == set(ShapeClass)
+    assert max(max(from_expression(**case).levels) for case in AWKWARD.values()) >= 2
+
+
+def _check_drawn(genome: Genome, folder: Path, dtype: torch.dtype) -> None:
+    try:
+        program = lower(genome)
+    except GenomeError:
+        assume(False)
+        raise
+    assert_bit_equal(program, folder, 10, dtype)
+    if dtype is torch.float64:
+        _assert_untouched(program, folder)
+
+
+_quick = settings(
+    max_examples=40, deadline=None, derandomize=True, database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
+)  # fmt: skip
+
+
+@_quick
+@given(genome=strategies.genomes())
+def test_source_is_bit_equal_for_random_genomes(genome: Genome, tmp_path: Path):
+    for dtype in (torch.float32, torch.float64):
+        _check_drawn(genome, tmp_path, dtype)
+
+
+@pytest.mark.slow
+@settings(_quick, max_examples=1500)
+@given(genome=strategies.genomes(depth=5))
+def test_source_is_bit_equal_for_many_random_genomes(genome: Genome, tmp_path: Path):
+    for dtype in (torch.float32, torch.float64):
+        _check_drawn(genome, tmp_path, dtype)
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_nothing_of_the_callers_is_changed_or_kept(name: str, tmp_path: Path):
+    """The caller reuses its gradient and parameter buffers in place: updates are as with fresh tensors every step."""
+    program = lower(catalogue.load(name))
+    _assert_untouched(program, tmp_path)
+
+
+@pytest.mark.parametrize("case", AWKWARD.values(), ids=AWKWARD)
+def test_awkward_programs_leave_the_callers_tensors(case: dict, tmp_path: Path):
+    _assert_untouched(from_expression(**case), tmp_path)
+
+
+def _assert_untouched(program: Program, folder: Path) -> None:
+    for functions in (optimizer(program), Generated(program, folder)):
+        expected = drive(functions, 7)
+        state = functions.init_state(bytes(range(32)), trajectory.sizes(), **trajectory.context())
+        theta = trajectory.start()
+        buffers = [torch.zeros_like(p) for p in theta]
+        returned = []
+        for now in trajectory.moments(7):
+            known = (now.epoch, now.train_loss, now.val_loss)
+            before = [p.clone() for p in theta]
+            queried = functions.query_at_params(state, theta, *known)
+            returned += [q.clone() for q in queried or []]
+            for buffer, g in zip(buffers, now.gradient(theta if queried is None else queried), strict=True):
+                buffer.copy_(g)
+            kept = [b.clone() for b in buffers]
+            updates = functions.step(state, theta, buffers, *known)
+            assert all(torch.equal(p, q) for p, q in zip(theta, before, strict=True)), "parameters were changed"
+            assert all(torch.equal(b, k) for b, k in zip(buffers, kept, strict=True)), "gradients were changed"
+            returned += [u.clone() for u in updates]
+            for p, u in zip(theta, updates, strict=True):
+                p += torch.tanh(u)  # in place: a state that is a view of the parameters would move along
+            for u in updates:
+                u.fill_(float("nan"))  # updates are the caller's now: a state that shares their memory would break
+        assert all(torch.equal(a, b) for a, b in zip(bits(returned), bits(expected), strict=True))
+
+
+def test_frozen_tensors_get_zero_updates_and_no_query():
+    program = from_expression("g + theta", query=("theta", "t > 0"))
+    functions = optimizer(program)
+    state = functions.init_state(bytes(32), trajectory.sizes(), **trajectory.context())
+    theta = trajectory.start()
+    for now in trajectory.moments(3):
+        queried = functions.query_at_params(state, theta, now.epoch, now.train_loss, now.val_loss)
+        updates = functions.step(state, theta, now.gradient(theta), now.epoch, now.train_loss, now.val_loss)
+        for i, trainable in enumerate(trajectory.TRAINABLE):
+            if not trainable:
+                assert not updates[i].any()
+                assert queried is None or torch.equal(queried[i], theta[i])
+
+
+def test_source_needs_shapes_alone(tmp_path: Path):
+    """A caller that knows no roles: they are guessed from the shapes, all tensors train."""
+    functions = Generated(from_expression("g * where(is_weight, 2, 1)"), tmp_path)
+    state = functions.init_state(b"", [6, 2], shapes=[(2, 3), (2,)])
+    updates = functions.step(state, [torch.ones(2, 3), torch.ones(2)], [torch.ones(2, 3), torch.ones(2)], 0, None, None)
+    assert torch.equal(updates[0], torch.full((2, 3), -2.0))
+    assert torch.equal(updates[1], torch.full((2,), -1.0))
