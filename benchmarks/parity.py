@@ -40,8 +40,8 @@ from genomes.compiler.program import Program
 from harness import flat
 from harness.model import NORM_EPS, NORM_MOMENTUM, RUNNING_ROLES
 from harness.optimizer import GuardedOptimizer
-from harness.task import Instance, seed_bytes
 from harness.result import NUMERICS_VERSION, Training
+from harness.task import Instance, seed_bytes
 from harness.train import LiteralLoop, run, train
 from tests.evo import device_on_cpu
 

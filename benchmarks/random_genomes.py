@@ -22,8 +22,8 @@ from evo.records import Lane
 from evo.search.variation.operators import Bounds, random_genome
 from evo.training.pool import evaluate
 from genomes.language.genome import dump
-from harness.task import Instance, seed_bytes
 from harness.result import Training
+from harness.task import Instance, seed_bytes
 
 RESULT = Path(__file__).parent / "results" / "random_genomes.json"
 FALL = 0.95  # of the first epoch's training loss

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.task import Instance
 from harness.result import Training
+from harness.task import Instance
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,13 @@ class Individual:
 
 @dataclass(frozen=True)
 class Lane:
-    """One training to be done: a genome on an instance for at most ``epochs`` epochs."""
+    """One training to be done: an optimizer on an instance for at most ``epochs`` epochs.
+
+    ``text``: what a worker is given, a genome's YAML or a foreign submission (see `evo.evaluation.targets`).
+    """
 
     hash: str
-    genome: str
+    text: str
     instance: Instance
     epochs: int
 

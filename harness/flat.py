@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from harness.flat_network import FlatNetwork, Layers
-from harness.task import Instance
 from harness.result import Training
+from harness.task import Instance
 from harness.train import Loop, run
 
 

@@ -27,9 +27,9 @@ from harness.lane_network import Kinds, LaneNetwork, Passes, activation_size
 from harness.lane_optimizer import LaneOptimizer, Slabs, keep_lanes
 from harness.lane_passes import TorchPasses
 from harness.model import Layout, network_layout
+from harness.result import Training
 from harness.score import quality
 from harness.task import TASKS, Instance
-from harness.result import Training
 from harness.train import MIN_IMPROVEMENT, batches
 
 LOOK_EPOCHS = 10

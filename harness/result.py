@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from statistics import fmean
 from typing import Any, Self
 
 NUMERICS_VERSION = 3  # stored with every result; raise it with any change of what a training computes
@@ -47,3 +48,13 @@ class Training:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The inverse of ``to_dict``. Raises TypeError for a missing or an unknown field."""
         return cls(**values)
+
+
+def mean_quality(trainings: Iterable[Training]) -> float | None:
+    """The mean quality; None where a training did not finish or has no quality, or where there is none at all."""
+    qualities = []
+    for training in trainings:
+        if training.status != "finished" or training.quality is None:
+            return None
+        qualities.append(training.quality)
+    return fmean(qualities) if qualities else None

@@ -21,9 +21,9 @@ from evo.evaluation.evaluate import FAILED_QUALITY, Result, evaluate, terminal, 
 from evo.evaluation.pictures import check, save
 from evo.evaluation.question import Question, question, shared_streams
 from harness.data import NOISE_STD, TEST, TRAIN, load_data
+from harness.result import NUMERICS_VERSION
 from harness.score import QUALITY_BOUND, quality
 from harness.task import TASKS
-from harness.result import NUMERICS_VERSION
 
 WRITTEN_ALPHA = 4.0  # of the written challenge at accuracy_factor 0, and always of `tig`
 BASELINES = ("adam", "cautious_adanw")

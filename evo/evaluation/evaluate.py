@@ -20,9 +20,9 @@ from evo.evaluation.targets import TRAIN_LANES
 from evo.records import Lane
 from evo.training import devices
 from evo.training.pool import Pool, available_cpus
+from harness.result import NUMERICS_VERSION, Training
 from harness.score import QUALITY_BOUND, bundle_qualities, target_loss
 from harness.task import TASKS, Instance
-from harness.result import NUMERICS_VERSION, Training
 
 FAILED_QUALITY = -QUALITY_BOUND  # what a run without a saved model counts as: the least quality that there is
 BUNDLE_SIZE = 4  # instances whose median is one score

@@ -160,7 +160,7 @@ class Ledger:
             for lane, training in results:
                 values = (
                     *lane.key,
-                    self._add_genome(lane.hash, lane.genome),
+                    self._add_genome(lane.hash, lane.text),
                     purpose,
                     generation,
                     training.status,

@@ -32,9 +32,9 @@ from genomes.analysis.identity import semantic_hash
 from genomes.compiler.lowering import read
 from genomes.language.expressions import show
 from genomes.language.genome import Genome, dump, parse
+from harness import result
 from harness.sampling import sample_instances
 from harness.task import Instance
-from harness.result import Training
 
 HALL_OF_FAME = 10
 DRAWS_FOR_NEW = 4  # children drawn for a place before one that acts like another member is let in
@@ -125,15 +125,7 @@ def instances(recipe: Recipe, purpose: str, number: int) -> list[Instance]:
 
 def mean_quality(recipe: Recipe, individual: Individual, chosen: Sequence[Instance], results: Results) -> float | None:
     """Mean quality over the instances; None where any training did not finish or saved no model."""
-    trainings = [results[Lane(individual.hash, individual.genome, i, recipe.epochs).key] for i in chosen]
-    if any(t.status != "finished" or t.quality is None for t in trainings):
-        return None
-    return fmean(_quality(t) for t in trainings)
-
-
-def _quality(training: Training) -> float:
-    assert training.quality is not None
-    return training.quality
+    return result.mean_quality(results[Lane(individual.hash, individual.genome, i, recipe.epochs).key] for i in chosen)
 
 
 # --- who takes part --------------------------------------------------------------------------------------------------

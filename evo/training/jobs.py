@@ -89,7 +89,7 @@ def fields(lane: Lane) -> dict[str, Any]:
     instance = lane.instance
     return {
         "hash": lane.hash,
-        "text": lane.genome,
+        "text": lane.text,
         "task": instance.task,
         "num_hidden_layers": instance.num_hidden_layers,
         "seed": instance.seed.hex(),

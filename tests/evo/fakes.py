@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from evo.recipe.reader import Recipe
 from evo.records import Fame, Individual, Lane, Request, Results, SearchState
-from harness.task import Instance, seed_bytes
 from harness.result import Training
+from harness.task import Instance, seed_bytes
 from tests.evo.fake_worker import digest
 
 

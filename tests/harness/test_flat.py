@@ -20,8 +20,8 @@ from harness import flat
 from harness.flat_network import FlatNetwork
 from harness.model import backward, forward, initial_parameters, move_running_stats, network_layout, predict
 from harness.optimizer import GuardedOptimizer
-from harness.task import Instance, seed_bytes
 from harness.result import Training
+from harness.task import Instance, seed_bytes
 from harness.train import LiteralLoop, run, train
 from tests.genomes.drive import from_expression
 

@@ -19,8 +19,8 @@ from harness.lane_kernels import KernelPasses
 from harness.lane_network import Gradients, Kinds, LaneNetwork, Norm, Passes
 from harness.lane_passes import TorchPasses
 from harness.model import backward, forward, initial_parameters, move_running_stats, network_layout, predict
-from harness.task import Instance, seed_bytes
 from harness.result import Training
+from harness.task import Instance, seed_bytes
 from harness.train import train
 from tests.genomes.cuda_on_cpu import compile_kernels
 from tests.genomes.drive import from_expression

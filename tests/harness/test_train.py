@@ -11,8 +11,8 @@ import torch
 import harness.train
 from harness.data import load_data, sample_orders
 from harness.model import forward, network_layout, predict
-from harness.task import Instance, seed_bytes
 from harness.result import NUMERICS_VERSION
+from harness.task import Instance, seed_bytes
 from harness.train import train
 from tests.harness import oracle
 from tests.harness.optimizers import SGD, Adam, Extrapolating, Recording

@@ -22,8 +22,8 @@ from harness.lane_network import Passes
 from harness.lane_optimizer import LaneOptimizer
 from harness.lane_passes import TorchPasses
 from harness.model import network_layout
-from harness.task import Instance
 from harness.result import Training
+from harness.task import Instance
 
 # by name: the type of all tensors, and how torch may multiply them ("high": factors rounded to TF32's 10 bits)
 PRECISIONS = {

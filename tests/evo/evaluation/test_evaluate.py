@@ -13,8 +13,8 @@ from evo.evaluation import evaluate
 from evo.evaluation.evaluate import Result, as_json, summarise, summary_table, terminal
 from evo.evaluation.question import parse_depths, parse_seeds, question, shared_streams
 from harness.data import load_data
-from harness.task import Instance, seed_bytes
 from harness.result import NUMERICS_VERSION
+from harness.task import Instance, seed_bytes
 from tests.evo.trainings import training
 
 KEYS = (

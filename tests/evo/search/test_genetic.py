@@ -27,7 +27,7 @@ start: {catalogue: [adam, lion, sgd], random: 2}
 
 def quality_of(lane):
     """A landscape with a slope that selection can climb: the nearer lr is to 0.02 the better; noise by instance."""
-    lr = search.genome_of(lane.genome).lr
+    lr = search.genome_of(lane.text).lr
     signal = 1 - abs(math.log10(lr / 0.02)) / 10
     noise = int(hashlib.sha256(lane.instance.seed).hexdigest()[:4], 16) / 65536
     return round(signal + 0.1 * noise, 6)

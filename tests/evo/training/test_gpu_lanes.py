@@ -26,8 +26,8 @@ from genomes.compiler.program import Program
 from harness import lane_kernels, lanes
 from harness.lane_kernels import KernelPasses, Launch
 from harness.lane_passes import TorchPasses
-from harness.task import Instance, seed_bytes
 from harness.result import Training
+from harness.task import Instance, seed_bytes
 from harness.train import train
 from tests.evo import device_on_cpu
 from tests.genomes import cuda_cases

@@ -18,8 +18,8 @@ from evo.training.jobs import batches
 from evo.training.pool import EvaluatorError, Pool, evaluate
 from genomes import catalogue
 from genomes.language import genome
-from harness.task import Instance, seed_bytes
 from harness.result import Training
+from harness.task import Instance, seed_bytes
 
 ROOT = Path(__file__).parents[3]
 
