@@ -1,34 +1,32 @@
-"""The plain records that travel from the search to the evaluator, the ledger and the reports."""
+"""The plain records that travel between search, workers, ledger and reports."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, Self
 
+from genomes.language.genome import Genome, dump
 from harness.result import Training
 from harness.task import Instance
 
 
-@dataclass(frozen=True)
-class Individual:
-    """One member of a generation: a genome, where it came from, and the operator that made it.
+class Purpose(StrEnum):
+    """What an instance is for. Seeds of different purposes never meet.
 
-    ``genome``: canonical YAML text. ``hash``: semantic hash, equal for genomes that act alike. ``parents``: ids of
-    the individuals that it was made from (empty for the first generation). ``operator``: for example
-    ``catalogue``, ``random``, ``elite``, ``crossover_terms``, ``mutate_constant``.
+    ``search`` ranks a generation; ``retest``: fresh instances for the best of it; ``selection``: the fixed instances
+    of the hall of fame; ``final``: those that no campaign trains on, for the comparison at the end.
     """
 
-    generation: int
-    index: int
-    name: str
-    genome: str
-    hash: str
-    parents: tuple[str, ...] = ()
-    operator: str = ""
+    SEARCH = "search"
+    RETEST = "retest"
+    SELECTION = "selection"
+    FINAL = "final"
 
-    @property
-    def id(self) -> str:
-        return f"g{self.generation}i{self.index}"
+
+Key = tuple[str, str, int, str, str, int, int]  # see Lane.key
 
 
 @dataclass(frozen=True)
@@ -44,25 +42,77 @@ class Lane:
     epochs: int
 
     @property
-    def key(self) -> tuple[str, str, int, str, str, int, int]:
+    def key(self) -> Key:
         """Everything that the result depends on, within one numerics version."""
         i = self.instance
         return self.hash, i.task, i.num_hidden_layers, i.seed.hex(), i.init, i.accuracy_factor, self.epochs
 
 
-@dataclass(frozen=True)
-class Request:
-    """What the search asks for: all ``lanes``, for one ``purpose``.
+Results = dict[Key, Training]
 
-    ``purpose``: ``search`` (ranks a generation), ``retest`` (fresh instances for contenders), ``selection`` (the
-    fixed instances of the hall of fame). The answer is a dict ``Lane.key -> Training``.
+
+@dataclass(frozen=True)
+class Individual:
+    """One member of a generation: a genome, where it came from, and the operator that made it.
+
+    ``hash``: semantic hash, equal for genomes that act alike. ``parents``: ids of the individuals that it was made
+    from (empty for the first generation). ``operator``: ``catalogue``, ``genome``, ``random``, ``elite``, or one of
+    `evo.search.variation.registry`.
     """
 
-    purpose: str
+    generation: int
+    index: int
+    genome: Genome
+    hash: str
+    parents: tuple[str, ...] = ()
+    operator: str = ""
+
+    @property
+    def id(self) -> str:
+        return f"g{self.generation}i{self.index}"
+
+    @property
+    def name(self) -> str:
+        return self.genome.name
+
+    @cached_property
+    def text(self) -> str:
+        """The genome's YAML, for workers and the ledger."""
+        return dump(self.genome)
+
+    def lane(self, instance: Instance, epochs: int) -> Lane:
+        """Its training on ``instance``."""
+        return Lane(self.hash, self.text, instance, epochs)
+
+
+@dataclass(frozen=True)
+class Request:
+    """The trainings that a search asks for at once: each of ``lanes``, for one purpose.
+
+    The answer is the training of every lane, by `Lane.key`.
+    """
+
+    purpose: Purpose
     lanes: tuple[Lane, ...]
 
+    @classmethod
+    def crossed(
+        cls, purpose: Purpose, individuals: Iterable[Individual], instances: Sequence[Instance], epochs: int
+    ) -> Self:
+        """Every individual on every instance; individuals that act alike are trained once."""
+        distinct = {individual.hash: individual for individual in individuals}
+        lanes = (member.lane(instance, epochs) for instance in instances for member in distinct.values())
+        return cls(purpose, tuple(lanes))
 
-Results = dict[tuple[str, str, int, str, str, int, int], Training]
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """The instances, each once, in order."""
+        return tuple(dict.fromkeys(lane.instance for lane in self.lanes))
+
+
+def trainings(results: Results, individual: Individual, instances: Iterable[Instance], epochs: int) -> list[Training]:
+    """What ``results`` hold of an individual, by instance. Raises KeyError where one is missing."""
+    return [results[individual.lane(instance, epochs).key] for instance in instances]
 
 
 @dataclass(frozen=True)
@@ -75,18 +125,76 @@ class Fame:
 
 
 @dataclass(frozen=True)
-class SearchState:
-    """All that the next generation depends on: what a checkpoint must hold.
+class Champion:
+    """The best of the hall of fame, in words. ``expr``: its direction u."""
 
-    ``generation``: how many generations are complete. ``population``: the individuals of the last one, best first.
-    ``fitness``: their mean quality on its search instances, None for a diverged one. ``elites``: ids of those that
-    passed the retest. ``statistics``: what the live table and the report show of the last generation (plain JSON
-    data).
+    id: str
+    name: str
+    quality: float
+    expr: str
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """A complete generation in numbers: what live table, report and ledger show.
+
+    ``best``, ``median``, ``mean``, ``worst``: of the individuals' mean qualities on the generation's search
+    instances, None where all diverged. ``baselines``: the same of the recipe's baselines, by name. ``diverged``,
+    ``distinct``: individuals without a quality; behaviors. ``trained``: lanes asked for; ``saved``: lanes more, had
+    equal behaviors been trained apart. ``selection_best``: the champion's quality on the selection instances.
     """
 
-    generation: int = 0
-    population: tuple[Individual, ...] = ()
+    best: float | None = None
+    median: float | None = None
+    mean: float | None = None
+    worst: float | None = None
+    diverged: int = 0
+    distinct: int = 0
+    trained: int = 0
+    saved: int = 0
+    baselines: Mapping[str, float | None] | None = None
+    selection_best: float | None = None
+    champion: Champion | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for JSON."""
+        return asdict(self) | {"baselines": dict(self.baselines or {})}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of ``to_dict``."""
+        champion = values.get("champion")
+        return cls(**{**values, "champion": Champion(**champion) if champion else None})
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A complete generation. ``number``: from 1. ``seconds``: wall time of its tells."""
+
+    number: int
+    statistics: Statistics
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a search made of the results that it was told: the ledger saves one in one transaction.
+
+    ``generation``: the one that asked, from 0. ``individuals``: those that came into being, with their ``fitness``
+    (mean quality, None for a diverged one). ``statistics``: of the generation, where this completed it.
+    """
+
+    generation: int
+    purpose: Purpose
+    individuals: tuple[Individual, ...] = ()
     fitness: tuple[float | None, ...] = ()
-    elites: tuple[str, ...] = ()
+    statistics: Statistics | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """From where a search goes on. ``generation``: how many are complete. ``state``: the search's own, plain JSON."""
+
+    generation: int = 0
     hall_of_fame: tuple[Fame, ...] = ()
-    statistics: dict[str, Any] = field(default_factory=dict)
+    state: Any = None

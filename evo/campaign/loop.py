@@ -1,25 +1,53 @@
-"""The loop of a campaign: the search asks, the ledger or the workers answer, the ledger keeps every generation."""
+"""The loop of a campaign: the search asks, the ledger or the workers answer, the ledger keeps what was told."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from evo import files
 from evo.campaign.folder import RunFolder
 from evo.campaign.progress import Progress
-from evo.campaign.run import Machine, Outcome
 from evo.campaign.stop import Stop
 from evo.ledger import backup
 from evo.ledger.ledger import Ledger
-from evo.recipe.reader import Recipe
-from evo.records import Individual, Request, Results, SearchState
-from evo.search.genetic import generation
-from evo.training.pool import Pool
+from evo.recipe.schema import Recipe
+from evo.records import Fame, Request, Results
+from evo.search.protocol import Search, algorithm
+from evo.training.pool import TRAIN_LANES, Pool
 
-Steps = Generator[Request, Results, tuple[SearchState, tuple[Individual, ...]]]
-Search = Callable[[Recipe, SearchState], Steps]
+Begin = Callable[..., Search]  # what makes a search of recipe, checkpoint and a way to find individuals
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How to run, which no result depends on.
+
+    ``workers``, ``batch``, ``function``: see `Pool`; ``max_minutes``: see `Stop`.
+    """
+
+    workers: int = 0
+    max_minutes: float | None = None
+    batch: int = 0
+    function: str = TRAIN_LANES
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of ``launch`` or ``resume`` ended. ``finished``: all generations are complete."""
+
+    finished: bool
+    generation: int
+    generations: int
+    champion: Fame | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for JSON."""
+        best = self.champion
+        champion = best and {"id": best.individual.id, "name": best.individual.name, "quality": best.quality}
+        return asdict(replace(self, champion=None)) | {"champion": champion}
 
 
 def run(
@@ -29,10 +57,12 @@ def run(
     machine: Machine,
     stop: Stop,
     progress: Progress,
-    search: Search | None,
+    begin: Begin | None = None,
 ) -> Outcome:
-    """Run the campaign from the ledger's state to its end, or until ``stop``. ``search``: by default evo's own."""
-    search = search or generation
+    """Run the campaign from the ledger's checkpoint to its end, or until ``stop``.
+
+    ``begin``: makes the search; by default the recipe's algorithm.
+    """
     pool = Pool(
         machine.workers,
         batch=machine.batch,
@@ -43,62 +73,45 @@ def run(
         log=folder.log,
         function=machine.function,
     )
-    located = recipe.located(folder.path)
     with pool, progress:
-        state = ledger.state()
-        _write_champion(folder, state)
-        progress.begin(recipe, state, ledger.past())
-        while state.generation < recipe.generations and not stop.soon():
+        begin = begin or algorithm(recipe)
+        search = begin(recipe.located(folder.path), ledger.checkpoint(), ledger.individual)
+        _write_champion(folder, search)
+        progress.begin(recipe, ledger.past())
+        while search.generation < recipe.generations and not stop.soon():
             started = time.monotonic()
-            end = _generation(search(located, state), state.generation, ledger, pool, stop, progress)
-            if end is None:
-                break
-            state, individuals = end
-            seconds = time.monotonic() - started
-            ledger.save(state, individuals, seconds)
-            _write_champion(folder, state)
-            progress.generation(state, seconds)
-            if backup.due(state.generation):
-                backup.rotate(ledger)
-    champion = state.hall_of_fame[0] if state.hall_of_fame else None
-    return Outcome(state.generation >= recipe.generations, state.generation, recipe.generations, champion)
-
-
-def _generation(
-    steps: Steps, number: int, ledger: Ledger, pool: Pool, stop: Stop, progress: Progress
-) -> tuple[SearchState, tuple[Individual, ...]] | None:
-    """Answer all requests of a generation: its individuals and the new state, or None when stopped before."""
-    try:
-        request = next(steps)
-        while True:
-            results = _answer(request, number, ledger, pool, stop, progress)
+            request = search.ask()
+            results = _answer(request, ledger, pool, stop, progress)
             if results is None:
-                return None
-            request = steps.send(results)
-    except StopIteration as end:
-        return end.value
+                break
+            told = search.tell(results)
+            ledger.save(told, search.checkpoint(), time.monotonic() - started)
+            _write_champion(folder, search)
+            if told.statistics:
+                progress.generation(ledger.past()[-1])
+                if backup.due(search.generation):
+                    backup.rotate(ledger)
+    best = search.hall_of_fame[0] if search.hall_of_fame else None
+    return Outcome(search.generation >= recipe.generations, search.generation, recipe.generations, best)
 
 
-def _answer(
-    request: Request, generation: int, ledger: Ledger, pool: Pool, stop: Stop, progress: Progress
-) -> Results | None:
+def _answer(request: Request, ledger: Ledger, pool: Pool, stop: Stop, progress: Progress) -> Results | None:
     """The results of a request, from the ledger or from the workers; None when stopped before all are there."""
-    keys = dict.fromkeys(lane.key for lane in request.lanes)
-    results = ledger.results(keys)
+    results = ledger.results(lane.key for lane in request.lanes)
     missing = [lane for lane in request.lanes if lane.key not in results]
-    progress.request(request.purpose, len(keys), len(results))
+    progress.request(request, len(results))
     for lane, training in pool.evaluate(missing, stop=stop.now, drain=stop.soon):
-        ledger.add([(lane, training)], request.purpose, generation)
+        ledger.add([(lane, training)], request.purpose)
         results[lane.key] = training
         progress.lane(training)
-    if len(results) < len(keys) or stop.now():
+    if len(results) < len(request.lanes) or stop.now():
         return None
     # in the order of the request and without times, so that the search cannot depend on either
-    return {key: replace(results[key], seconds=0.0) for key in keys}
+    return {lane.key: replace(results[lane.key], seconds=0.0) for lane in request.lanes}
 
 
-def _write_champion(folder: RunFolder, state: SearchState) -> None:
-    if state.hall_of_fame:
-        text = state.hall_of_fame[0].individual.genome
+def _write_champion(folder: RunFolder, search: Search) -> None:
+    if search.hall_of_fame:
+        text = search.hall_of_fame[0].individual.text
         if not folder.champion.is_file() or folder.champion.read_text(encoding="utf-8") != text:
             files.write(folder.champion, text)

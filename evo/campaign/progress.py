@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -17,12 +17,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from evo.recipe.reader import Recipe
-    from evo.records import SearchState
-    from harness.result import Training
-
-Past = tuple[int, dict[str, Any], float]  # a generation's number from 1, its statistics, its seconds
+from evo.campaign.status import Status
+from evo.recipe.schema import Recipe
+from evo.records import Champion, Generation, Request
+from harness.result import Training
 
 HEARTBEAT_SECONDS = 60
 ROWS = 10
@@ -42,9 +40,8 @@ class Progress:
         self.log: Path | None = None
         self.recipe: Recipe | None = None
         self.done_generations = 0
-        self.past: list[Past] = []
+        self.past: list[Generation] = []
         self.purpose, self.total, self.done = "", 0, 0  # lanes of the request under way
-        self.champion: dict[str, Any] = {}
         self._generation_started = self.started = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -63,30 +60,33 @@ class Progress:
                 file.writelines(f"{moment} {line}\n" for line in message.splitlines())
         self._show(message)
 
-    def begin(self, recipe: Recipe, state: SearchState, past: Sequence[Past]) -> None:
-        """A campaign starts or goes on from ``state``; ``past``: its generations so far."""
-        self.recipe, self.done_generations, self.past = recipe, state.generation, list(past)
+    def begin(self, recipe: Recipe, past: Sequence[Generation]) -> None:
+        """A campaign starts, or goes on after the complete generations ``past``."""
+        self.recipe, self.done_generations, self.past = recipe, len(past), list(past)
         self._generation_started = self.started = time.monotonic()
-        self.champion = state.statistics.get("champion") or {}
-        verb = f"goes on after generation {state.generation}" if state.generation else "begins"
+        verb = f"goes on after generation {len(past)}" if past else "begins"
         self.say(f"{recipe.name} {verb}: task {recipe.task}, {recipe.generations} generations of {recipe.population}")
 
-    def request(self, purpose: str, total: int, known: int) -> None:
-        """The search asks for ``total`` lanes, of which ``known`` are in the ledger."""
-        self.purpose, self.total, self.done = purpose, total, known
+    def request(self, request: Request, known: int) -> None:
+        """The search asks for lanes, ``known`` of which are in the ledger."""
+        self.purpose, self.total, self.done = request.purpose.value, len(request.lanes), known
 
     def lane(self, training: Training) -> None:
         """A lane is trained."""
         self.done += 1
 
-    def generation(self, state: SearchState, seconds: float) -> None:
+    def generation(self, generation: Generation) -> None:
         """A generation is complete and saved."""
-        self.done_generations = state.generation
-        self.past.append((state.generation, state.statistics, seconds))
+        self.done_generations = generation.number
+        self.past.append(generation)
         self._generation_started = time.monotonic()
         self.purpose, self.total, self.done = "", 0, 0
-        self.champion = state.statistics.get("champion") or {}
-        self.say(self._line(state.statistics, seconds))
+        self.say(self._line(generation))
+
+    @property
+    def champion(self) -> Champion | None:
+        """The best of the hall of fame after the last complete generation."""
+        return self.past[-1].statistics.champion if self.past else None
 
     # --- shown by subclasses ---------------------------------------------------------------------------
 
@@ -102,23 +102,24 @@ class Progress:
         spent = time.monotonic() - self._generation_started
         left = self.generations - self.done_generations
         if self.past:
-            usual = median(seconds for _, _, seconds in self.past[-9:])
+            usual = median(generation.seconds for generation in self.past[-9:])
             return max(0.0, usual - spent) + usual * (left - 1) if left else 0.0
         if self.done and self.total and spent > 2:
             return max(0.0, spent * self.total / self.done * left - spent)
         return None
 
-    def _line(self, statistics: dict[str, Any], seconds: float) -> str:
+    def _line(self, generation: Generation) -> str:
+        found = generation.statistics
         parts = [f"generation {self.done_generations}/{self.generations}"]
-        parts += [f"{key} {quality(statistics.get(key))}" for key in ("best", "median")]
-        parts += [f"{name} {quality(value)}" for name, value in (statistics.get("baselines") or {}).items()]
-        if self.champion:
-            parts.append(f"champion {self.champion.get('name')} {quality(self.champion.get('quality'))}")
-        parts.append(f"trained {statistics.get('trained', '?')}, saved {statistics.get('saved', '?')}")
-        if statistics.get("diverged"):
-            parts.append(f"diverged {statistics['diverged']}")
+        parts += [f"best {quality(found.best)}", f"median {quality(found.median)}"]
+        parts += [f"{name} {quality(value)}" for name, value in (found.baselines or {}).items()]
+        if found.champion:
+            parts.append(f"champion {found.champion.name} {quality(found.champion.quality)}")
+        parts.append(f"trained {found.trained}, saved {found.saved}")
+        if found.diverged:
+            parts.append(f"diverged {found.diverged}")
         left = self.seconds_left()
-        parts.append(f"{duration(seconds)}{f', {duration(left)} left' if left else ''}")
+        parts.append(f"{duration(generation.seconds)}{f', {duration(left)} left' if left else ''}")
         return "  ".join(parts)
 
 
@@ -174,14 +175,13 @@ class LiveProgress(Progress):
             times.append(f"about {duration(left)} left")
         parts.append(Text(" · ".join(times), style="dim"))
         if self.champion:
-            name, value = self.champion.get("name"), quality(self.champion.get("quality"))
-            parts.append(Text.assemble("champion ", (str(name), "bold"), f" {value} on the selection instances"))
-            if expression := self.champion.get("expr"):
-                parts.append(Text(f"  {expression}", style="cyan", no_wrap=True, overflow="ellipsis"))
+            name, value = self.champion.name, quality(self.champion.quality)
+            parts.append(Text.assemble("champion ", (name, "bold"), f" {value} on the selection instances"))
+            parts.append(Text(f"  {self.champion.expr}", style="cyan", no_wrap=True, overflow="ellipsis"))
         return Group(*parts)
 
     def _table(self) -> Table:
-        baselines = list(self.past[-1][1].get("baselines") or {})
+        baselines = list(self.past[-1].statistics.baselines or {})
         recipe = self.recipe
         title = f"{recipe.name} · task {recipe.task} · quality, higher is better" if recipe else None
         table = Table(title=title, title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0))
@@ -192,38 +192,39 @@ class LiveProgress(Progress):
             table.add_column(name, justify="right", style="dim")
         for name in ("trained", "saved", "diverged", "time"):
             table.add_column(name, justify="right")
-        for number, statistics, seconds in self.past[-ROWS:]:
-            measured = statistics.get("baselines") or {}
+        for generation in self.past[-ROWS:]:
+            found = generation.statistics
+            measured = found.baselines or {}
             table.add_row(
-                str(number),
-                quality(statistics.get("best")),
-                quality(statistics.get("median")),
+                str(generation.number),
+                quality(found.best),
+                quality(found.median),
                 *(quality(measured.get(name)) for name in baselines),
-                *(str(statistics.get(name, "")) for name in ("trained", "saved", "diverged")),
-                duration(seconds),
+                *(str(count) for count in (found.trained, found.saved, found.diverged)),
+                duration(generation.seconds),
             )
         return table
 
 
-def summary(status: dict[str, Any]) -> str:
-    """`campaign.status` in a few lines for people."""
-    if status["state"] == "not launched":
-        return f"{status['run']}: not launched yet; begin with: evo launch {status['run']}"
-    statistics, evaluations = status["statistics"], status["evaluations"]
+def summary(status: Status) -> str:
+    """A campaign's status in a few lines for people."""
+    if status.state == "not launched":
+        return f"{status.run}: not launched yet; begin with: evo launch {status.run}"
     lines = [
-        f"{status['name']}: {status['state']}, {status['generation']} of {status['generations']} generations"
-        f" of {status['population']} (task {status['task']})"
+        f"{status.name}: {status.state}, {status.generation} of {status.generations} generations"
+        f" of {status.population} (task {status.task})"
     ]
-    if statistics:
-        measured = {key: statistics.get(key) for key in ("best", "median")} | (statistics.get("baselines") or {})
+    if found := status.statistics:
+        measured = {"best": found.best, "median": found.median, **(found.baselines or {})}
         lines.append("last generation: " + "  ".join(f"{name} {quality(value)}" for name, value in measured.items()))
-    if champion := statistics.get("champion"):
-        lines.append(f"champion: {champion.get('name')} {quality(champion.get('quality'))} on the selection instances")
-    by_status = ", ".join(f"{count} {name}" for name, count in sorted(evaluations.items()))
-    lines.append(f"trainings: {sum(evaluations.values())}{f' ({by_status})' if by_status else ''}")
-    lines.append(f"time in complete generations: {duration(status['seconds'])}")
-    if status["state"] == "stopped":
-        lines.append(f"go on with: evo resume {status['run']}")
+        if found.champion:
+            best = found.champion
+            lines.append(f"champion: {best.name} {quality(best.quality)} on the selection instances")
+    by_status = ", ".join(f"{count} {name}" for name, count in sorted(status.evaluations.items()))
+    lines.append(f"trainings: {sum(status.evaluations.values())}{f' ({by_status})' if by_status else ''}")
+    lines.append(f"time in complete generations: {duration(status.seconds)}")
+    if status.state == "stopped":
+        lines.append(f"go on with: evo resume {status.run}")
     return "\n".join(lines)
 
 

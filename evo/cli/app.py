@@ -101,17 +101,17 @@ def status(
 ) -> None:
     """Show where a campaign stands; it may be running meanwhile."""
     from evo.campaign import progress
-    from evo.campaign import run as campaign
+    from evo.campaign.status import status as campaign_status
 
     last = None
     try:
         while True:
-            found = campaign.status(run)
-            text = json.dumps(found) if as_json else progress.summary(found)
+            found = campaign_status(run)
+            text = json.dumps(found.to_dict()) if as_json else progress.summary(found)
             if text != last:
                 print(text, flush=True)
             last = text
-            if not watch or found["state"] != "running":
+            if not watch or found.state != "running":
                 return
             time.sleep(2)
     except KeyboardInterrupt:

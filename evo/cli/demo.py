@@ -15,8 +15,9 @@ from evo.evaluation.question import Question
 from evo.evaluation.targets import resolve
 from evo.exports import formats as export
 from evo.recipe import reader as config
+from evo.records import Purpose
 from evo.report import page as report
-from evo.search import genetic as search
+from evo.search.instances import instances
 from genomes.analysis.describe import formula
 
 
@@ -34,7 +35,7 @@ def run(path: Path, workers: int = 0) -> bool:
     files.write(genome, export.as_yaml(found))
     page = report.write(path, None)
 
-    recipe = config.load(folder.recipe)
+    recipe = config.load(folder.recipe, known=campaign.KNOWN)
     judged = _question(recipe, [str(submission), *recipe.baselines])
     print("judging the exported file on instances that the search never saw ...", file=sys.stderr)
     results = evaluate.evaluate(judged, workers=workers)
@@ -50,7 +51,7 @@ def run(path: Path, workers: int = 0) -> bool:
 def _question(recipe: config.Recipe, names: list[str]) -> Question:
     """The recipe's final instances: as many of each depth, which no search, retest or selection touched."""
     depths = recipe.difficulty.depths
-    finals = search.instances(recipe, "final", 0)[: max(1, recipe.instances.final // len(depths))]
+    finals = instances(recipe, Purpose.FINAL, 0)[: max(1, recipe.instances.final // len(depths))]
     seeds: dict[bytes, int | str] = {instance.seed: f"hex:{instance.seed.hex()}" for instance in finals}
     return Question(recipe.task, tuple(resolve(names)), depths, seeds, recipe.epochs, recipe.patience, recipe.init)
 

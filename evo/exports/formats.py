@@ -7,7 +7,6 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -16,14 +15,13 @@ from evo.errors import UsageError
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader as config
 from evo.records import Individual
-from evo.report.data import on_selection
 from genomes import catalogue
 from genomes.analysis.identity import semantic_hash
 from genomes.backends import python_source
 from genomes.compiler.lowering import lower
 from genomes.language import genome
 from genomes.language.genome import Genome, dump
-from harness.result import Training
+from harness.result import mean_quality
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ def from_run(path: Path, rank: int = 1) -> Export:
         raise UsageError(f"{path}: this campaign has not begun; launch it with: evo launch {path}")
     with Ledger.open_to_read(folder.ledger) as ledger:
         recipe = config.from_text(ledger.meta()["recipe"])
-        fame = ledger.state().hall_of_fame
+        fame = ledger.checkpoint().hall_of_fame
         if not fame:
             raise UsageError(f"{path}: nobody is in the hall of fame yet; go on with: evo resume {path}")
         if not 1 <= rank <= len(fame):
@@ -111,7 +109,7 @@ def from_run(path: Path, rank: int = 1) -> Export:
         chosen = fame[rank - 1]
         ancestors = main_line(ledger, chosen.individual)
         baselines = [
-            (name, _mean(on_selection(ledger, semantic_hash(catalogue.load(name))))) for name in recipe.baselines
+            (name, mean_quality(ledger.on_selection(semantic_hash(catalogue.load(name))))) for name in recipe.baselines
         ]
     founder = ancestors[-1]
     steps = [i.operator for i in reversed(ancestors[:-1]) if i.operator != "elite"]
@@ -128,7 +126,7 @@ def from_run(path: Path, rank: int = 1) -> Export:
         caution="The search chose it by these instances: expect less on others.",
     )
     # the name it carries in files of its own; genomes in the ledger are called by generation and index
-    found = genome.parse(chosen.individual.genome).renamed(f"{recipe.name}-{chosen.individual.name}", origin)
+    found = chosen.individual.genome.renamed(f"{recipe.name}-{chosen.individual.name}", origin)
     return Export(found, origin, measured)
 
 
@@ -138,8 +136,3 @@ def main_line(ledger: Ledger, individual: Individual) -> list[Individual]:
     while line[-1].parents:
         line.append(ledger.individual(line[-1].parents[0]))
     return line
-
-
-def _mean(trainings: list[Training]) -> float | None:
-    qualities = [t.quality for t in trainings if t.quality is not None]
-    return fmean(qualities) if qualities and len(qualities) == len(trainings) else None

@@ -47,7 +47,7 @@ def open_or_restore(path: Path, say: Callable[[str], None]) -> Ledger:
             with Ledger.open_to_read(copy) as look:
                 look.verify()
                 look.back_up(restored)
-                generations = look.rows("SELECT count(*) FROM generations")[0][0]
+                generations = look.checkpoint().generation
         except LedgerError as error:
             say(f"{error}" if copy.is_file() else f"{copy}: there is no such copy")
             continue

@@ -1,9 +1,9 @@
-"""The ledger of a campaign: one SQLite file with every genome, evaluation and generation; nothing is deleted.
+"""The ledger of a campaign: one SQLite file with every genome, evaluation and tell; nothing is deleted.
 
-One process writes, any number read (WAL mode). Evaluations are committed as they arrive; a generation's
-individuals and the search's state go in together, in one transaction. Every row has a checksum, by which
-damage is seen when the ledger is opened to write. Two campaigns are compared by their digests. Times, in
-seconds, are the only columns outside checksums and digest.
+One process writes, any number read (WAL mode). Evaluations are committed as they arrive. What a search makes of the
+results that it is told goes in as one transaction: new individuals, statistics, and the search's state, from which
+it goes on. Every row has a checksum, by which damage is seen when the ledger is opened to write. Two campaigns are
+compared by their digests. Times, in seconds, are the only columns outside checksums and digest.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evo.errors import EvoError, UsageError
+from evo.ledger import codec
+from evo.ledger.codec import COLUMNS, CONTENT, TIMES
 from evo.ledger.schema import (
     EVALUATIONS,
-    GENERATIONS,
     GENOMES,
     INDEX,
     INDIVIDUALS,
     META,
     TABLES,
+    TELLS,
     UNHASHED_META,
     VERSION,
     canonical,
     checksum,
-    real,
 )
-
-if TYPE_CHECKING:  # torch comes with these, and `evo status` need not wait for it
-    from evo.records import Individual, Lane, Results, SearchState
-    from harness.result import Training
+from evo.records import Checkpoint, Fame, Generation, Individual, Key, Lane, Purpose, Results, Statistics, Told
+from genomes.language.genome import Genome, parse
+from harness.result import Training
 
 
 class LedgerError(EvoError):
@@ -46,8 +46,8 @@ class DamagedError(LedgerError):
     """The file is not what we wrote."""
 
 
-class NewerError(UsageError):
-    """The file was written by a later version, and is left untouched."""
+class VersionError(UsageError):
+    """The file was written by a version whose ledgers we do not read, and is left untouched."""
 
 
 class Ledger:
@@ -79,7 +79,7 @@ class Ledger:
 
     @classmethod
     def open_to_write(cls, path: Path) -> Ledger:
-        """Open and verify. Raises DamagedError, NewerError (both leave the file as it is), LedgerError."""
+        """Open and verify. Raises DamagedError, VersionError (both leave the file as it is), LedgerError."""
         with cls.open_to_read(path) as look:
             look.verify()
         with _explained(path):
@@ -91,7 +91,7 @@ class Ledger:
 
     @classmethod
     def open_to_read(cls, path: Path) -> Ledger:
-        """Open without a right to write, while others may. Raises LedgerError, DamagedError, NewerError."""
+        """Open without a right to write, while others may. Raises LedgerError, DamagedError, VersionError."""
         if not path.is_file():
             raise LedgerError(f"{path}: there is no ledger")
         with _explained(path):
@@ -124,10 +124,11 @@ class Ledger:
         stored = self._connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchall()
         if stored != [(str(header),)]:
             raise DamagedError(f"{self.path}: damaged: its version cannot be read")
-        if header > VERSION:
-            raise NewerError(
-                f"{self.path}: written by a newer evo (ledger version {header}, this one reads up to"
-                f" {VERSION}); it is left untouched: go on with that version"
+        if header != VERSION:
+            age = "a newer" if header > VERSION else "an older"
+            raise VersionError(
+                f"{self.path}: written by {age} evo (ledger version {header}, this one reads {VERSION}); it is left"
+                " untouched: go on with that version, or launch the recipe in another folder"
             )
 
     def verify(self) -> None:
@@ -140,11 +141,11 @@ class Ledger:
                 for row in self._connection.execute(table.select):
                     if not table.intact(row):
                         raise DamagedError(f"{self.path}: damaged: a row of {table.name} ({row[0]})")
-            counts = dict(self._connection.execute("SELECT generation, count(*) FROM individuals GROUP BY 1"))
-            rows = self._connection.execute("SELECT number, individuals FROM generations ORDER BY 1")
+            counts = dict(self._connection.execute("SELECT tell, count(*) FROM individuals GROUP BY 1"))
+            rows = self._connection.execute("SELECT number, individuals FROM tells ORDER BY 1")
             for expected, (number, individuals) in enumerate(rows):
                 if number != expected or counts.get(number, 0) != individuals:
-                    raise DamagedError(f"{self.path}: damaged: generation {expected} is not complete")
+                    raise DamagedError(f"{self.path}: damaged: tell {expected} is not complete")
 
     # --- writing ---------------------------------------------------------------------------------------
 
@@ -154,45 +155,30 @@ class Ledger:
                 self._connection.execute("DELETE FROM meta WHERE key = ?", (key,))
                 self._connection.execute(META.insert, META.row(key, value))
 
-    def add(self, results: Iterable[tuple[Lane, Training]], purpose: str, generation: int) -> None:
-        """Store evaluations for which ``generation`` was the first to ask, in one transaction."""
+    def add(self, results: Iterable[tuple[Lane, Training]], purpose: Purpose) -> None:
+        """Store evaluations that the next tell is to be about, in one transaction."""
+        tell = self.tells()
         with _explained(self.path), _transaction(self._connection):
             for lane, training in results:
-                values = (
-                    *lane.key,
-                    self._add_genome(lane.hash, lane.text),
-                    purpose,
-                    generation,
-                    training.status,
-                    training.message.encode(errors="replace").decode(),  # SQLite takes no lone surrogates
-                    training.epochs_run,
-                    training.best_epoch,
-                    json.dumps(training.train_loss, separators=(",", ":")),
-                    json.dumps(training.val_loss, separators=(",", ":")),
-                    real(training.test_loss),
-                    real(training.target_loss),
-                    real(training.quality),
-                    None if training.passed is None else int(training.passed),
-                )
-                row = EVALUATIONS.row(*values, times=(training.seconds,))
+                genome = self._add_genome(lane.hash, lane.text)
+                values = (*lane.key, genome, purpose.value, tell, *codec.to_row(training, CONTENT))
+                row = EVALUATIONS.row(*values, times=codec.to_row(training, TIMES))
                 self._connection.execute(EVALUATIONS.insert, row)
 
-    def save(self, state: SearchState, individuals: Sequence[Individual], seconds: float) -> None:
-        """Store a complete generation: its individuals and the state from which the search goes on."""
-        number = state.generation - 1
-        fitness = {member.id: value for member, value in zip(state.population, state.fitness, strict=True)}
-        new = [member for member in individuals if member.generation == number]
-        kept = {field: value for field, value in asdict(state).items() if field != "statistics"}
-        kept["population"] = [member.id for member in state.population]
-        kept["hall_of_fame"] = [(f.individual.id, f.quality, f.since) for f in state.hall_of_fame]
+    def save(self, told: Told, checkpoint: Checkpoint, seconds: float) -> None:
+        """Store a tell: what came of it, and the checkpoint from which the search goes on."""
+        number = self.tells()
+        fame = [(f.individual.id, f.quality, f.since) for f in checkpoint.hall_of_fame]
+        statistics = None if told.statistics is None else canonical(told.statistics.to_dict())
         with _explained(self.path):
             with _transaction(self._connection):
-                values = (number, len(new), canonical(kept), canonical(state.statistics))
-                self._connection.execute(GENERATIONS.insert, GENERATIONS.row(*values, times=(seconds,)))
-                for member in new:
-                    genome = self._add_genome(member.hash, member.genome)
-                    values = (member.name, genome, canonical(member.parents), member.operator)
-                    row = INDIVIDUALS.row(number, member.index, *values, real(fitness.get(member.id)))
+                values = (number, told.generation, told.purpose.value, len(told.individuals))
+                values = (*values, canonical(fame), canonical(checkpoint.state), statistics)
+                self._connection.execute(TELLS.insert, TELLS.row(*values, times=(seconds,)))
+                for member, fitness in zip(told.individuals, told.fitness, strict=True):
+                    genome = self._add_genome(member.hash, member.text)
+                    values = (number, member.name, genome, canonical(member.parents), member.operator)
+                    row = INDIVIDUALS.row(member.generation, member.index, *values, codec.real(fitness))
                     self._connection.execute(INDIVIDUALS.insert, row)
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()  # survives power loss
 
@@ -217,55 +203,60 @@ class Ledger:
     def meta(self) -> dict[str, str]:
         return dict(self.rows("SELECT key, value FROM meta"))
 
-    def results(self, keys: Iterable[tuple]) -> Results:
+    def results(self, keys: Iterable[Key]) -> Results:
         """The stored evaluations among ``keys`` (`Lane.key`)."""
         where = " AND ".join(f"{column.split()[0]} = ?" for column in EVALUATIONS.key)
-        found = {}
-        for key in keys:
-            for row in self.rows(f"{EVALUATIONS.select} WHERE {where}", key):
-                found[key] = training(row)
-        return found
+        return {key: training for key in keys for training in self._trainings(where, key)}
 
-    def state(self) -> SearchState:
-        """The state after the last complete generation; the empty one where there is none."""
-        from evo.records import Fame, SearchState
+    def on_selection(self, hash: str) -> list[Training]:
+        """All trainings of a behavior on the campaign's selection instances."""
+        return self._trainings("hash = ? AND purpose = ?", (hash, Purpose.SELECTION.value))
 
-        last = self.rows("SELECT state, statistics FROM generations ORDER BY number DESC LIMIT 1")
-        if not last:
-            return SearchState()
-        kept = json.loads(last[0][0])
-        return SearchState(
-            **{
-                **kept,
-                "population": tuple(self.individual(id) for id in kept["population"]),
-                "fitness": tuple(kept["fitness"]),
-                "elites": tuple(kept["elites"]),
-                "hall_of_fame": tuple(
-                    Fame(self.individual(id), quality, since) for id, quality, since in kept["hall_of_fame"]
-                ),
-                "statistics": json.loads(last[0][1]),
-            }
+    def tells(self) -> int:
+        """How many tells are stored."""
+        return self.rows("SELECT coalesce(max(number) + 1, 0) FROM tells")[0][0]
+
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint after the last tell; that of a search that has not begun where there is none."""
+        last = self.rows(
+            "SELECT generation + (statistics IS NOT NULL), hall_of_fame, state FROM tells ORDER BY number DESC LIMIT 1"
         )
+        for generation, fame, state in last:
+            hall_of_fame = (Fame(self.individual(id), quality, since) for id, quality, since in json.loads(fame))
+            return Checkpoint(generation, tuple(hall_of_fame), json.loads(state))
+        return Checkpoint()
 
     def individual(self, id: str) -> Individual:
         """The individual with the id ``g<generation>i<index>``. Raises KeyError."""
-        from evo.records import Individual
-
-        place = id.removeprefix("g").split("i")
+        generation, index = map(int, id.removeprefix("g").split("i"))
         query = (
-            "SELECT individuals.name, text, hash, parents, operator FROM individuals"
-            " JOIN genomes ON genomes.id = genome WHERE generation = ? AND place = ?"
+            "SELECT text, hash, parents, operator FROM individuals JOIN genomes ON genomes.id = genome"
+            " WHERE generation = ? AND number = ?"
         )
-        generation, index = map(int, place)
-        for name, text, hash, parents, operator in self.rows(query, (generation, index)):
-            ancestors = tuple(json.loads(parents))
-            return Individual(generation, index, name, text, hash, ancestors, operator)
+        for text, hash, parents, operator in self.rows(query, (generation, index)):
+            return Individual(generation, index, _genome(text), hash, tuple(json.loads(parents)), operator)
         raise KeyError(id)
 
-    def past(self) -> list[tuple[int, dict[str, Any], float]]:
-        """The complete generations, in order: number (from 1), statistics, seconds."""
-        rows = self.rows("SELECT number + 1, statistics, seconds FROM generations ORDER BY number")
-        return [(number, json.loads(statistics), seconds) for number, statistics, seconds in rows]
+    def past(self) -> list[Generation]:
+        """The complete generations, in order."""
+        rows = self.rows(
+            "SELECT generation + 1, max(statistics), sum(seconds) FROM tells GROUP BY generation"
+            " HAVING max(statistics) IS NOT NULL ORDER BY generation"
+        )
+        return [
+            Generation(number, Statistics.from_dict(json.loads(statistics)), seconds)
+            for number, statistics, seconds in rows
+        ]
+
+    def statuses(self) -> dict[str, int]:
+        """How many evaluations there are of each status, the most frequent first."""
+        return dict(self.rows("SELECT status, count(*) FROM evaluations GROUP BY status ORDER BY 2 DESC, 1"))
+
+    def _trainings(self, where: str, values: Sequence[Any]) -> list[Training]:
+        return [
+            codec.from_row(row)
+            for row in self.rows(f"SELECT {', '.join(COLUMNS)} FROM evaluations WHERE {where}", values)
+        ]
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple]:
         """What an SQL ``query`` finds, for reports. Raises LedgerError."""
@@ -289,24 +280,9 @@ def companions(path: Path) -> tuple[Path, Path]:
     return Path(f"{path}-wal"), Path(f"{path}-shm")
 
 
-def training(row: Sequence[Any]) -> Training:
-    """The training in a row that `EVALUATIONS.select` gave."""
-    from harness.result import Training
-
-    status, message, epochs_run, best_epoch, train, val, test, target, quality, passed = row[10:20]
-    return Training(
-        status=status,
-        message=message,
-        epochs_run=epochs_run,
-        best_epoch=best_epoch,
-        train_loss=json.loads(train),
-        val_loss=json.loads(val),
-        test_loss=None if test is None else float(test),  # NaN is kept as a word
-        target_loss=float(target),
-        quality=None if quality is None else float(quality),
-        passed=None if passed is None else bool(passed),
-        seconds=row[-1],
-    )
+@lru_cache(maxsize=8192)
+def _genome(text: str) -> Genome:
+    return parse(text, "ledger")
 
 
 def _look(path: Path, mode: str) -> sqlite3.Connection:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-VERSION = 1
+from evo.ledger.codec import COLUMNS, CONTENT, TIMES
+
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -81,33 +82,33 @@ EVALUATIONS = Table(
     columns=(
         "genome TEXT NOT NULL",
         "purpose TEXT NOT NULL",
-        "generation INTEGER NOT NULL",  # the first one that asked for it
-        "status TEXT NOT NULL",
-        "message TEXT NOT NULL",
-        "epochs_run INTEGER NOT NULL",
-        "best_epoch INTEGER",
-        "train_loss TEXT NOT NULL",  # JSON lists: their numbers are exact, with NaN and Infinity
-        "val_loss TEXT NOT NULL",
-        "test_loss REAL",
-        "target_loss REAL NOT NULL",
-        "quality REAL",
-        "passed INTEGER",
+        "tell INTEGER NOT NULL",  # the first one that it was asked for
+        *(f"{name} {COLUMNS[name].type}" for name in CONTENT),
     ),
-    times=("seconds REAL NOT NULL",),
+    times=tuple(f"{name} {COLUMNS[name].type}" for name in TIMES),
     references=("FOREIGN KEY (genome) REFERENCES genomes (id)",),
 )
 
-GENERATIONS = Table(
-    "generations",
+# What the search was told, in order. ``statistics``: JSON, where a tell completed a generation.
+TELLS = Table(
+    "tells",
     key=("number INTEGER NOT NULL",),
-    columns=("individuals INTEGER NOT NULL", "state TEXT NOT NULL", "statistics TEXT NOT NULL"),
+    columns=(
+        "generation INTEGER NOT NULL",
+        "purpose TEXT NOT NULL",
+        "individuals INTEGER NOT NULL",
+        "hall_of_fame TEXT NOT NULL",
+        "state TEXT NOT NULL",
+        "statistics TEXT",
+    ),
     times=("seconds REAL NOT NULL",),
 )
 
 INDIVIDUALS = Table(
     "individuals",
-    key=("generation INTEGER NOT NULL", "place INTEGER NOT NULL"),
+    key=("generation INTEGER NOT NULL", "number INTEGER NOT NULL"),
     columns=(
+        "tell INTEGER NOT NULL",
         "name TEXT NOT NULL",
         "genome TEXT NOT NULL",
         "parents TEXT NOT NULL",
@@ -115,7 +116,7 @@ INDIVIDUALS = Table(
         "fitness REAL",
     ),
     references=(
-        "FOREIGN KEY (generation) REFERENCES generations (number)",
+        "FOREIGN KEY (tell) REFERENCES tells (number)",
         "FOREIGN KEY (genome) REFERENCES genomes (id)",
     ),
 )
@@ -123,7 +124,7 @@ INDIVIDUALS = Table(
 # `evo status` counts by status; without this it would read through all the curves
 INDEX = "CREATE INDEX evaluations_by_status ON evaluations (status)"
 
-TABLES = (META, GENOMES, EVALUATIONS, GENERATIONS, INDIVIDUALS)
+TABLES = (META, GENOMES, EVALUATIONS, TELLS, INDIVIDUALS)
 
 
 def canonical(value: Any) -> str:
@@ -133,13 +134,6 @@ def canonical(value: Any) -> str:
 
 def checksum(values: Sequence[Any]) -> str:
     return hashlib.blake2b(canonical(values).encode(), digest_size=12).hexdigest()
-
-
-def real(value: float | None) -> float | str | None:
-    """A number as SQLite keeps it exactly: it would turn NaN into NULL, so NaN goes in as a word."""
-    if value is None:
-        return None
-    return "nan" if math.isnan(value) else float(value)
 
 
 def _name(column: str) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from evo.errors import UsageError
+from evo.recipe.schema import Recipe
 from evo.recipe.validation import Fault, suggestion
+from genomes import catalogue
+from genomes.compiler.lowering import lower, read
+from genomes.compiler.shapes import ShapeClass
 from harness.task import TASKS
-
-if TYPE_CHECKING:
-    from evo.recipe.reader import Recipe
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Known:
     """The names that a recipe may use, called for when it uses some: operators of variation, known optimizers."""
 
     operators: Callable[[], Collection[str]]
-    catalogue: Callable[[], Collection[str]]
+    catalogue: Callable[[], Collection[str]] = catalogue.names
 
 
 def contradictions(recipe: Recipe, folder: Path | None, known: Known) -> Iterator[tuple[list[tuple], Fault]]:
@@ -42,16 +43,9 @@ def contradictions(recipe: Recipe, folder: Path | None, known: Known) -> Iterato
     if least > greatest:
         yield fault(f"the first must not exceed the second, got {least}, {greatest}", "difficulty.accuracy_factors")
 
-    selection, start, population = recipe.selection, recipe.start, recipe.population
-    if selection.tournament > population:
-        message = f"{selection.tournament} is more than the population of {population}"
-        yield fault(message, "selection.tournament", "population")
-    if selection.elites >= population:
-        message = f"{selection.elites} leaves no room for children in a population of {population}"
-        yield fault(message, "selection.elites", "population")
-    elif not selection.elites <= selection.contenders <= population:
-        message = f"must lie between elites ({selection.elites}) and population ({population})"
-        yield fault(message, "selection.contenders", "selection.elites", "population")
+    start, population = recipe.start, recipe.population
+    for message, keys in recipe.search.contradictions(population):
+        yield fault(message, *(key if key in type(recipe).model_fields else f"search.{key}" for key in keys))
     members = len(start.catalogue) + len(start.genomes) + start.random
     if members > population:
         message = f"{members} genomes are named or random, more than the population of {population}"
@@ -69,9 +63,23 @@ def contradictions(recipe: Recipe, folder: Path | None, known: Known) -> Iterato
             yield fault(f"there is no such operator{hint}", f"variation.weights.{name}")
         if weights.keys() >= set(operators) and not any(weights.values()):
             yield fault("all operators have weight 0, so nothing could vary", "variation.weights")
-    catalogue = known.catalogue()
+    optimizers = known.catalogue()
     for key, names in (("start.catalogue", start.catalogue), ("baselines", recipe.baselines)):
         for i, name in enumerate(names):
-            if name not in catalogue:
-                hint = suggestion(name, catalogue) or "; `evo catalogue` lists the names"
+            if name not in optimizers:
+                hint = suggestion(name, optimizers) or "; `evo catalogue` lists the names"
                 yield fault(f"the catalogue has no {name!r}{hint}", key, item=i)
+
+
+def check_start(recipe: Recipe) -> None:
+    """Raises GenomeError or UsageError where a start genome cannot take part, OSError where it is unreadable."""
+    for path in recipe.start.genomes:
+        genome = read(Path(path))
+        states = sum(slot.shape is ShapeClass.ELEMENT for slot in lower(genome).slots)
+        for name, count in (("nodes", genome.size), ("states", states), ("terms", len(genome.terms))):
+            most = getattr(recipe.limits, name)
+            if count > most:
+                raise UsageError(
+                    f"{path}: has {count} {name}, and limits.{name} of the recipe is {most}: raise the limit, or try"
+                    " evo genome simplify"
+                )

@@ -9,7 +9,7 @@ import difflib
 import json
 import re
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -20,6 +20,7 @@ class Closed(BaseModel):
     """A section of plain data: unknown keys are faults, values are not converted, instances are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    renamed: ClassVar[Mapping[str, str]] = {}  # keys of earlier versions -> what they are called now
 
 
 class Fault(NamedTuple):
@@ -118,6 +119,8 @@ def _message(model: type[Closed], problem: Mapping[str, Any], path: Path) -> str
 def _unknown_key(model: type[Closed], path: Path) -> str:
     word = str(path[-1])
     section = _section(model, path[:-1])
+    if section and word in section.renamed:
+        return f"there is no such key; it is called {section.renamed[word]} now"
     siblings = list(section.model_fields) if section else []
     misplaced = [key for key in _keys(model) if key.rpartition(".")[2] == word]
     close = misplaced or difflib.get_close_matches(word, siblings, n=1)

@@ -7,20 +7,17 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
-from evo.ledger.ledger import Ledger, training
-from evo.ledger.schema import EVALUATIONS
-from evo.recipe import reader as config
-from evo.recipe.reader import Recipe
-from evo.records import Fame, SearchState
+from evo.ledger import codec
+from evo.ledger.ledger import Ledger
+from evo.recipe import reader
+from evo.recipe.schema import Recipe
+from evo.records import Fame, Generation
 from evo.report.lineage import Drawing, ancestors, draw
 from genomes import catalogue
 from genomes.analysis.describe import formula
 from genomes.analysis.identity import semantic_hash
-from genomes.language import genome
-from genomes.language.genome import Genome
-from harness.result import Training
+from harness.result import Training, mean_quality
 
 
 @dataclass(frozen=True)
@@ -52,17 +49,17 @@ class Famous:
     """A row of the hall of fame."""
 
     fame: Fame
-    genome: Genome
     formula: list[str]
 
 
 @dataclass(frozen=True)
 class Report:
+    """All that a page shows of a campaign. ``curves``: the champion's first, then the baselines'."""
+
     recipe: Recipe
-    state: SearchState
-    generations: list[tuple[int, dict[str, Any], float]]
+    generations: list[Generation]
     hall_of_fame: list[Famous]
-    curves: list[Curve]  # the champion first, then the baselines
+    curves: list[Curve]
     lineage: Drawing | None
     operators: list[Operator]
     statuses: list[tuple[str, int]]
@@ -75,26 +72,20 @@ class Report:
 
 def collect(ledger: Ledger) -> Report:
     """Everything that the report on a campaign needs; the campaign may be running meanwhile."""
-    meta, state = ledger.meta(), ledger.state()
-    recipe = config.from_text(meta["recipe"])
-    fame = [
-        Famous(fame, parsed, formula(parsed))
-        for fame in state.hall_of_fame
-        for parsed in [genome.parse(fame.individual.genome, "ledger")]
-    ]
-    champion = state.hall_of_fame[0].individual if state.hall_of_fame else None
+    meta, hall_of_fame = ledger.meta(), ledger.checkpoint().hall_of_fame
+    recipe = reader.from_text(meta["recipe"])
+    champion = hall_of_fame[0].individual if hall_of_fame else None
     named = [(f"champion {champion.name}", champion.hash)] if champion else []
     named += [(name, semantic_hash(catalogue.load(name))) for name in recipe.baselines]
-    curves = [curve(name, trainings) for name, hash in named if (trainings := on_selection(ledger, hash))]
+    curves = [curve(name, trainings) for name, hash in named if (trainings := ledger.on_selection(hash))]
     return Report(
         recipe,
-        state,
         ledger.past(),
-        fame,
+        [Famous(fame, formula(fame.individual.genome)) for fame in hall_of_fame],
         curves,
         draw(ancestors(ledger, champion)) if champion else None,
-        operators(ledger, state),
-        ledger.rows("SELECT status, count(*) FROM evaluations GROUP BY status ORDER BY 2 DESC, 1"),
+        operators(ledger, {fame.individual.id for fame in hall_of_fame}),
+        list(ledger.statuses().items()),
         meta,
     )
 
@@ -104,19 +95,20 @@ def curve(name: str, trainings: list[Training]) -> Curve:
     runs = [t.val_loss for t in trainings if t.val_loss]
     epochs = max(map(len, runs), default=0)
     means = [fmean(run[min(epoch, len(run) - 1)] for run in runs) for epoch in range(epochs)]
-    qualities = [t.quality for t in trainings if t.quality is not None]
-    quality = fmean(qualities) if len(qualities) == len(trainings) else None
     targets = [t.target_loss for t in trainings if math.isfinite(t.target_loss)]
-    return Curve(name, means, quality, fmean(targets) if targets else math.nan, len(trainings))
+    return Curve(name, means, mean_quality(trainings), fmean(targets) if targets else math.nan, len(trainings))
 
 
-def operators(ledger: Ledger, state: SearchState) -> list[Operator]:
-    """How the children of each operator did, compared within their generation, where instances are the same."""
-    famous = {fame.individual.id for fame in state.hall_of_fame}
+def operators(ledger: Ledger, famous: set[str]) -> list[Operator]:
+    """How the children of each operator did, compared within their generation, where instances are the same.
+
+    ``famous``: the ids in the hall of fame.
+    """
     generations: dict[int, list[tuple[str, str, float | None]]] = {}
-    for number, place, operator, fitness in ledger.rows("SELECT generation, place, operator, fitness FROM individuals"):
-        value = None if fitness is None else float(fitness)
-        generations.setdefault(number, []).append((f"g{number}i{place}", operator, value))
+    for number, index, operator, fitness in ledger.rows(
+        "SELECT generation, number, operator, fitness FROM individuals"
+    ):
+        generations.setdefault(number, []).append((f"g{number}i{index}", operator, codec.number(fitness)))
     counts: dict[str, Counter[str]] = {}
     for members in generations.values():
         values = sorted((v for _, _, v in members if v is not None), reverse=True)
@@ -134,12 +126,6 @@ def operators(ledger: Ledger, state: SearchState) -> list[Operator]:
         for name, count in counts.items()
     ]
     return sorted(table, key=lambda operator: (-operator.famous, -operator.better, -operator.made))
-
-
-def on_selection(ledger: Ledger, hash: str) -> list[Training]:
-    """All trainings of a behaviour on the campaign's selection instances."""
-    rows = ledger.rows(f"{EVALUATIONS.select} WHERE hash = ? AND purpose = 'selection'", (hash,))
-    return [training(row) for row in rows]
 
 
 def versions(meta: dict[str, str]) -> str:

@@ -44,14 +44,14 @@ _STYLE: dict[Any, Any] = {
 
 def qualities(report: Report) -> str:
     """Best and median quality of each generation, against the baselines on the same instances."""
-    numbers = [number - 1 for number, _, _ in report.generations]
-    records = [statistics for _, statistics, _ in report.generations]
+    numbers = [generation.number - 1 for generation in report.generations]
+    records = [generation.statistics for generation in report.generations]
     with matplotlib.rc_context(_STYLE):
         figure, axes = _axes("generation", "mean quality")
-        _line(axes, numbers, [s.get("best") for s in records], BLUE, "best", width=2.2)
-        _line(axes, numbers, [s.get("median") for s in records], SKY, "median", width=1.6)
+        _line(axes, numbers, [s.best for s in records], BLUE, "best", width=2.2)
+        _line(axes, numbers, [s.median for s in records], SKY, "median", width=1.6)
         for name, colour in zip(report.baselines, BASELINES, strict=False):
-            values = [(s.get("baselines") or {}).get(name) for s in records]
+            values = [(s.baselines or {}).get(name) for s in records]
             _line(axes, numbers, values, colour, name, width=1.3, style=(0, (4, 2)))
         _whole_numbers(axes, numbers)
         return _svg(figure, axes, "qualities")
@@ -59,10 +59,10 @@ def qualities(report: Report) -> str:
 
 def hall_of_fame(report: Report) -> str:
     """The best quality on the fixed selection instances after each generation, and the baselines on them."""
-    numbers = [number - 1 for number, _, _ in report.generations]
+    numbers = [generation.number - 1 for generation in report.generations]
     with matplotlib.rc_context(_STYLE):
         figure, axes = _axes("generation", "mean quality")
-        values = [statistics.get("selection_best") for _, statistics, _ in report.generations]
+        values = [generation.statistics.selection_best for generation in report.generations]
         clean = [math.nan if value is None else value for value in values]
         axes.step(numbers, clean, where="post", color=BLUE, linewidth=2.2, label="hall of fame")
         axes.plot(numbers, clean, "o", color=BLUE, markersize=4 if len(numbers) < 60 else 0)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from evo.ledger import codec
 from evo.ledger.ledger import Ledger
 from evo.records import Individual
 
@@ -40,27 +41,28 @@ class Drawing:
 
 def ancestors(ledger: Ledger, individual: Individual) -> list[Ancestor]:
     """The individual and all its ancestors, latest first. Copies of an elite count as the one first made."""
-    fitness = {f"g{g}i{i}": value for g, i, value in ledger.rows("SELECT generation, place, fitness FROM individuals")}
+    rows = ledger.rows("SELECT generation, number, fitness FROM individuals")
+    fitness = {f"g{generation}i{index}": codec.number(value) for generation, index, value in rows}
     kept: dict[str, int] = {}
 
     def origin(id: str) -> Individual:
-        found, copies = ledger.individual(id), 0
-        while found.operator == "elite" and found.parents:
-            found, copies = ledger.individual(found.parents[0]), copies + 1
-        kept[found.id] = max(kept.get(found.id, 0), copies)
-        return found
+        first, copies = ledger.individual(id), 0
+        while first.operator == "elite" and first.parents:
+            first, copies = ledger.individual(first.parents[0]), copies + 1
+        kept[first.id] = max(kept.get(first.id, 0), copies)
+        return first
 
-    rows: dict[str, Ancestor] = {}
+    found: dict[str, Ancestor] = {}
     waiting = [origin(individual.id)]
     while waiting:
         member = waiting.pop()
-        if member.id in rows:
+        if member.id in found:
             continue
         parents = list({parent.id: parent for parent in map(origin, member.parents)}.values())
-        rows[member.id] = Ancestor(member, _number(fitness.get(member.id)), tuple(p.id for p in parents), 0)
+        found[member.id] = Ancestor(member, fitness.get(member.id), tuple(p.id for p in parents), 0)
         waiting += parents
-    found = [Ancestor(row.individual, row.fitness, row.parents, kept.get(id, 0)) for id, row in rows.items()]
-    return sorted(found, key=lambda row: (-row.individual.generation, row.individual.index))
+    members = [replace(row, kept=kept.get(id, 0)) for id, row in found.items()]
+    return sorted(members, key=lambda row: (-row.individual.generation, row.individual.index))
 
 
 def draw(rows: list[Ancestor], most: int = MOST) -> Drawing:
@@ -90,7 +92,3 @@ def _free(lanes: list[str | None]) -> int:
         return lanes.index(None)
     lanes.append(None)
     return len(lanes) - 1
-
-
-def _number(value: float | str | None) -> float | None:
-    return None if value is None else float(value)

@@ -12,11 +12,8 @@ from evo.campaign.folder import RunFolder
 from evo.campaign.progress import duration, quality
 from evo.errors import UsageError
 from evo.ledger.ledger import Ledger
-from evo.recipe import reader as config
-from evo.report import figures as report_pictures
-from evo.report.data import Report, collect, versions
-from genomes.backends import latex
-from genomes.language import genome
+from evo.report import panels
+from evo.report.data import Report, collect
 
 
 def write(run: Path | str, path: Path | None = None) -> Path:
@@ -36,20 +33,10 @@ def render(report: Report) -> str:
     loader = PackageLoader("evo.report")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters.update(quality=quality, duration=duration)
-    champion = report.hall_of_fame[0] if report.hall_of_fame else None
-    shown = report.generations
     return environment.get_template("report.html").render(
         report=report,
-        champion=champion,
-        champion_yaml=genome.dump(champion.genome) if champion else "",
-        formula=report_pictures.formula(latex.render(champion.genome)) if champion else "",
-        qualities=report_pictures.qualities(report) if shown else "",
-        fame=report_pictures.hall_of_fame(report) if champion else "",
-        curves=report_pictures.learning_curves(report.curves) if report.curves else "",
-        lineage=report_pictures.lineage(report.lineage) if report.lineage else "",
-        seconds=sum(seconds for _, _, seconds in shown),
+        panels=panels.shown(report),
+        seconds=sum(generation.seconds for generation in report.generations),
         trainings=sum(count for _, count in report.statuses),
-        recipe=config.dump(report.recipe),
-        versions=versions(report.meta),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
     )

@@ -24,7 +24,7 @@ population: 8
 generations: 6
 epochs: 3
 difficulty: {depths: [4, 7]}
-selection: {tournament: 2, elites: 1, contenders: 2}
+search: {tournament: 2, elites: 1, contenders: 2}
 start: {catalogue: [adam], random: 2}
 baselines: [adam]
 """
@@ -41,7 +41,7 @@ def run(
 ) -> Outcome:
     begin = campaign.launch if verb == "launch" else campaign.resume
     machine = Machine(workers, max_minutes, batch, function="tests.evo.fake_worker:train")
-    return begin(path, overrides, machine=machine, search=fakes.generation, **options)
+    return begin(path, overrides, machine=machine, begin=fakes.FakeSearch, **options)
 
 
 def kill_at(statement: int) -> None:

@@ -6,31 +6,32 @@ from rich.console import Console
 
 from evo.campaign import progress
 from evo.campaign.progress import LiveProgress, PlainProgress, Progress, duration
-from evo.recipe.reader import Recipe
-from evo.records import SearchState
+from evo.recipe.schema import Recipe
+from evo.records import Champion, Generation, Purpose, Request, Statistics
 from tests.evo import fakes
 
 RECIPE = Recipe(name="demo", generations=4)
-STATISTICS = {
-    "best": 0.61239,
-    "median": None,
-    "baselines": {"adam": 0.5, "lion": None},
-    "diverged": 2,
-    "trained": 40,
-    "saved": 8,
-    "champion": {"name": "g3i1", "quality": 0.7, "expr": "sign(g) + 0.1 * ema(g, 0.9)"},
-}
+STATISTICS = Statistics(
+    best=0.61239,
+    baselines={"adam": 0.5, "lion": None},
+    diverged=2,
+    trained=40,
+    saved=8,
+    champion=Champion("g3i1", "g3i1", 0.7, "sign(g) + 0.1 * ema(g, 0.9)"),
+)
+LANES = tuple(fakes.lane(RECIPE, fakes.individual(RECIPE, 0, 0), number, 4) for number in range(64))
+REQUEST = Request(Purpose.SEARCH, LANES)
 
 
 def play(shown: Progress, past: list | None = None) -> None:
     past = past or []
     with shown:
-        shown.begin(RECIPE, SearchState(len(past), statistics=past[-1][1] if past else {}), past)
-        shown.request("search", 64, 30)
+        shown.begin(RECIPE, past)
+        shown.request(REQUEST, 30)
         for _ in range(7):
             shown.lane(fakes.training(0.5))
-        shown.generation(SearchState(len(past) + 1, statistics=STATISTICS), 12.0)
-        shown.request("search", 64, 0)
+        shown.generation(Generation(len(past) + 1, STATISTICS, 12.0))
+        shown.request(REQUEST, 0)
 
 
 def test_plain_progress_is_a_line_a_generation(tmp_path):
@@ -49,7 +50,7 @@ def test_plain_progress_is_a_line_a_generation(tmp_path):
 def test_the_live_table_shows_past_generations_and_the_one_under_way():
     console = Console(file=io.StringIO(), force_terminal=True, width=110, record=True)
     shown = LiveProgress(console)
-    play(shown, past=[(1, STATISTICS, 8.0), (2, STATISTICS, 10.0)])
+    play(shown, past=[Generation(1, STATISTICS, 8.0), Generation(2, STATISTICS, 10.0)])
     console.print(shown.render())
     lines = console.export_text().splitlines()[-7:]
     assert [line.split()[:4] for line in lines[:3]] == [[number, "0.612", "–", "0.500"] for number in "123"]

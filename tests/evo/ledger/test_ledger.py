@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from evo.ledger import backup
-from evo.ledger.ledger import DamagedError, Ledger, LedgerError, NewerError
-from evo.recipe.reader import Recipe
-from evo.records import SearchState
+from evo.ledger.ledger import DamagedError, Ledger, LedgerError, VersionError
+from evo.recipe.schema import Recipe
+from evo.records import Checkpoint, Purpose, Statistics, Told
 from harness.result import Training
 from tests.evo import fake_worker, fakes
 
@@ -35,23 +35,23 @@ ODD = Training(
 
 def play(ledger: Ledger, generations: int, shuffle: random.Random | None = None, seconds: float = 1.0) -> None:
     """Run the fake search with the ledger as its memory, as a campaign does."""
-    for _ in range(generations):
-        state = ledger.state()
-        steps = fakes.generation(RECIPE, state)
-        request = next(steps)
-        try:
-            while True:
-                known = ledger.results(lane.key for lane in request.lanes)
-                missing = list({lane.key: lane for lane in request.lanes if lane.key not in known}.values())
-                if shuffle:
-                    shuffle.shuffle(missing)
-                for lane in missing:
-                    quality = fake_worker.digest(lane.key) % 1000 / 7
-                    training = replace(fakes.training(quality), seconds=seconds)
-                    ledger.add([(lane, training)], request.purpose, state.generation)
-                request = steps.send(ledger.results(lane.key for lane in request.lanes))
-        except StopIteration as done:
-            ledger.save(*done.value, seconds=seconds)
+    search = continued(ledger)
+    end = search.generation + generations
+    while search.generation < end:
+        request = search.ask()
+        known = ledger.results(lane.key for lane in request.lanes)
+        missing = [lane for lane in request.lanes if lane.key not in known]
+        if shuffle:
+            shuffle.shuffle(missing)
+        for lane in missing:
+            quality = fake_worker.digest(lane.key) % 1000 / 7
+            ledger.add([(lane, replace(fakes.training(quality), seconds=seconds))], request.purpose)
+        told = search.tell(ledger.results(lane.key for lane in request.lanes))
+        ledger.save(told, search.checkpoint(), seconds)
+
+
+def continued(ledger: Ledger) -> fakes.FakeSearch:
+    return fakes.FakeSearch(RECIPE, ledger.checkpoint(), ledger.individual)
 
 
 @pytest.fixture
@@ -62,31 +62,44 @@ def ledger(tmp_path):
 
 def test_evaluations_come_back_bit_for_bit(ledger):
     lane = fakes.lane(RECIPE, fakes.individual(RECIPE, 0, 0), 7, 4)
-    ledger.add([(lane, ODD)], "search", 0)
+    ledger.add([(lane, ODD)], Purpose.SEARCH)
     found = ledger.results([lane.key, (*lane.key[:-1], 999)])
     assert repr(found) == repr({lane.key: ODD})  # repr, because NaN equals nothing
 
 
 def test_a_message_that_is_no_proper_text_is_kept_as_well_as_can_be(ledger):
     lane = fakes.lane(RECIPE, fakes.individual(RECIPE, 0, 0), 7, 4)
-    ledger.add([(lane, replace(ODD, message="caf\udce9"))], "search", 0)
+    ledger.add([(lane, replace(ODD, message="caf\udce9"))], Purpose.SEARCH)
     assert ledger.results([lane.key])[lane.key].message == "caf?"
 
 
-def test_the_state_comes_back_as_it_was(ledger):
-    assert ledger.state() == SearchState()
-    play(ledger, 1)
-    first = ledger.state()
-    steps = fakes.generation(RECIPE, first)
-    play(ledger, 2)
-    state = ledger.state()
-    assert state.generation == 3
-    assert len(state.hall_of_fame) == 3
-    assert {fame.individual.generation for fame in state.hall_of_fame} <= {0, 1, 2}
-    steps.close()
+def test_the_checkpoint_comes_back_as_it_was(ledger):
+    assert ledger.checkpoint() == Checkpoint()
+    assert ledger.past() == []
+    play(ledger, 3)
+    search = continued(ledger)
+    assert search.checkpoint() == ledger.checkpoint()
+    assert search.generation == 3
+    assert len(search.hall_of_fame) == 3
+    assert {fame.individual.generation for fame in search.hall_of_fame} <= {0, 1, 2}
     with Ledger.open_to_read(ledger.path) as reader:
-        assert reader.state() == state
-        assert reader.individual(state.population[0].id) == state.population[0]
+        assert reader.checkpoint() == ledger.checkpoint()
+        assert reader.individual(search.last[0].id) == search.last[0]
+        assert [generation.number for generation in reader.past()] == [1, 2, 3]
+        assert reader.past()[-1].seconds == 2.0  # of its two tells
+
+
+def test_every_tell_is_saved_and_none_is_done_twice(ledger):
+    search = continued(ledger)
+    request = search.ask()
+    ledger.add([(lane, fakes.training(0.5)) for lane in request.lanes], request.purpose)
+    ledger.save(search.tell(ledger.results(lane.key for lane in request.lanes)), search.checkpoint(), 1.0)
+    assert (ledger.tells(), ledger.past()) == (1, [])
+    (count,) = ledger.rows("SELECT count(*) FROM individuals")
+    assert count == (RECIPE.population,)
+    again = continued(ledger)
+    assert again.ask().purpose is Purpose.SELECTION
+    assert again.ranked == search.ranked
 
 
 def test_the_digest_ignores_order_and_times_and_nothing_else(tmp_path):
@@ -98,7 +111,7 @@ def test_the_digest_ignores_order_and_times_and_nothing_else(tmp_path):
     assert len(digests) == 1
     with Ledger.open_to_write(tmp_path / "0.sqlite") as ledger:
         lane = fakes.lane(RECIPE, fakes.individual(RECIPE, 0, 0), 77_777, 4)
-        ledger.add([(lane, ODD)], "search", 3)
+        ledger.add([(lane, ODD)], Purpose.SEARCH)
         assert ledger.digest() not in digests
 
 
@@ -107,10 +120,10 @@ def test_an_unfinished_generation_leaves_its_evaluations_and_nothing_else(tmp_pa
         play(through, 2)
     with Ledger.create(tmp_path / "b.sqlite", META) as stopped:
         play(stopped, 1)
-        request = next(fakes.generation(RECIPE, stopped.state()))
+        request = continued(stopped).ask()
         for lane in request.lanes[3:5]:
             quality = fake_worker.digest(lane.key) % 1000 / 7
-            stopped.add([(lane, fakes.training(quality))], "search", 1)
+            stopped.add([(lane, fakes.training(quality))], request.purpose)
     with (
         Ledger.open_to_write(tmp_path / "b.sqlite") as resumed,
         Ledger.open_to_read(tmp_path / "a.sqlite") as a,
@@ -119,13 +132,12 @@ def test_an_unfinished_generation_leaves_its_evaluations_and_nothing_else(tmp_pa
         assert resumed.digest() == a.digest()
 
 
-def test_a_generation_is_stored_whole_or_not_at_all(ledger, monkeypatch):
+def test_a_tell_is_stored_whole_or_not_at_all(ledger):
     play(ledger, 1)
     before = ledger.digest()
-    state = ledger.state()
-    members = [fakes.individual(RECIPE, 1, i) for i in (0, 1, 1)]  # a place taken twice
+    members = tuple(fakes.individual(RECIPE, 1, i) for i in (0, 1, 1))  # an id taken twice
     with pytest.raises(sqlite3.IntegrityError):
-        ledger.save(replace(state, generation=2), members, 1.0)
+        ledger.save(Told(1, Purpose.SEARCH, members, (0.5, 0.5, 0.5)), ledger.checkpoint(), 1.0)
     assert ledger.digest() == before
 
 
@@ -135,7 +147,18 @@ def test_a_newer_ledger_is_refused_untouched(tmp_path):
         ledger.set_meta({"schema": "9"})
         ledger._connection.execute("PRAGMA user_version = 9")
     before = path.read_bytes()
-    with pytest.raises(NewerError, match=r"newer evo \(ledger version 9"):
+    with pytest.raises(VersionError, match=r"newer evo \(ledger version 9"):
+        backup.open_or_restore(path, print)
+    assert path.read_bytes() == before
+
+
+def test_an_older_ledger_is_refused_untouched(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.create(path, META) as ledger:
+        ledger.set_meta({"schema": "1"})
+        ledger._connection.execute("PRAGMA user_version = 1")
+    before = path.read_bytes()
+    with pytest.raises(VersionError, match=r"older evo \(ledger version 1.*launch the recipe in another folder"):
         backup.open_or_restore(path, print)
     assert path.read_bytes() == before
 
@@ -148,7 +171,7 @@ def test_a_full_disk_loses_nothing(ledger):
         play(ledger, 20)
     ledger.rows("PRAGMA max_page_count = 1000000")
     ledger.verify()
-    assert ledger.state().generation == 2
+    assert ledger.checkpoint().generation == 2
     play(ledger, 1)
     assert ledger.digest() != before
 
@@ -187,7 +210,7 @@ def check_damage(tmp_path: Path, flips: int, step: int) -> None:
                     assert "restored from backup-1.sqlite, which has 2 complete generations" in said[-1]
                     play(ledger, 1)
                 assert ledger.digest() == digest
-        except NewerError:  # the bit was one of the version's
+        except VersionError:  # the bit was one of the version's
             noticed += 1
     assert noticed > flips / 2  # most bits matter; some lie in unused space, or in times
 
@@ -224,7 +247,7 @@ def test_the_second_copy_serves_when_the_first_is_bad_too(tmp_path):
     (tmp_path / "ledger.sqlite-wal").write_bytes(wal)  # left over: it must not be applied to the copy
     said: list[str] = []
     with backup.open_or_restore(path, said.append) as ledger:
-        assert ledger.state().generation == 1
+        assert ledger.checkpoint().generation == 1
         assert ledger.meta()["recipe"] == "name: x"
     assert [line.removeprefix(f"{tmp_path}/")[:20] for line in said] == [
         "ledger.sqlite: it is",
@@ -250,17 +273,17 @@ def test_a_large_ledger_opens_and_reads_quickly(tmp_path):
     with Ledger.create(path, META) as ledger:
         recipe = RECIPE.model_copy(update={"population": 1000})
         for number in range(100):
-            members = [fakes.individual(recipe, number, i) for i in range(1000)]
+            members = tuple(fakes.individual(recipe, number, i) for i in range(1000))
             training = fakes.training(0.5, epochs=100)
             ledger.add(
-                [(fakes.lane(recipe, m, 10_000 * number + m.index, 4), training) for m in members],
-                "s",
-                number,
+                [(fakes.lane(recipe, m, 10_000 * number + m.index, 4), training) for m in members], Purpose.SEARCH
             )
+            told = Told(number, Purpose.SEARCH, members, (0.5,) * 1000, Statistics(best=0.5))
+            state = {"population": [m.id for m in members], "fitness": [0.5] * 1000}
             start = time.monotonic()
-            ledger.save(SearchState(number + 1, tuple(members), (0.5,) * 1000), members, 1.0)
+            ledger.save(told, Checkpoint(number + 1, (), state), 1.0)
             assert time.monotonic() - start < 2
     start = time.monotonic()
     with Ledger.open_to_write(path) as ledger:
-        assert ledger.state().generation == 100
+        assert ledger.checkpoint().generation == 100
     assert time.monotonic() - start < 10

@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from evo.recipe import reader as config
-from evo.recipe.reader import Known, Recipe, RecipeError
+from evo.recipe import reader
+from evo.recipe.reader import RecipeError
+from evo.recipe.rules import Known
+from evo.recipe.schema import Recipe
 
-KNOWN = Known(lambda: ("mutate_constant", "crossover_terms"), lambda: ("adam", "lion", "cautious_adanw"))
+KNOWN = Known(lambda: ("mutate_constant", "cross_terms"), lambda: ("adam", "lion", "cautious_adanw"))
 START = "start: {catalogue: [adam], random: 2}\n"
 
 
 def read(tmp_path: Path, text: str, *overrides: str, **options) -> Recipe:
     (path := tmp_path / "recipe.yaml").write_text(text)
-    return config.load(path, overrides, **{"known": KNOWN, **options})
+    return reader.load(path, overrides, **{"known": KNOWN, **options})
 
 
 def errors(tmp_path: Path, text: str, *overrides: str) -> list[str]:
@@ -32,7 +34,7 @@ def test_everything_but_the_name_has_a_default(tmp_path):
 def test_every_mistake_is_named_with_its_line(tmp_path):
     text = (
         "recipe: 1\nname: Bad Name\npopulaton: 12\ngenerations: 0\nepochs: 1.5\ntask: tigs\n"
-        "difficulty:\n  depths: [4, x]\n  sampler: stratfied\nselection: 3\nstart: {catalogue: [adm]}\n"
+        "difficulty:\n  depths: [4, x]\n  sampler: stratfied\nsearch: 3\nstart: {catalogue: [adm]}\n"
     )
     assert errors(tmp_path, text) == [
         "recipe.yaml:2: name: must be lower-case letters, digits, - and _ (at most 64), got 'Bad Name'",
@@ -43,17 +45,17 @@ def test_every_mistake_is_named_with_its_line(tmp_path):
         "recipe.yaml:8: difficulty.depths[1]: must be a whole number, got 'x'",
         "recipe.yaml:9: difficulty.sampler: must be stratified or uniform or curriculum, got 'stratfied';"
         " did you mean stratified?",
-        "recipe.yaml:10: selection: must be a mapping with keys below it, got 3",
+        "recipe.yaml:10: search: must be a mapping with keys below it, got 3",
         "recipe.yaml:11: start.catalogue[0]: the catalogue has no 'adm'; did you mean adam?",
     ]
 
 
 def test_contradictions_are_reported_beside_plain_mistakes(tmp_path):
-    text = "name: x\nseed: -1\ndifficulty:\n  depths: [1, 7]\nselection:\n  elites: 5\n" + START
+    text = "name: x\nseed: -1\ndifficulty:\n  depths: [1, 7]\nsearch:\n  elites: 5\n" + START
     assert errors(tmp_path, text) == [
         "recipe.yaml:2: seed: must be at least 0, got -1",
         "recipe.yaml:4: difficulty.depths: with depth 1 the task tig trains no layer; the least is 2",
-        "recipe.yaml:5: selection.contenders: must lie between elites (5) and population (24)",
+        "recipe.yaml:5: search.contenders: must lie between elites (5) and population (24)",
     ]
 
 
@@ -66,7 +68,7 @@ def test_contradictions_are_reported_beside_plain_mistakes(tmp_path):
             "variation.weights.mutate_const: there is no such",
         ),
         (
-            "variation: {weights: {mutate_constant: 0, crossover_terms: 0}}",
+            "variation: {weights: {mutate_constant: 0, cross_terms: 0}}",
             "variation.weights: all operators have",
         ),
         ("difficulty: {accuracy_factors: [0, 9]}", "difficulty.accuracy_factors: the task tig has none"),
@@ -74,8 +76,12 @@ def test_contradictions_are_reported_beside_plain_mistakes(tmp_path):
         ("difficulty: {depths: [4, 4]}", "difficulty.depths: 4 stands here a second time"),
         ("difficulty:", "difficulty: must be a mapping with keys below it, got null"),
         ("baselines: [adam, sgd]", "baselines[1]: the catalogue has no 'sgd'"),
-        ("selection: {tournament: 30}", "selection.tournament: 30 is more than the population of 24"),
-        ("selection: {elites: 5}", "selection.contenders: must lie between elites (5) and population (24)"),
+        ("search: {tournament: 30}", "search.tournament: 30 is more than the population of 24"),
+        ("search: {elites: 5}", "search.contenders: must lie between elites (5) and population (24)"),
+        ("selection: {elites: 2}", "selection: there is no such key; it is called search now"),
+        ("search: {algorithm: genetics}", "search.algorithm: there is no algorithm 'genetics'; did you mean genetic?"),
+        ("search: {algorithm: 3}", "search.algorithm: there is no algorithm 3; there are genetic"),
+        ("limits: {terms: 13}", "limits.terms: must be at most 12, got 13"),
         ("recipe: 2", "recipe: must be 1, got 2"),
         ("limits: {seconds_per_lane: .inf}", "limits.seconds_per_lane: must be a number, got"),
         ("epochs: 1e999", "epochs: must be a whole number"),
@@ -89,7 +95,7 @@ def test_each_mistake_points_to_its_own_line(tmp_path, line, message):
 
 
 def test_missing_files_and_too_many_starters(tmp_path):
-    text = "name: x\npopulation: 2\nselection: {tournament: 2, elites: 1, contenders: 1}\n"
+    text = "name: x\npopulation: 2\nsearch: {tournament: 2, elites: 1, contenders: 1}\n"
     text += "start:\n  catalogue: [adam, lion]\n  genomes: [g.yaml]\n  random: 0\n"
     assert errors(tmp_path, text) == [
         "recipe.yaml:4: start: 3 genomes are named or random, more than the population of 2",
@@ -119,18 +125,18 @@ def test_a_broken_file_gives_one_clear_line(tmp_path):
 def test_a_resolved_recipe_can_be_written_and_read_back(tmp_path):
     text = "name: x\nlimits: {seconds_per_lane: 1e3}\nvariation: {weights: {mutate_constant: 0.1}}\n" + START
     recipe = read(tmp_path, text)
-    assert config.from_text(config.dump(recipe)) == recipe
-    assert config.from_text(config.dump(recipe, comments=True)) == recipe
+    assert reader.from_text(reader.dump(recipe)) == recipe
+    assert reader.from_text(reader.dump(recipe, comments=True)) == recipe
     odd = recipe.model_copy(update={"name": "1e3", "baselines": ("null", "a: b", "1e-3", "é'\"\\")})
-    assert config.from_text(config.dump(odd)) == odd
-    assert all("#" in line for line in config.dump(recipe, comments=True).splitlines())
+    assert reader.from_text(reader.dump(odd)) == odd
+    assert all("#" in line for line in reader.dump(recipe, comments=True).splitlines())
 
 
 def test_changes_name_the_key_and_say_what_a_campaign_may_take(tmp_path):
     launched = read(tmp_path, "name: x\nepochs: 5\ngenerations: 3\n" + START)
     # what the file leaves out stays as launched, here epochs
     now = read(tmp_path, "name: x\ngenerations: 9\npopulation: 30\n" + START, launched=launched)
-    found = config.changes(launched, now)
+    found = reader.changes(launched, now)
     assert [(str(change), change.allowed) for change in found] == [
         ("population: 24 -> 30", False),
         ("generations: 3 -> 9", True),
@@ -140,7 +146,7 @@ def test_changes_name_the_key_and_say_what_a_campaign_may_take(tmp_path):
 def test_a_wrong_value_is_blamed_on_its_line_whatever_the_key(tmp_path):
     names = (*Recipe(name="x").start.catalogue, "cautious_adanw")
     known = Known(lambda: (), lambda: names)
-    lines = config.dump(Recipe(name="x")).splitlines()
+    lines = reader.dump(Recipe(name="x")).splitlines()
     for number, line in enumerate(lines):
         key, _, _ = line.partition(":")
         text = "\n".join([*lines[:number], f"{key}: {{oops: 1}}", *lines[number + 1 :]])
@@ -157,7 +163,7 @@ def test_genome_files_are_not_looked_for_once_a_campaign_has_begun(tmp_path):
 
 
 def test_mutated_recipes_never_crash_the_reader(tmp_path):
-    good = config.dump(Recipe(name="x"), comments=True)
+    good = reader.dump(Recipe(name="x"), comments=True)
     names = (*Recipe(name="x").start.catalogue, "cautious_adanw")
     known = Known(lambda: (), lambda: names)
     pool = [

@@ -44,7 +44,7 @@ def test_a_page_on_a_finished_campaign(finished):
     text = path.read_text()
     check_page(text)
     with Ledger.open_to_read(finished.ledger) as ledger:
-        champion = ledger.state().hall_of_fame[0]
+        champion = ledger.checkpoint().hall_of_fame[0]
     assert path == finished.report
     assert f"champion {champion.individual.name}" in text
     assert f"{champion.quality:.3f}" in text
@@ -86,7 +86,7 @@ def test_a_curve_is_the_mean_with_ended_runs_held():
 
 def test_ancestors_skip_copies_and_reach_the_first_generation(finished):
     with Ledger.open_to_read(finished.ledger) as ledger:
-        for fame in ledger.state().hall_of_fame:
+        for fame in ledger.checkpoint().hall_of_fame:
             rows = ancestors(ledger, fame.individual)
             assert all(row.individual.operator != "elite" for row in rows)
             assert rows[-1].individual.generation == 0
@@ -97,7 +97,7 @@ def test_ancestors_skip_copies_and_reach_the_first_generation(finished):
 def test_rails_join_every_child_with_its_parents_and_cross_no_dot():
     def row(id: str, *parents: str) -> Ancestor:
         generation, index = map(int, id[1:].split("i"))
-        return Ancestor(Individual(generation, index, id, "", "", parents), 0.5, parents, 0)
+        return Ancestor(Individual(generation, index, fakes.GENOME, "", parents), 0.5, parents, 0)
 
     rows = [row("g3i0", "g2i0", "g1i1"), row("g2i0", "g1i0", "g0i1"), row("g1i0", "g0i0"), row("g1i1", "g0i0", "g0i1"),
             row("g0i0"), row("g0i1")]  # fmt: skip
@@ -123,7 +123,7 @@ def test_rails_join_every_child_with_its_parents_and_cross_no_dot():
 
 
 def test_hostile_names_stay_text():
-    hostile = Individual(0, 0, "<script>alert(1)</script>", "", "", (), "<b>&")
+    hostile = Individual(0, 0, replace(fakes.GENOME, name="<script>alert(1)</script>"), "", (), "<b>&")
     drawing = draw([Ancestor(hostile, None, (), 0)])
     picture = report_pictures.lineage(drawing)
     ElementTree.fromstring(picture)

@@ -1,0 +1,69 @@
+"""Where a campaign stands; it may be running meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evo.campaign.folder import RunFolder
+from evo.ledger import backup
+from evo.ledger.ledger import Ledger
+from evo.recipe import reader
+from evo.records import Statistics
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a campaign stands. ``state``: ``not launched``, ``running``, ``stopped`` or ``finished``.
+
+    ``generation``: how many of ``generations`` are complete; ``statistics``: of the last of them. ``evaluations``: how
+    many by status of the training. ``seconds``: wall time of the complete generations. ``created``: ISO 8601.
+    """
+
+    run: str
+    state: str
+    name: str = ""
+    task: str = ""
+    generation: int = 0
+    generations: int = 0
+    population: int = 0
+    evaluations: dict[str, int] = field(default_factory=dict)
+    statistics: Statistics | None = None
+    seconds: float = 0.0
+    created: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for JSON; of a campaign that was not launched, no more than that."""
+        if self.state == "not launched":
+            return {"run": self.run, "state": self.state}
+        return asdict(self) | {"statistics": self.statistics.to_dict() if self.statistics else {}}
+
+
+def status(path: Path | str) -> Status:
+    """Where the campaign in the folder at ``path`` stands. Raises UsageError without a folder, LedgerError."""
+    folder = RunFolder.find(path)
+    if not has_progress(folder):
+        return Status(str(folder.path), "not launched")
+    running = folder.in_use()
+    with Ledger.open_to_read(folder.ledger) as ledger:
+        meta, past = ledger.meta(), ledger.past()
+        recipe = reader.from_text(meta["recipe"])
+        return Status(
+            run=str(folder.path),
+            state="running" if running else "finished" if len(past) >= recipe.generations else "stopped",
+            name=recipe.name,
+            task=recipe.task,
+            generation=len(past),
+            generations=recipe.generations,
+            population=recipe.population,
+            evaluations=ledger.statuses(),
+            statistics=past[-1].statistics if past else None,
+            seconds=sum(each.seconds for each in past),
+            created=meta["created"],
+        )
+
+
+def has_progress(folder: RunFolder) -> bool:
+    """Whether a campaign has begun in the folder, even if nothing of its ledger is left but a copy."""
+    return any(file.is_file() for file in (folder.ledger, *backup.copies(folder.ledger)))

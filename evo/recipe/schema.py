@@ -1,0 +1,138 @@
+"""The recipe of a campaign: every key with its default, bounds and meaning."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Field, SerializeAsAny, create_model
+
+from evo.recipe.algorithms import ALGORITHMS, Few, Genetic, Settings, Share, Some
+from evo.recipe.validation import Closed
+from evo.records import Purpose
+from genomes.language.genome import MAX_TERMS
+from harness.task import TRACKS
+
+MAY_CHANGE = frozenset({"generations", "limits.seconds_per_lane"})  # after launch; all else fixes the results
+
+
+def _slug(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
+        raise ValueError(f"must be lower-case letters, digits, - and _ (at most 64), got {name!r}")
+    return name
+
+
+def _distinct(items: tuple) -> tuple:
+    repeated = next((item for i, item in enumerate(items) if item in items[:i]), None)
+    if repeated is not None:
+        raise ValueError(f"{repeated} stands here a second time")
+    return items
+
+
+Names = Annotated[tuple[str, ...], AfterValidator(_distinct)]
+Depths = Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], AfterValidator(_distinct)]
+Factor = Annotated[int, Field(ge=-1_000_000, le=4_000)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+Epochs = Annotated[int, Field(ge=1, le=10_000)]
+
+
+class Difficulty(Closed):
+    """Which instances are drawn."""
+
+    depths: Depths = Field(default=TRACKS, min_length=1, description="hidden layers of the networks trained")
+    sampler: Literal["stratified", "uniform", "curriculum"] = Field(
+        default="stratified", description="how difficulties are drawn; curriculum goes from easy to hard"
+    )
+    accuracy_factors: tuple[Factor, Factor] = Field(
+        default=(0, 0), description="task seed only: least and greatest; the target is (4 - factor / 1000) x noise"
+    )
+
+
+class Instances(Closed):
+    """How many instances there are, by purpose."""
+
+    search: Some = Field(default=5, description="instances that rank a generation, fresh in each")
+    retest: Few = Field(default=5, description="fresh instances on which contenders prove themselves")
+    selection: Some = Field(default=10, description="fixed instances that rank the hall of fame")
+    final: Some = Field(default=64, description="fixed instances that only `evo compare` touches")
+
+
+class Variation(Closed):
+    """How children are made, whatever the algorithm."""
+
+    crossover: Share = Field(default=0.5, description="probability that a child has two parents")
+    weights: dict[str, Weight] = Field(default={}, description="frequencies of operators; others keep their own")
+
+
+class Start(Closed):
+    """The first generation."""
+
+    catalogue: Names = Field(
+        default=("adam", "adamw", "lion", "nadam", "rmsprop", "nesterov", "adan", "cautious_adamw"),
+        description="known optimizers in the first generation; `evo catalogue` lists them",
+    )
+    genomes: Names = Field(default=(), description="genome files in it, relative to the recipe")
+    random: Few = Field(default=8, description="random genomes in it; mutants of the others fill the rest")
+
+
+class Limits(Closed):
+    """Bounds on a genome and on a training."""
+
+    nodes: int = Field(default=128, ge=4, le=2000, description="most nodes of a genome's expressions together")
+    states: int = Field(default=6, ge=0, le=64, description="most state buffers, each as large as the model")
+    terms: int = Field(default=4, ge=1, le=MAX_TERMS, description="most terms of a direction")
+    seconds_per_lane: float = Field(
+        default=3600.0, ge=1, le=1e6, description="wall time after which a training, if alone, gets the status timeout"
+    )
+
+
+class Recipe(Closed):
+    """Everything that a campaign's results depend on, but for the versions of harness and torch."""
+
+    renamed: ClassVar = {"selection": "search"}
+
+    recipe: Literal[1] = Field(default=1, description="version of this format")
+    name: Annotated[str, AfterValidator(_slug)] = Field(description="name of the campaign")
+    task: Literal["tig", "seed"] = Field(default="tig", description="tig: as deployed; seed: as written")
+    seed: int = Field(default=0, ge=0, lt=2**62, description="all randomness of the campaign follows from it")
+    population: int = Field(default=24, ge=2, le=100_000, description="individuals in a generation")
+    generations: int = Field(default=20, ge=1, le=1_000_000, description="may be raised later, to go on")
+    epochs: Epochs = Field(default=100, description="most epochs of a training")
+    patience: Epochs = Field(default=50, description="epochs without improvement that end a training")
+    precision: Literal["float32", "tf32"] = Field(
+        default="float32", description="of matrix products; tf32 (GPUs alone) rounds their factors to 10 bits"
+    )
+    init: Literal["per_layer", "shared"] = Field(
+        default="per_layer", description="initial weights: a seed for each layer, or one for all"
+    )
+    difficulty: Difficulty = Field(default=Difficulty(), description="which instances are drawn")
+    instances: Instances = Field(default=Instances(), description="how many of them, by purpose")
+    search: SerializeAsAny[Settings] = Field(default=Genetic(), description="who survives")
+    variation: Variation = Field(default=Variation(), description="how children are made")
+    start: Start = Field(default=Start(), description="the first generation")
+    baselines: Names = Field(default=("adam", "cautious_adanw"), description="known optimizers to measure by")
+    limits: Limits = Field(default=Limits(), description="bounds on a genome and on a training")
+
+    def count(self, purpose: Purpose) -> int:
+        """How many instances there are for a purpose."""
+        return getattr(self.instances, purpose.value)
+
+    def located(self, folder: Path) -> Recipe:
+        """The same recipe with the paths of start.genomes made absolute, as seen from ``folder``."""
+        paths = tuple(str((folder / path).resolve()) for path in self.start.genomes)
+        return self.model_copy(update={"start": self.start.model_copy(update={"genomes": paths})})
+
+
+@cache
+def recipe_with(algorithm: str) -> type[Recipe]:
+    """The recipe's form where ``search`` has the settings of ``algorithm``, a name of ALGORITHMS."""
+    settings = ALGORITHMS[algorithm]
+    field: Any = (settings, Field(default=settings(algorithm=algorithm), description="who survives"))
+    return create_model("Recipe", __base__=Recipe, search=field)
+
+
+def plain(recipe: Recipe) -> Recipe:
+    """The same recipe as an instance of `Recipe` itself, so that equal recipes are equal."""
+    return Recipe.model_construct(**{key: getattr(recipe, key) for key in Recipe.model_fields})

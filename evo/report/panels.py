@@ -1,0 +1,192 @@
+"""The panels of a report, in order: each is one record, and its function makes the panel's HTML.
+
+To add one: write its function here, and list it in PANELS. What it needs of the ledger is gathered in
+`evo.report.data`; pictures are drawn in `evo.report.figures`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from evo.campaign.progress import quality
+from evo.recipe import reader
+from evo.report import figures
+from evo.report.data import Famous, Report, versions
+from genomes.backends import latex
+
+
+@dataclass(frozen=True)
+class Panel:
+    """``note``: what a reader must know. ``html``: the panel's content; empty where there is nothing to show.
+
+    ``note`` may be a function of the report. ``kind``: a further CSS class. ``folded``: the title of a fold that holds
+    the content.
+    """
+
+    title: str
+    note: str | Callable[[Report], str]
+    html: Callable[[Report], Markup | str]
+    kind: str = ""
+    folded: str = ""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A panel with its texts, as the template takes it."""
+
+    title: str
+    note: str
+    html: Markup
+    kind: str
+    folded: str
+
+
+def shown(report: Report) -> list[Shown]:
+    """The panels that have something to show."""
+    found = []
+    for panel in PANELS:
+        if html := panel.html(report):
+            note = panel.note if isinstance(panel.note, str) else panel.note(report)
+            found.append(Shown(panel.title, note, Markup(html), panel.kind, panel.folded))
+    return found
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], left: Sequence[str] = ()) -> Markup:
+    """An HTML table. ``left``: the columns that are text. A cell that is no Markup is escaped."""
+    sides = [Markup(' class="left"') if column in left else "" for column in columns]
+    head = Markup().join(
+        Markup("<th{}>{}</th>").format(side, column) for side, column in zip(sides, columns, strict=True)
+    )
+    body = Markup("\n").join(
+        Markup("<tr>{}</tr>").format(
+            Markup().join(Markup("<td{}>{}</td>").format(side, cell) for side, cell in zip(sides, row, strict=True))
+        )
+        for row in rows
+    )
+    return Markup("<table>\n<tr>{}</tr>\n{}\n</table>").format(head, body)
+
+
+def _champion(report: Report) -> Famous | None:
+    return report.hall_of_fame[0] if report.hall_of_fame else None
+
+
+def _qualities(report: Report) -> str:
+    return figures.qualities(report) if report.generations else ""
+
+
+def _fame(report: Report) -> str:
+    return figures.hall_of_fame(report) if report.hall_of_fame else ""
+
+
+def _curves(report: Report) -> str:
+    return figures.learning_curves(report.curves) if report.curves else ""
+
+
+def _about_champion(report: Report) -> str:
+    best = _champion(report)
+    if best is None:
+        return ""
+    member = best.fame.individual
+    return (
+        f"{member.name}, from generation {member.generation}, made by {member.operator}. g: gradient, θ: parameter, "
+        "u: direction."
+    )
+
+
+def _formula(report: Report) -> str:
+    best = _champion(report)
+    return figures.formula(latex.render(best.fame.individual.genome)) if best else ""
+
+
+def _genome(report: Report) -> Markup:
+    best = _champion(report)
+    return Markup("<pre>{}</pre>").format(best.fame.individual.text) if best else Markup()
+
+
+def _about_ancestors(report: Report) -> str:
+    more = report.lineage.more if report.lineage else 0
+    note = "Latest first: individual (generation and index), operator that made it, mean quality in its own generation."
+    return note + (f" {more} earlier ancestors are left out." if more else "")
+
+
+def _ancestors(report: Report) -> str:
+    return figures.lineage(report.lineage) if report.lineage else ""
+
+
+def _hall_of_fame(report: Report) -> Markup:
+    if not report.hall_of_fame:
+        return Markup()
+    columns = ("", "name", "quality", "generation", "operator", "nodes", "formula")
+    rows = []
+    for rank, row in enumerate(report.hall_of_fame, 1):
+        member = row.fame.individual
+        formula = Markup("<code>{}</code>").format(Markup("<br>").join(row.formula))
+        cells = (rank, member.name, quality(row.fame.quality), member.generation, member.operator, member.genome.size)
+        rows.append((*cells, formula))
+    return table(columns, rows, left=("name", "operator", "formula"))
+
+
+def _operators(report: Report) -> Markup:
+    if not report.operators:
+        return Markup()
+    columns = ("operator", "made", "diverged", "in the upper half", "better than every elite", "in the hall of fame")
+    rows = [
+        (o.name, o.made, o.diverged or "", f"{o.upper / o.made:.0%}", o.better or "", o.famous or "")
+        for o in report.operators
+    ]
+    return table(columns, rows, left=("operator",))
+
+
+def _statuses(report: Report) -> Markup:
+    total = sum(count for _, count in report.statuses)
+    rows = [(status, count, f"{count / total:.1%}") for status, count in report.statuses]
+    return table(("status", "trainings", "share"), rows, left=("status",)) if rows else Markup()
+
+
+def _about_making(report: Report) -> str:
+    return (
+        f"{versions(report.meta)}; harness numerics {report.meta['numerics']}; device {report.meta['device']}; "
+        f"launched {report.meta['created']}."
+    )
+
+
+def _recipe(report: Report) -> Markup:
+    return Markup("<pre>{}</pre>").format(reader.dump(report.recipe))
+
+
+PANELS = (
+    Panel(
+        "Quality by generation",
+        "Each generation trains on fresh instances, the baselines on the same ones, so compare lines at one generation "
+        "rather than along one line. Generation 0 is the first population.",
+        _qualities,
+    ),
+    Panel(
+        "Best in the hall of fame",
+        "Mean quality on the campaign's fixed selection instances, the same in every generation.",
+        _fame,
+    ),
+    Panel(
+        "Learning curves",
+        "Mean validation loss over the selection instances; a training that ended early is held at its last loss.",
+        _curves,
+    ),
+    Panel("The champion", _about_champion, _formula, kind="formula"),
+    Panel("The champion's genome", "Its YAML; `evo export` writes it with its origin.", _genome, folded="as text"),
+    Panel("Its ancestors", _about_ancestors, _ancestors),
+    Panel(
+        "Hall of fame",
+        "The best by mean quality on the selection instances, one per behavior.",
+        _hall_of_fame,
+    ),
+    Panel(
+        "What the operators earned",
+        "Children of each operator, compared within their generation, where all train on the same instances.",
+        _operators,
+    ),
+    Panel("Trainings by status", "All trainings of the campaign.", _statuses),
+    Panel("How it was made", _about_making, _recipe, folded="the recipe, with every default"),
+)

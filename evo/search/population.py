@@ -1,0 +1,105 @@
+"""Who takes part in a generation: founders, elites, children of parents chosen by tournament, baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deap import base, tools
+
+from evo.randomness import generator, global_random
+from evo.recipe.schema import Recipe
+from evo.records import Individual
+from evo.search.variation.operators import Bounds, random_genome, vary
+from genomes import catalogue
+from genomes.analysis.identity import semantic_hash
+from genomes.compiler.lowering import read
+from genomes.language.genome import Genome
+
+DRAWS_FOR_NEW = 4  # children drawn before one that acts like another member is let in
+
+
+class _Quality(base.Fitness):
+    weights = (1.0,)
+
+
+@dataclass
+class _Candidate:
+    """An individual as DEAP's selection sees it. A diverged one has no quality and loses every tournament."""
+
+    individual: Individual
+    fitness: Any
+
+    def __init__(self, individual: Individual, quality: float | None) -> None:
+        self.individual = individual
+        self.fitness = _Quality((float("-inf") if quality is None else quality,))
+
+
+def first_population(recipe: Recipe) -> list[Individual]:
+    """Known optimizers, the recipe's genomes, random genomes, and mutants of all of them."""
+    bounds = _bounds(recipe)
+    founders = [("catalogue", catalogue.load(name)) for name in recipe.start.catalogue]
+    founders += [("genome", read(Path(path))) for path in recipe.start.genomes]
+    for i in range(recipe.start.random):
+        rng = generator(recipe.seed, 0, len(founders), "random")
+        founders.append(("random", random_genome(f"random{i + 1}", bounds, rng)))
+    population = [_individual(0, i, genome, operator=kind) for i, (kind, genome) in enumerate(founders)]
+    while len(population) < recipe.population:
+        parent = population[len(population) % len(founders)]
+        population.append(_child(recipe, 0, [parent], population))
+    return population[: recipe.population]
+
+
+def next_population(
+    recipe: Recipe,
+    generation: int,
+    kept: Sequence[Individual],
+    last: Sequence[tuple[Individual, float | None]],
+    tournament: int,
+) -> list[Individual]:
+    """The ``kept`` as they are, then children by tournament among the ``last``, given with their mean quality."""
+    population = [
+        Individual(generation, i, parent.genome, parent.hash, (parent.id,), "elite") for i, parent in enumerate(kept)
+    ]
+    pool = [_Candidate(individual, quality) for individual, quality in last]
+    while len(population) < recipe.population:
+        rng = generator(recipe.seed, generation, len(population), "tournament")
+        with global_random(rng):
+            chosen = tools.selTournament(pool, 2, tournament)
+        population.append(_child(recipe, generation, [c.individual for c in chosen], population))
+    return population
+
+
+def baselines(recipe: Recipe, generation: int) -> tuple[Individual, ...]:
+    """The recipe's baselines; they take part in no selection."""
+    return tuple(
+        _individual(generation, -1 - i, catalogue.load(name), operator="baseline")
+        for i, name in enumerate(recipe.baselines)
+    )
+
+
+def _child(recipe: Recipe, generation: int, parents: list[Individual], population: Sequence[Individual]) -> Individual:
+    """A child that acts unlike every member so far, if a few draws give one."""
+    index = len(population)
+    taken = {i.hash for i in population}
+    rng = generator(recipe.seed, generation, index, "variation")
+    genomes = [parent.genome for parent in parents]
+    for draw in range(DRAWS_FOR_NEW):
+        child = vary(genomes, recipe.variation.crossover, recipe.variation.weights, _bounds(recipe), rng)
+        genome = child.genome.renamed(f"g{generation}i{index}", "evolved")
+        individual = _individual(generation, index, genome, parents[: child.parents], child.operator)
+        if individual.hash not in taken or draw == DRAWS_FOR_NEW - 1:
+            return individual
+    raise AssertionError("the last draw is always let in")
+
+
+def _individual(
+    generation: int, index: int, genome: Genome, parents: Sequence[Individual] = (), operator: str = ""
+) -> Individual:
+    return Individual(generation, index, genome, semantic_hash(genome), tuple(p.id for p in parents), operator)
+
+
+def _bounds(recipe: Recipe) -> Bounds:
+    return Bounds(recipe.limits.nodes, recipe.limits.states, recipe.limits.terms)
