@@ -69,10 +69,12 @@ class Individual:
 
     @property
     def id(self) -> str:
+        """``g<generation>i<index>``, unique within a campaign."""
         return f"g{self.generation}i{self.index}"
 
     @property
     def name(self) -> str:
+        """The genome's name."""
         return self.genome.name
 
     @cached_property
@@ -117,11 +119,14 @@ def trainings(results: Results, individual: Individual, instances: Iterable[Inst
 
 @dataclass(frozen=True)
 class Fame:
-    """A place in the hall of fame: an individual with its mean quality on the campaign's fixed selection instances."""
+    """An entry of the hall of fame: an individual with its mean quality on the fixed selection instances.
+
+    ``since``: the generation that brought it in.
+    """
 
     individual: Individual
     quality: float
-    since: int  # the generation that brought it in
+    since: int
 
 
 @dataclass(frozen=True)

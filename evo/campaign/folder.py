@@ -36,26 +36,32 @@ class RunFolder:
 
     @property
     def recipe(self) -> Path:
+        """The campaign's recipe, written by a person."""
         return self.path / "recipe.yaml"
 
     @property
     def out(self) -> Path:
+        """Where the campaign writes; not under version control."""
         return self.path / "out"
 
     @property
     def ledger(self) -> Path:
+        """See `evo.ledger.ledger`."""
         return self.out / "ledger.sqlite"
 
     @property
     def champion(self) -> Path:
+        """The genome of the present champion, YAML."""
         return self.out / "champion.yaml"
 
     @property
     def log(self) -> Path:
+        """What was said, with times, and what workers wrote to standard error."""
         return self.out / "log.txt"
 
     @property
     def report(self) -> Path:
+        """Where `evo report` writes its page."""
         return self.out / "report.html"
 
     @property

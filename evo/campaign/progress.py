@@ -1,4 +1,4 @@
-"""What is seen while a campaign runs: a live table on a terminal, a line a generation elsewhere, and the log."""
+"""What is seen while a campaign runs: a live table on a terminal, a line per generation elsewhere, and the log."""
 
 from __future__ import annotations
 
@@ -95,6 +95,7 @@ class Progress:
 
     @property
     def generations(self) -> int:
+        """How many generations the campaign is to have; 0 before it begins."""
         return self.recipe.generations if self.recipe else 0
 
     def seconds_left(self) -> float | None:
@@ -124,7 +125,7 @@ class Progress:
 
 
 class PlainProgress(Progress):
-    """A line for each generation, and one a minute while a generation lasts."""
+    """A line per generation, and one per minute while a generation lasts."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -137,6 +138,7 @@ class PlainProgress(Progress):
         self._last = time.monotonic()
 
     def lane(self, training: Training) -> None:
+        """A lane is trained; says so where nothing was said for a minute."""
         super().lane(training)
         if time.monotonic() - self._last > HEARTBEAT_SECONDS:
             number = f"{self.done_generations + 1}/{self.generations}"
@@ -162,6 +164,7 @@ class LiveProgress(Progress):
             self._live.console.print(message, highlight=False, markup=False)
 
     def render(self) -> Group:
+        """What stands on the terminal now."""
         parts: list[Any] = [self._table()] if self.past else []
         if self.done_generations < self.generations:
             lanes = f"{self.purpose} lanes {self.done}/{self.total}" if self.total else "the search is thinking"
@@ -229,6 +232,7 @@ def summary(status: Status) -> str:
 
 
 def quality(value: float | None) -> str:
+    """A quality with three decimals; a dash for None."""
     return "–" if value is None else f"{value:.3f}"
 
 

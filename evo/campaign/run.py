@@ -55,13 +55,13 @@ def launch(
             raise UsageError(f"{folder.recipe}: there is no recipe; `evo recipe` prints one to start from")
         recipe = reader.load(folder.recipe, overrides, known=KNOWN)
         check_start(recipe.located(folder.path))
-        place = devices.for_campaign(device, progress.say)
-        if recipe.precision == "tf32" and place == "cpu":
+        trains_on = devices.for_campaign(device, progress.say)
+        if recipe.precision == "tf32" and trains_on == "cpu":
             raise UsageError(f"{folder.recipe}: precision: tf32 exists on GPUs alone, and this campaign is for the CPU")
         meta = {
             "recipe": reader.dump(recipe),
             "numerics": str(NUMERICS_VERSION),
-            "device": place,
+            "device": trains_on,
             "overrides": json.dumps(list(overrides)),
             "versions": json.dumps(_versions()),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -35,6 +35,7 @@ class Stop:
         self.signal = signal.Signals(number)
 
     def now(self) -> bool:
+        """Whether a signal came: what runs is to be left as it is."""
         return self.signal is not None
 
     def soon(self) -> bool:

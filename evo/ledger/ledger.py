@@ -110,6 +110,7 @@ class Ledger:
         return ledger
 
     def close(self) -> None:
+        """Close the file; a second call does nothing."""
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
 
@@ -150,6 +151,7 @@ class Ledger:
     # --- writing ---------------------------------------------------------------------------------------
 
     def set_meta(self, values: Mapping[str, str]) -> None:
+        """Set facts about the campaign, in one transaction. Raises LedgerError."""
         with _explained(self.path), _transaction(self._connection):
             for key, value in values.items():
                 self._connection.execute("DELETE FROM meta WHERE key = ?", (key,))
@@ -201,6 +203,7 @@ class Ledger:
     # --- reading ---------------------------------------------------------------------------------------
 
     def meta(self) -> dict[str, str]:
+        """The facts about the campaign: recipe, numerics, device, versions and more, as text."""
         return dict(self.rows("SELECT key, value FROM meta"))
 
     def results(self, keys: Iterable[Key]) -> Results:

@@ -25,6 +25,7 @@ class Table:
 
     @property
     def create(self) -> str:
+        """The SQL that makes the table."""
         columns = [*self.key, *self.columns, "checksum TEXT NOT NULL", *self.times]
         body = ", ".join([*columns, self._primary, *self.references])
         # with a rowid, keys would stand twice, in the table and in its index, and only one copy be checked
@@ -32,6 +33,7 @@ class Table:
 
     @property
     def insert(self) -> str:
+        """The SQL that adds one `row`."""
         names = self._names
         return f"INSERT INTO {self.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
 
@@ -42,12 +44,15 @@ class Table:
 
     @property
     def ordered(self) -> str:
+        """``select``, in the order of the key."""
         return f"{self.select} ORDER BY {', '.join(_name(column) for column in self.key)}"
 
     def row(self, *values: Any, times: Sequence[float] = ()) -> tuple:
+        """A row from the values of key and columns: with its checksum, then its times."""
         return *values, checksum(values), *times
 
     def intact(self, row: Sequence[Any]) -> bool:
+        """Whether a row that ``select`` gave has the checksum that it was written with."""
         width = len(self.key) + len(self.columns)
         try:
             return checksum(row[:width]) == row[width]
@@ -133,6 +138,7 @@ def canonical(value: Any) -> str:
 
 
 def checksum(values: Sequence[Any]) -> str:
+    """24 hex digits that stand for the values' canonical text."""
     return hashlib.blake2b(canonical(values).encode(), digest_size=12).hexdigest()
 
 

@@ -42,6 +42,7 @@ class Genetic(Settings):
     parsimony: Share = Field(default=0.0, description="quality subtracted per node of a genome")
 
     def contradictions(self, population: int) -> Iterator[Contradiction]:
+        """See `Settings.contradictions`."""
         if self.tournament > population:
             yield f"{self.tournament} is more than the population of {population}", ("tournament", "population")
         if self.elites >= population:

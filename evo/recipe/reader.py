@@ -60,8 +60,8 @@ def load(path: Path, overrides: Sequence[str] = (), *, known: Known, launched: R
         for keys, fault in contradictions(recipe, folder, known):
             if not any(_related(key, path) for key in keys for path in wrong):
                 faults.append(fault)
-    places = [(_place(document, applied, fault.path), fault) for fault in faults]
-    errors += [f"{where}: {fault}" for (_, where), fault in sorted(places, key=lambda item: item[0][0])]
+    located = [(_location(document, applied, fault.path), fault) for fault in faults]
+    errors += [f"{where}: {fault}" for (_, where), fault in sorted(located, key=lambda item: item[0][0])]
     if errors or recipe is None:
         raise RecipeError(errors)
     return recipe
@@ -178,16 +178,16 @@ def _merged(base: Any, value: Any) -> Any:
     return {key: _merged(base.get(key), value[key]) if key in value else base[key] for key in {**base, **value}}
 
 
-def _place(document: strict_yaml.Document, overrides: Sequence[_Override], path: tuple) -> tuple[tuple, str]:
+def _location(document: strict_yaml.Document, overrides: Sequence[_Override], path: tuple) -> tuple[tuple, str]:
     """Where ``path`` was given, last override first: a key to sort by, and the words for it."""
     for number, override in reversed(list(enumerate(overrides))):
         if _related(override.path, path):
             return (1, number), f"--set {override.text}"
-    lines = {tuple(map(str, place)): line for place, line in document.lines.items()}  # pydantic names a key 5 "5"
-    place = tuple(map(str, path))
-    while place not in lines:
-        place = place[:-1]
-    return (0, lines[place]), f"{document.source}:{lines[place]}"
+    lines = {tuple(map(str, keys)): line for keys, line in document.lines.items()}  # pydantic names a key 5 "5"
+    given = tuple(map(str, path))
+    while given not in lines:
+        given = given[:-1]
+    return (0, lines[given]), f"{document.source}:{lines[given]}"
 
 
 def _related(path: tuple, other: tuple) -> bool:

@@ -24,6 +24,8 @@ class Closed(BaseModel):
 
 
 class Fault(NamedTuple):
+    """What is wrong, and where: a path of keys and list indices."""
+
     path: Path
     message: str
 

@@ -67,6 +67,7 @@ class Report:
 
     @property
     def baselines(self) -> list[str]:
+        """The names of the recipe's baselines, in order."""
         return list(self.recipe.baselines)
 
 
@@ -129,4 +130,5 @@ def operators(ledger: Ledger, famous: set[str]) -> list[Operator]:
 
 
 def versions(meta: dict[str, str]) -> str:
+    """The versions of python, evo and libraries at launch, in words."""
     return ", ".join(f"{name} {version}" for name, version in json.loads(meta["versions"]).items())

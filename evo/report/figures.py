@@ -1,4 +1,4 @@
-"""The pictures of a report, as SVG text to be set into a page; they take their text colour from the page."""
+"""The pictures of a report, as SVG text to be set into a page; they take their text color from the page."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from evo.report.data import Curve, Report
 from evo.report.lineage import Drawing
 
-# Okabe and Ito's colours, which people with any colour vision tell apart, and both light and dark pages show
+# Okabe and Ito's colors, which people with any color vision tell apart, and both light and dark pages show
 ORANGE, BLUE, GREEN, VERMILION, PURPLE, SKY = "#e69f00", "#0072b2", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
 BASELINES = (ORANGE, GREEN, PURPLE, SKY)
-_INK, _GRID = "#010203", "#040506"  # stand for the page's text and line colours
+_INK, _GRID = "#010203", "#040506"  # stand for the page's text and line colors
 _SIZE = (9.2, 3.6)
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -50,9 +50,9 @@ def qualities(report: Report) -> str:
         figure, axes = _axes("generation", "mean quality")
         _line(axes, numbers, [s.best for s in records], BLUE, "best", width=2.2)
         _line(axes, numbers, [s.median for s in records], SKY, "median", width=1.6)
-        for name, colour in zip(report.baselines, BASELINES, strict=False):
+        for name, color in zip(report.baselines, BASELINES, strict=False):
             values = [(s.baselines or {}).get(name) for s in records]
-            _line(axes, numbers, values, colour, name, width=1.3, style=(0, (4, 2)))
+            _line(axes, numbers, values, color, name, width=1.3, style=(0, (4, 2)))
         _whole_numbers(axes, numbers)
         return _svg(figure, axes, "qualities")
 
@@ -67,9 +67,9 @@ def hall_of_fame(report: Report) -> str:
         axes.step(numbers, clean, where="post", color=BLUE, linewidth=2.2, label="hall of fame")
         axes.plot(numbers, clean, "o", color=BLUE, markersize=4 if len(numbers) < 60 else 0)
         measured = {curve.name: curve.quality for curve in report.curves}
-        for name, colour in zip(report.baselines, BASELINES, strict=False):
+        for name, color in zip(report.baselines, BASELINES, strict=False):
             if (value := measured.get(name)) is not None:
-                axes.axhline(value, color=colour, linewidth=1.3, linestyle=(0, (4, 2)), label=name)
+                axes.axhline(value, color=color, linewidth=1.3, linestyle=(0, (4, 2)), label=name)
         _whole_numbers(axes, numbers)
         return _svg(figure, axes, "fame")
 
@@ -78,11 +78,11 @@ def learning_curves(curves: Sequence[Curve]) -> str:
     """Mean validation loss by epoch, on a logarithmic scale."""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _axes("epoch", "mean validation loss")
-        for curve, colour in zip(curves, (BLUE, *BASELINES), strict=False):
+        for curve, color in zip(curves, (BLUE, *BASELINES), strict=False):
             values = [value if math.isfinite(value) else math.nan for value in curve.val_loss]
             marker = "o" if len(values) == 1 else None
-            width = 2.2 if colour == BLUE else 1.4
-            axes.plot(range(len(values)), values, color=colour, linewidth=width, marker=marker, label=curve.name)
+            width = 2.2 if color == BLUE else 1.4
+            axes.plot(range(len(values)), values, color=color, linewidth=width, marker=marker, label=curve.name)
         targets = [curve.target_loss for curve in curves if math.isfinite(curve.target_loss)]
         if targets:
             style = {"linewidth": 1.2, "linestyle": (0, (1, 3))}
@@ -114,29 +114,29 @@ def lineage(drawing: Drawing) -> str:
     row, column, left, top = 26, 18, 12, 15
     text = left + column * (max(drawing.columns, default=0) + 1) + 6
 
-    def x(place: tuple[int, int]) -> int:
-        return left + column * place[1]
+    def x(position: tuple[int, int]) -> int:
+        return left + column * position[1]
 
-    def y(place: tuple[int, int]) -> int:
-        return top + row * place[0]
+    def y(position: tuple[int, int]) -> int:
+        return top + row * position[0]
 
     parts = []
     for rail in drawing.rails:
-        colour = (BLUE, *BASELINES)[rail.end[1] % 5]
+        color = (BLUE, *BASELINES)[rail.end[1] % 5]
         turn = min(y(rail.start) + row, y(rail.end))
         middle = (y(rail.start) + turn) / 2
         curve = f"C {x(rail.start)} {middle}, {x(rail.end)} {middle}, {x(rail.end)} {turn}"
         path = f"M {x(rail.start)} {y(rail.start)} {curve} L {x(rail.end)} {y(rail.end)}"
-        parts.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-    for number, (ancestor, lane) in enumerate(zip(drawing.rows, drawing.columns, strict=True)):
-        member, place = ancestor.individual, (number, lane)
-        colour = (BLUE, *BASELINES)[lane % 5]
+        parts.append(f'<path d="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
+    for number, (ancestor, column_of) in enumerate(zip(drawing.rows, drawing.columns, strict=True)):
+        member, position = ancestor.individual, (number, column_of)
+        color = (BLUE, *BASELINES)[column_of % 5]
         fitness = "diverged" if ancestor.fitness is None else f"{ancestor.fitness:.3f}"
         kept = f", kept for {ancestor.kept} more" if ancestor.kept else ""
         name = f' "{_escaped(member.name)}"' if member.name != member.id else ""
         words = f"<tspan font-weight='600'>{member.id}</tspan>{name} · {_escaped(member.operator)} · {fitness}{kept}"
-        parts.append(f'<circle cx="{x(place)}" cy="{y(place)}" r="5" fill="{colour}"/>')
-        parts.append(f'<text x="{text}" y="{y(place) + 4}" font-size="13" fill="currentColor">{words}</text>')
+        parts.append(f'<circle cx="{x(position)}" cy="{y(position)}" r="5" fill="{color}"/>')
+        parts.append(f'<text x="{text}" y="{y(position) + 4}" font-size="13" fill="currentColor">{words}</text>')
     height = top + row * len(drawing.rows)
     return f'<svg viewBox="0 0 760 {height}" width="760" height="{height}" role="img">{"".join(parts)}</svg>'
 
@@ -150,11 +150,11 @@ def _axes(x: str, y: str) -> tuple[Figure, Axes]:
 
 
 def _line(
-    axes: Axes, x: Sequence[int], y: Sequence[float | None], colour: str, label: str, width: float, style: Any = "-"
+    axes: Axes, x: Sequence[int], y: Sequence[float | None], color: str, label: str, width: float, style: Any = "-"
 ) -> None:
     clean = [math.nan if value is None else value for value in y]
     few = len(x) < 3  # a line of one point is not seen
-    axes.plot(x, clean, color=colour, linewidth=width, linestyle=style, label=label, marker="o" if few else None)
+    axes.plot(x, clean, color=color, linewidth=width, linestyle=style, label=label, marker="o" if few else None)
 
 
 def _whole_numbers(axes: Axes, numbers: Sequence[int]) -> None:

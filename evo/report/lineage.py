@@ -68,27 +68,27 @@ def ancestors(ledger: Ledger, individual: Individual) -> list[Ancestor]:
 def draw(rows: list[Ancestor], most: int = MOST) -> Drawing:
     """Place each row's dot in a column, so that lines to parents do not run through other dots."""
     shown = rows[:most]
-    place = {row.individual.id: number for number, row in enumerate(shown)}
-    lanes: list[str | None] = []  # the id that each column waits for
+    row_of = {row.individual.id: number for number, row in enumerate(shown)}
+    awaited: list[str | None] = []  # the id that each column waits for
     columns: list[int] = []
     rails: list[Rail] = []
     for number, row in enumerate(shown):
         id = row.individual.id
-        column = lanes.index(id) if id in lanes else _free(lanes)
-        lanes[column] = None
+        column = awaited.index(id) if id in awaited else _free(awaited)
+        awaited[column] = None
         columns.append(column)
         for parent in row.parents:
-            if parent not in place:
+            if parent not in row_of:
                 continue
-            if parent not in lanes:  # the first takes over this row's column
-                lanes[column if lanes[column] is None else _free(lanes)] = parent
-            lane = lanes.index(parent)
-            rails.append(Rail((number, column), (place[parent], lane)))
+            if parent not in awaited:  # the first takes over this row's column
+                awaited[column if awaited[column] is None else _free(awaited)] = parent
+            rail_column = awaited.index(parent)
+            rails.append(Rail((number, column), (row_of[parent], rail_column)))
     return Drawing(tuple(shown), tuple(columns), tuple(rails), len(rows) - len(shown))
 
 
-def _free(lanes: list[str | None]) -> int:
-    if None in lanes:
-        return lanes.index(None)
-    lanes.append(None)
-    return len(lanes) - 1
+def _free(awaited: list[str | None]) -> int:
+    if None in awaited:
+        return awaited.index(None)
+    awaited.append(None)
+    return len(awaited) - 1

@@ -81,7 +81,7 @@ def test_instances_that_share_data_are_warned_of(text, warned):
 
 
 def test_the_data_of_the_next_seed_are_those_of_this_one_moved_by_a_row():
-    """Why neighbouring seeds are no independent instances."""
+    """Why neighboring seeds are no independent instances."""
     this, following = load_data("tig", seed_bytes(70)), load_data("tig", seed_bytes(71))
     assert (this.x[1:] == following.x[:-1]).all()
     assert np.corrcoef(this.f[1:, 0], following.f[:-1, 0])[0, 1] > 0.9

@@ -28,7 +28,7 @@ def broken(genome, seen):
     promises = {
         "parse is dump's inverse": parse(dump(genome)) == genome and parse(dump(form)) == form,
         "canonical form is final": canonical(form) == form,
-        "canonical form keeps behaviour": trace.shape == canonical_trace.shape
+        "canonical form keeps behavior": trace.shape == canonical_trace.shape
         and np.allclose(trace, canonical_trace, rtol=1e-10, atol=1e-12, equal_nan=True),
         "equal hashes mean equal probes": np.allclose(twin, trace, rtol=1e-7, atol=0, equal_nan=True),
     }
