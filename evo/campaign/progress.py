@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from evo.campaign.status import Status
+from evo.formatting import duration, quality
 from evo.recipe.schema import Recipe
 from evo.records import Champion, Generation, Request
 from harness.result import Training
@@ -207,39 +207,3 @@ class LiveProgress(Progress):
                 duration(generation.seconds),
             )
         return table
-
-
-def summary(status: Status) -> str:
-    """A campaign's status in a few lines for people."""
-    if status.state == "not launched":
-        return f"{status.run}: not launched yet; begin with: evo launch {status.run}"
-    lines = [
-        f"{status.name}: {status.state}, {status.generation} of {status.generations} generations"
-        f" of {status.population} (task {status.task})"
-    ]
-    if found := status.statistics:
-        measured = {"best": found.best, "median": found.median, **(found.baselines or {})}
-        lines.append("last generation: " + "  ".join(f"{name} {quality(value)}" for name, value in measured.items()))
-        if found.champion:
-            best = found.champion
-            lines.append(f"champion: {best.name} {quality(best.quality)} on the selection instances")
-    by_status = ", ".join(f"{count} {name}" for name, count in sorted(status.evaluations.items()))
-    lines.append(f"trainings: {sum(status.evaluations.values())}{f' ({by_status})' if by_status else ''}")
-    lines.append(f"time in complete generations: {duration(status.seconds)}")
-    if status.state == "stopped":
-        lines.append(f"go on with: evo resume {status.run}")
-    return "\n".join(lines)
-
-
-def quality(value: float | None) -> str:
-    """A quality with three decimals; a dash for None."""
-    return "–" if value is None else f"{value:.3f}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people read them: ``8 s``, ``3:07``, ``2:10:00``."""
-    if seconds < 59.5:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evo.campaign.folder import RunFolder
+from evo.formatting import duration, quality
 from evo.ledger import backup
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
@@ -62,6 +63,28 @@ def status(path: Path | str) -> Status:
             seconds=sum(each.seconds for each in past),
             created=meta["created"],
         )
+
+
+def summary(status: Status) -> str:
+    """A campaign's status in a few lines for people."""
+    if status.state == "not launched":
+        return f"{status.run}: not launched yet; begin with: evo launch {status.run}"
+    lines = [
+        f"{status.name}: {status.state}, {status.generation} of {status.generations} generations"
+        f" of {status.population} (task {status.task})"
+    ]
+    if found := status.statistics:
+        measured = {"best": found.best, "median": found.median, **(found.baselines or {})}
+        lines.append("last generation: " + "  ".join(f"{name} {quality(value)}" for name, value in measured.items()))
+        if found.champion:
+            best = found.champion
+            lines.append(f"champion: {best.name} {quality(best.quality)} on the selection instances")
+    by_status = ", ".join(f"{count} {name}" for name, count in sorted(status.evaluations.items()))
+    lines.append(f"trainings: {sum(status.evaluations.values())}{f' ({by_status})' if by_status else ''}")
+    lines.append(f"time in complete generations: {duration(status.seconds)}")
+    if status.state == "stopped":
+        lines.append(f"go on with: evo resume {status.run}")
+    return "\n".join(lines)
 
 
 def has_progress(folder: RunFolder) -> bool:

@@ -100,14 +100,14 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="look again every two seconds, while it runs")] = False,
 ) -> None:
     """Show where a campaign stands; it may be running meanwhile."""
-    from evo.campaign import progress
     from evo.campaign.status import status as campaign_status
+    from evo.campaign.status import summary
 
     last = None
     try:
         while True:
             found = campaign_status(run)
-            text = json.dumps(found.to_dict()) if as_json else progress.summary(found)
+            text = json.dumps(found.to_dict()) if as_json else summary(found)
             if text != last:
                 print(text, flush=True)
             last = text

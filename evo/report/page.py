@@ -9,8 +9,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from evo import files
 from evo.campaign.folder import RunFolder
-from evo.campaign.progress import duration, quality
 from evo.errors import UsageError
+from evo.formatting import duration, quality
 from evo.ledger.ledger import Ledger
 from evo.report import panels
 from evo.report.data import Report, collect

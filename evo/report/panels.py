@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from evo.campaign.progress import quality
+from evo.formatting import quality
 from evo.recipe import reader
 from evo.report import figures
 from evo.report.data import Famous, Report, versions

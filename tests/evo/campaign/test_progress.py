@@ -5,7 +5,8 @@ import io
 from rich.console import Console
 
 from evo.campaign import progress
-from evo.campaign.progress import LiveProgress, PlainProgress, Progress, duration
+from evo.campaign.progress import LiveProgress, PlainProgress, Progress
+from evo.formatting import duration
 from evo.recipe.schema import Recipe
 from evo.records import Champion, Generation, Purpose, Request, Statistics
 from tests.evo import fakes

@@ -202,7 +202,9 @@ def test_a_changed_recipe_is_refused_with_the_difference(tmp_path):
     (path / "recipe.yaml").write_text(RECIPE)
     assert run("resume", path).finished
     with Ledger.open_to_read(RunFolder(path).ledger) as ledger:
-        assert ledger.rows("SELECT individuals FROM tells WHERE individuals > 0") == [(6,)] * 6  # as overridden at launch
+        assert (
+            ledger.rows("SELECT individuals FROM tells WHERE individuals > 0") == [(6,)] * 6
+        )  # as overridden at launch
 
 
 def test_other_numerics_are_refused(tmp_path, monkeypatch):
