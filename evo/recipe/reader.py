@@ -221,9 +221,7 @@ def changes(before: Recipe, after: Recipe) -> list[Change]:
 
 
 def _operators() -> Collection[str]:
-    from evo.search.variation.operators import (
-        OPERATORS,  # brings in torch and deap, which most recipes need not wait for
-    )
+    from evo.search.variation.registry import OPERATORS  # brings in deap, which most recipes need not wait for
 
     return tuple(OPERATORS)
 

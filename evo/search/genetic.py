@@ -26,7 +26,8 @@ from evo.randomness import generator, global_random, key_bytes
 from evo.recipe.reader import Recipe
 from evo.records import Fame, Individual, Lane, Request, Results, SearchState
 from evo.search import screening
-from evo.search.variation import operators as variation
+from evo.search.variation.random_genome import random_genome
+from evo.search.variation.vary import Bounds, vary
 from genomes import catalogue
 from genomes.analysis.identity import semantic_hash
 from genomes.compiler.lowering import read
@@ -152,7 +153,7 @@ def _first_population(recipe: Recipe) -> list[Individual]:
     founders += [("genome", read(Path(path))) for path in recipe.start.genomes]
     for i in range(recipe.start.random):
         rng = generator(recipe.seed, 0, len(founders), "random")
-        founders.append(("random", variation.random_genome(f"random{i + 1}", bounds, rng)))
+        founders.append(("random", random_genome(f"random{i + 1}", bounds, rng)))
     population = [_individual(0, i, genome, operator=kind) for i, (kind, genome) in enumerate(founders)]
     while len(population) < recipe.population:
         index = len(population)
@@ -191,7 +192,7 @@ def _child(
     rng = generator(recipe.seed, number, index, "variation")
     genomes = [genome_of(parent.genome) for parent in parents]
     for draw in range(DRAWS_FOR_NEW):
-        child = variation.vary(genomes, recipe.variation.crossover, recipe.variation.weights, _bounds(recipe), rng)
+        child = vary(genomes, recipe.variation.crossover, recipe.variation.weights, _bounds(recipe), rng)
         genome = child.genome.renamed(f"g{number}i{index}", "evolved")
         individual = _individual(number, index, genome, parents[: child.parents], child.operator)
         if individual.hash not in taken or draw == DRAWS_FOR_NEW - 1:
@@ -237,8 +238,8 @@ def _baselines(recipe: Recipe, number: int) -> tuple[Individual, ...]:
     )
 
 
-def _bounds(recipe: Recipe) -> variation.Bounds:
-    return variation.Bounds(recipe.limits.nodes, recipe.limits.states, recipe.limits.terms)
+def _bounds(recipe: Recipe) -> Bounds:
+    return Bounds(recipe.limits.nodes, recipe.limits.states, recipe.limits.terms)
 
 
 # --- who wins --------------------------------------------------------------------------------------------------------

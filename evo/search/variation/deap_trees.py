@@ -7,14 +7,13 @@ and the order of a set must not depend on memory addresses.
 
 from __future__ import annotations
 
-import math
 import random
 import zlib
 from functools import cache, partial
-from typing import Protocol
 
 from deap import gp
 
+from evo.search.variation.constants import PLAIN, draw
 from genomes.language.expressions import Expression, number
 from genomes.language.primitives import TABLE, Domain, Primitive
 
@@ -57,8 +56,6 @@ class ClockMask(Mask):
     """A comparison of clock values or roles."""
 
 
-# Free-standing numbers in expressions: mixing weights, mostly.
-PLAIN = Domain(-1e6, 1e6, (0.01, 10.0), "log")
 _CLOCK_NAMES = ("t", "epoch", "train_loss", "val_loss", "best_loss", "stale_epochs", "model_size")
 _RARE = (
     "or",
@@ -81,36 +78,6 @@ def domain_type(domain: Domain) -> Type:
     """The DEAP type of constants of this domain."""
     name = f"{domain.scale}_{domain.low:g}_{domain.high:g}_{domain.prior[0]:g}_{domain.prior[1]:g}_{domain.unit}"
     return Type(name, (Number,), {})
-
-
-class Draws(Protocol):
-    """A ``random.Random``, or the module ``random``."""
-
-    def random(self) -> float: ...
-
-    def uniform(self, a: float, b: float) -> float: ...
-
-
-def draw(domain: Domain, rng: Draws) -> float:
-    """A constant from the domain's prior, rounded to what a person would write."""
-    low, high = domain.prior
-    match domain.scale:
-        case "one_minus_log":
-            return one_minus(math.exp(rng.uniform(math.log(1 - high), math.log(1 - low))))
-        case "log" | "integer":
-            value = math.exp(rng.uniform(math.log(max(low, 1e-12)), math.log(high)))
-            return float(round(value)) if domain.scale == "integer" else rounded(value)
-    return rounded(rng.uniform(low, high))
-
-
-def rounded(value: float, digits: int = 3) -> float:
-    """``value`` with few digits: genomes are for reading."""
-    return float(f"{value:.{digits}g}")
-
-
-def one_minus(gap: float) -> float:
-    """1 - gap for a gap rounded to two digits, without the tail of the subtraction."""
-    return float(f"{1 - rounded(gap, 2):.10g}")
 
 
 @cache
