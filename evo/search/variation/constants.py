@@ -13,11 +13,15 @@ PLAIN = Domain(-1e6, 1e6, (0.01, 10.0), "log")
 
 
 class Draws(Protocol):
-    """A ``random.Random``, or the module ``random``."""
+    """A source of random numbers: a ``random.Random``, or the module ``random``."""
 
-    def random(self) -> float: ...
+    def random(self) -> float:
+        """A number from 0 to 1, 1 excluded."""
+        ...
 
-    def uniform(self, a: float, b: float) -> float: ...
+    def uniform(self, a: float, b: float) -> float:
+        """A number from ``a`` to ``b``."""
+        ...
 
 
 def draw(domain: Domain, rng: Draws) -> float:
