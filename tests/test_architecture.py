@@ -65,6 +65,12 @@ def test_violations_would_be_seen(tmp_path):
     ]
 
 
+def test_the_picture_of_the_imports_can_be_drawn(tmp_path):
+    path = tmp_path / "graph.png"
+    subprocess.run([sys.executable, "-m", "docs.import_graph", str(path)], cwd=ROOT, check=True)
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize("forbidden", ["pickle", "marshal", "shelve", "dill", "cloudpickle"])
 def test_nothing_is_pickled_by_us(forbidden):
     assert not [module for module, path in MODULES.items() if forbidden in tops(path)]
