@@ -1,4 +1,4 @@
-"""Random terms, gates and schedules, made the way that people make them."""
+"""Random terms, gates and schedules: mostly of forms that known optimizers have."""
 
 from __future__ import annotations
 

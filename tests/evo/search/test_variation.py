@@ -46,7 +46,7 @@ def test_every_expression_is_a_tree(name):
             assert from_tree(to_tree(expression, scope)) == expression
 
 
-def test_a_word_that_chance_would_not_draw_does_not_stop_variation():
+def test_a_word_that_is_never_drawn_can_be_varied():
     text = 'genome: 1\nname: x\nlr: 1e-3\nterms: [{expr: "rectification(0.99) * g"}]\nschedule: "ema(0.5, 0.9)"'
     for name in ("mutate_subtree", "mutate_node", "mutate_insert", "mutate_shrink", "open_composite"):
         for case in range(50):
@@ -99,6 +99,13 @@ def test_weights_of_zero_switch_operators_off():
     weights = {name: 0.0 for name in OPERATORS if name != "mutate_lr"}
     children = [vary([catalogue.load("adam")], 0.5, weights, BOUNDS, random.Random(i)) for i in range(10)]
     assert {child.operator for child in children} == {"mutate_lr"}
+
+
+def test_an_operator_that_is_not_named_has_its_own_weight():
+    parents, own = [catalogue.load("adam"), catalogue.load("lion")], {o.name: o.weight for o in OPERATORS.values()}
+    for case in range(5):
+        children = [vary(parents, 0.5, weights, BOUNDS, random.Random(case)) for weights in ({}, own)]
+        assert children[0] == children[1]
 
 
 def test_bounds_hold():
