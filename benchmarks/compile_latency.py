@@ -35,7 +35,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from evo.errors import UsageError
-from evo.search.variation.operators import Bounds, random_genome
+from evo.search.variation.random_genome import random_genome
+from evo.search.variation.vary import Bounds
 from evo.training.gpu.compile import nvrtc
 from evo.training.pool import available_cpus
 from genomes import catalogue

@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from scipy.stats import binomtest
 
 from evo.records import Lane
-from evo.search.variation.operators import Bounds, random_genome
+from evo.search.variation.random_genome import random_genome
+from evo.search.variation.vary import Bounds
 from evo.training.pool import evaluate
 from genomes.language.genome import dump
 from harness.result import Training

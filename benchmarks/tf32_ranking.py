@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from scipy.stats import kendalltau
 
-from evo.search.variation.operators import Bounds, random_genome, vary
+from evo.search.variation.random_genome import random_genome
+from evo.search.variation.vary import Bounds, vary
 from evo.training.gpu.batches import train_batch
 from genomes import catalogue
 from genomes.compiler.lowering import lower

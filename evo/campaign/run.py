@@ -25,12 +25,12 @@ from evo.ledger.ledger import Ledger
 from evo.recipe import reader
 from evo.recipe.rules import Known, check_start
 from evo.recipe.schema import Recipe
-from evo.search.variation import registry
+from evo.search.variation.registry import OPERATORS
 from evo.training import devices
 from genomes import strict_yaml
 from harness.result import NUMERICS_VERSION
 
-KNOWN = Known(registry.names)
+KNOWN = Known(lambda: OPERATORS)
 
 
 def launch(

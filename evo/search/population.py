@@ -12,7 +12,8 @@ from deap import base, tools
 from evo.randomness import generator, global_random
 from evo.recipe.schema import Recipe
 from evo.records import Individual
-from evo.search.variation.operators import Bounds, random_genome, vary
+from evo.search.variation.random_genome import random_genome
+from evo.search.variation.vary import Bounds, vary
 from genomes import catalogue
 from genomes.analysis.identity import semantic_hash
 from genomes.compiler.lowering import read

@@ -1,4 +1,4 @@
-"""Cheap looks at a genome before any training: what it costs, whether it acts, how large its updates are."""
+"""Cheap checks of a genome before any training: what it costs, whether it acts, how large its updates are."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _probe_summary(genome: Genome) -> tuple[bool, float, bool]:
 
 
 def acts(genome: Genome) -> bool:
-    """Whether its updates on the probe are finite and follow the gradient: turned around, it changes them."""
+    """Whether its updates on the probe are finite, not all 0, and others for other gradients. Raises GenomeError."""
     finite, _, moves = _probe_summary(genome)
     return finite and moves and _follows_gradient(genome)
 
@@ -67,7 +67,10 @@ def update_size(genome: Genome) -> float:
 
 
 def with_update_size(genome: Genome, target: float) -> Genome | None:
-    """The genome with the learning rate at which ``update_size`` is about ``target``; None where there is none."""
+    """The genome with the learning rate at which ``update_size`` is about ``target``; None where there is none.
+
+    Raises GenomeError.
+    """
     size = update_size(genome)
     if not size or not math.isfinite(size) or not genome.lr:
         return None
@@ -77,7 +80,7 @@ def with_update_size(genome: Genome, target: float) -> Genome | None:
 
 @lru_cache(maxsize=4096)
 def descends(genome: Genome) -> bool:
-    """Whether it lowers three noisy probe quadratics, by 5 % at least, and ends finite."""
+    """Whether it lowers each of three noisy probe quadratics by at least 5 % and ends finite. Raises GenomeError."""
     functions = optimizer(lower(genome))
     for case in range(3):
         params, generator = _problem(case)

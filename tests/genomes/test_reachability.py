@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from evo.search.variation.operators import OPERATORS, Bounds, sound
 from evo.search.variation.paths import expression_of, genes, literals, paths, replaced, with_expression
+from evo.search.variation.registry import OPERATORS
+from evo.search.variation.vary import Bounds, edited, sound
 from genomes import catalogue
 from genomes.analysis.identity import semantic_hash
 from genomes.compiler.canonical import canonical
@@ -76,7 +77,7 @@ def test_the_operators_of_the_walks_make_such_steps(operator):
         "mutate_gates": replace(start, gates=(parse("cautious_rescaled(u)", "gates"),)),
         "mutate_decay": replace(start, decay=Decay("decoupled", 0.01, ("weight",))),
     }[operator]
-    shapes = (skeleton(canonical(OPERATORS[operator].function(start, random.Random(seed)))) for seed in range(3000))
+    shapes = (skeleton(canonical(edited(OPERATORS[operator], [start], random.Random(seed)))) for seed in range(3000))
     assert skeleton(canonical(goal)) in shapes
 
 

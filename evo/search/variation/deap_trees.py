@@ -7,14 +7,13 @@ and the order of a set must not depend on memory addresses.
 
 from __future__ import annotations
 
-import math
 import random
 import zlib
 from functools import cache, partial
-from typing import Protocol
 
 from deap import gp
 
+from evo.search.variation.constants import PLAIN, draw
 from genomes.language.expressions import Expression, number
 from genomes.language.primitives import TABLE, Domain, Primitive
 
@@ -57,8 +56,6 @@ class ClockMask(Mask):
     """A comparison of clock values or roles."""
 
 
-# Free-standing numbers in expressions: mixing weights, mostly.
-PLAIN = Domain(-1e6, 1e6, (0.01, 10.0), "log")
 _CLOCK_NAMES = ("t", "epoch", "train_loss", "val_loss", "best_loss", "stale_epochs", "model_size")
 _RARE = (
     "or",
@@ -74,6 +71,17 @@ _RARE = (
     "sum_model",
     "max_model",
 )
+# How often a primitive of a group is drawn, where its type fits; 0.5 if not named.
+_GROUP_WEIGHTS = {
+    "elementwise": 1.0,
+    "stateful": 1.5,
+    "composite": 2.0,
+    "reduction": 0.25,
+    "gate": 0.4,
+    "schedule": 1.0,
+    "matrix": 0.05,  # several matrix products per step
+    "noise": 0.05,
+}
 
 
 @cache
@@ -81,36 +89,6 @@ def domain_type(domain: Domain) -> Type:
     """The DEAP type of constants of this domain."""
     name = f"{domain.scale}_{domain.low:g}_{domain.high:g}_{domain.prior[0]:g}_{domain.prior[1]:g}_{domain.unit}"
     return Type(name, (Number,), {})
-
-
-class Draws(Protocol):
-    """A ``random.Random``, or the module ``random``."""
-
-    def random(self) -> float: ...
-
-    def uniform(self, a: float, b: float) -> float: ...
-
-
-def draw(domain: Domain, rng: Draws) -> float:
-    """A constant from the domain's prior, rounded to what a person would write."""
-    low, high = domain.prior
-    match domain.scale:
-        case "one_minus_log":
-            return one_minus(math.exp(rng.uniform(math.log(1 - high), math.log(1 - low))))
-        case "log" | "integer":
-            value = math.exp(rng.uniform(math.log(max(low, 1e-12)), math.log(high)))
-            return float(round(value)) if domain.scale == "integer" else rounded(value)
-    return rounded(rng.uniform(low, high))
-
-
-def rounded(value: float, digits: int = 3) -> float:
-    """``value`` with few digits: genomes are for reading."""
-    return float(f"{value:.{digits}g}")
-
-
-def one_minus(gap: float) -> float:
-    """1 - gap for a gap rounded to two digits, without the tail of the subtraction."""
-    return float(f"{1 - rounded(gap, 2):.10g}")
 
 
 @cache
@@ -135,8 +113,11 @@ def primitive_set(scope: str) -> gp.PrimitiveSetTyped:
 
 
 def _node(primitive: Primitive, schedule: bool) -> gp.Primitive | gp.Terminal:
-    """A word as a node of a tree. People may use words where chance does not (RAdam a schedule in a term): such a node
-    is in no primitive set, so that it can be moved and dropped, but not drawn."""
+    """A word as a node of a tree.
+
+    People may use a word where no random tree does (RAdam: a schedule in a term): such a node is in no primitive set,
+    so that it can be moved and dropped, but not drawn.
+    """
     wants = [_parameter_type(p.kind, p.domain, schedule) for p in primitive.parameters]
     gives = _result_type(primitive, schedule)
     return gp.Primitive(primitive.name, wants, gives) if wants else gp.Terminal(primitive.name, True, gives)
@@ -190,7 +171,7 @@ def to_tree(expression: Expression, scope: str) -> gp.PrimitiveTree:
 
 
 def from_tree(tree: gp.PrimitiveTree) -> Expression:
-    """The expression of a DEAP tree."""
+    """The expression of a DEAP tree; the inverse of ``to_tree``."""
     stack: list[Expression] = []
     for node in reversed(tree):
         if isinstance(node, gp.Primitive):
@@ -209,15 +190,13 @@ def grow(scope: str, kind: Type, depth: int, rng: random.Random) -> list:
     pset = primitive_set(scope)
     if issubclass(kind, Number):
         return [gp.Terminal(_draw_number(kind, rng), False, kind)]
-    terminals, primitives = _choices(scope, kind)
+    terminals, (names, weights) = _choices(scope, kind)
     if kind is Value and depth <= 2 and rng.random() < 0.1:
         return [gp.Terminal(_draw_number(Number, rng), False, Number)]
-    if terminals and (depth <= 1 or not primitives or rng.random() < 0.25):
+    if terminals and (depth <= 1 or rng.random() < 0.25):
         return [rng.choices(*terminals)[0]]
-    leaves_only = depth <= 1
-    names, weights = primitives
-    if leaves_only:  # a type without terminals (averages): its shallowest primitive
-        names, weights = (["ema"], [1.0]) if "ema" in names else (names, weights)
+    if depth <= 1 and "ema" in names:  # a type without terminals (averages): its shallowest primitive
+        names, weights = ["ema"], [1.0]
     node = pset.mapping[rng.choices(names, weights)[0]]
     nodes = [node]
     for wanted in node.args:
@@ -230,24 +209,12 @@ def _choices(scope: str, kind: Type) -> tuple:
     """(terminals, weights) or () and (primitive names, weights) that give ``kind``."""
     pset = primitive_set(scope)
     terminals = [t for t in pset.terminals[kind] if isinstance(t, gp.Terminal)]
-    favoured = {"g": 12.0, "u": 12.0, "delta": 12.0, "theta": 1.0}
+    favored = {"g": 12.0, "u": 12.0, "delta": 12.0, "theta": 1.0}
     names = [p.name for p in pset.primitives[kind]]
     names = [n for n in names if TABLE[n].group != "signal"]
     weights = [0.1 if n in _RARE else _GROUP_WEIGHTS.get(TABLE[n].group, 0.5) for n in names]
-    listed = (terminals, [favoured.get(t.name, 0.1) for t in terminals]) if terminals else ()
+    listed = (terminals, [favored.get(t.name, 0.1) for t in terminals]) if terminals else ()
     return listed, (names, weights)
-
-
-_GROUP_WEIGHTS = {
-    "elementwise": 1.0,
-    "stateful": 1.5,
-    "composite": 2.0,
-    "reduction": 0.25,
-    "gate": 0.4,
-    "schedule": 1.0,
-    "matrix": 0.05,  # several matrix products a step
-    "noise": 0.05,
-}
 
 
 def _draw_number(kind: Type, rng: random.Random) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from evo.search.variation.deap_trees import PLAIN
+from evo.search.variation.constants import PLAIN
 from genomes.language.expressions import Expression
 from genomes.language.genome import ONE, Genome, Term
 from genomes.language.primitives import TABLE, Domain
@@ -27,6 +27,11 @@ def genes(genome: Genome) -> list[Gene]:
     if genome.query:
         genes += [("offset", 0), ("when", 0)]
     return genes
+
+
+def scope_of(gene: Gene) -> str:
+    """The scope of a gene's expression: the words that it may use are those of ``primitive_set`` for this scope."""
+    return {"terms": "", "offset": "post"}.get(gene[0], gene[0])
 
 
 def expression_of(genome: Genome, gene: Gene) -> Expression:

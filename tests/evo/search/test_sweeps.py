@@ -8,7 +8,8 @@ import random
 import numpy as np
 import pytest
 
-from evo.search.variation.operators import Bounds, random_genome, vary
+from evo.search.variation.random_genome import random_genome
+from evo.search.variation.vary import Bounds, vary
 from genomes import catalogue
 from genomes.analysis.identity import probe, semantic_hash
 from genomes.compiler.canonical import canonical
@@ -20,19 +21,19 @@ CHAIN_BOUNDS = Bounds(nodes=200, states=10, terms=8)
 
 
 def broken(genome, seen):
-    """The promises that a genome breaks. ``seen``: the probe's trace of each hash so far."""
+    """The properties that a genome lacks. ``seen``: the probe's trace of each hash so far."""
     program = lower(genome)
     form = canonical(genome)
     trace, canonical_trace = probe(program).trace, probe(lower(form)).trace
     twin = seen.setdefault(semantic_hash(genome), trace)
-    promises = {
+    properties = {
         "parse is dump's inverse": parse(dump(genome)) == genome and parse(dump(form)) == form,
         "canonical form is final": canonical(form) == form,
         "canonical form keeps behavior": trace.shape == canonical_trace.shape
         and np.allclose(trace, canonical_trace, rtol=1e-10, atol=1e-12, equal_nan=True),
         "equal hashes mean equal probes": np.allclose(twin, trace, rtol=1e-7, atol=0, equal_nan=True),
     }
-    return [promise for promise, kept in promises.items() if not kept]
+    return [name for name, kept in properties.items() if not kept]
 
 
 @pytest.mark.slow
@@ -41,7 +42,7 @@ def test_ten_thousand_random_genomes(part):
     seen, failures = {}, []
     for case in range(part, 10_000, PARTS):
         genome = random_genome("r", Bounds(), random.Random(case))
-        failures += [(case, promise) for promise in broken(genome, seen)]
+        failures += [(case, name) for name in broken(genome, seen)]
     assert failures == []
 
 
@@ -56,5 +57,5 @@ def test_two_thousand_chains_of_twenty_mutations(part):
             genome = vary([genome], 0.0, {}, CHAIN_BOUNDS, rng).genome
             if parse(dump(genome)) != genome:
                 failures.append((case, "parse is dump's inverse"))
-        failures += [(case, promise) for promise in broken(genome, seen)]
+        failures += [(case, name) for name in broken(genome, seen)]
     assert failures == []

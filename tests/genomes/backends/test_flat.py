@@ -7,7 +7,8 @@ import torch
 from hypothesis import assume, given, settings
 from torch import Tensor
 
-from evo.search.variation.operators import Bounds, random_genome
+from evo.search.variation.random_genome import random_genome
+from evo.search.variation.vary import Bounds
 from genomes import catalogue
 from genomes.backends.flat import optimizer as torch_flat
 from genomes.backends.flat.plan import Planner

@@ -5,7 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from evo.search.variation.operators import Bounds, random_genome, vary
+from evo.search.variation.random_genome import random_genome
+from evo.search.variation.vary import Bounds, vary
 from genomes import catalogue
 from genomes.analysis.describe import describe
 from genomes.analysis.identity import probe, semantic_hash

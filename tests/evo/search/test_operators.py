@@ -1,0 +1,321 @@
+"""Every operator of variation does what its name says, and touches nothing else."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+
+import pytest
+
+from evo.search import screening
+from evo.search.variation import mutation
+from evo.search.variation.operator import SameStepSize
+from evo.search.variation.paths import at, expression_of, genes, literals, paths, replaced
+from evo.search.variation.registry import OPERATORS
+from evo.search.variation.vary import edited
+from genomes.analysis.identity import semantic_hash
+from genomes.language.expressions import Expression, number
+from genomes.language.genome import MAX_GATES, MAX_TERMS, ONE, Decay, Genome, parse
+
+FULL = parse("""
+genome: 1
+name: full
+lr: 1.23456e-3
+terms:
+  - {weight: 1.0, expr: "adam(g, 0.9, 0.99)"}
+  - {weight: 0.5, expr: "sign(0.3 * ema(g, 0.9) + 0.7 * g)"}
+gates: ["cautious(u, 0.25)", "clip_rms(u, 2)"]
+decay: {kind: decoupled, rate: 0.01, roles: [weight]}
+schedule: "linear_warmup(5) * cosine(100, 0.1)"
+roles: {bias: 0.5, norm_scale: 2.0}
+query: {offset: "0.5 * delta", when: "mod(t, 2) == 0"}
+post: ["lookahead(delta, 5, 0.5)"]
+""")
+OTHER = parse("""
+genome: 1
+name: other
+lr: 3e-2
+terms:
+  - {weight: 2.0, expr: "momentum(g, 0.95)"}
+  - {weight: -0.25, expr: "tanh(g) * abs(theta)"}
+gates: ["trust_ratio(u)", "centralise(u)"]
+decay: {kind: coupled, rate: 0.001, roles: [weight, bias]}
+schedule: "exponential_decay(0.95)"
+roles: {first: 3.0}
+""")
+BARE = parse('{genome: 1, name: bare, lr: 0.1, terms: [{expr: "g"}]}')
+
+
+def changed(before: Genome, after: Genome) -> set[str]:
+    """The genes that differ."""
+    return {f.name for f in fields(Genome) if getattr(before, f.name) != getattr(after, f.name)}
+
+
+def without_numbers(expression: Expression) -> Expression:
+    for path, _ in literals(expression):
+        expression = replaced(expression, path, number(0.5))
+    return expression
+
+
+def changed_expression(before: Genome, after: Genome) -> tuple[str, Expression, Expression]:
+    """The one expression that differs: the kind of its gene, and how it was and is."""
+    assert genes(before) == genes(after)
+    (gene,) = [gene for gene in genes(before) if expression_of(before, gene) != expression_of(after, gene)]
+    assert changed(before, after) <= {"query" if gene[0] in ("offset", "when") else gene[0]}
+    return gene[0], expression_of(before, gene), expression_of(after, gene)
+
+
+def changed_node(old: Expression, new: Expression) -> tuple[Expression, Expression]:
+    """The smallest subtrees at one place that hold every difference."""
+    differing = [i for i, (a, b) in enumerate(zip(old.arguments, new.arguments, strict=False)) if a != b]
+    if old.name == new.name and len(differing) == 1 and len(old.arguments) == len(new.arguments):
+        return changed_node(old.arguments[differing[0]], new.arguments[differing[0]])
+    return old, new
+
+
+def places(old: Expression, new: Expression) -> list[tuple[Expression, Expression]]:
+    """The subtrees (old, new) at each place where the new in the old's place is all that differs."""
+    both = [(path, part) for path, part in paths(old) if path in dict(paths(new))]
+    return [(part, at(new, path)) for path, part in both if replaced(old, path, at(new, path)) == new]
+
+
+def is_head_and_tail(joined: Sequence, first: Sequence, second: Sequence) -> bool:
+    """Whether the joined items are the first ones of ``first`` and the last ones of ``second``."""
+    return any((*first[:i], *second[j:]) == (*joined,) for i in range(len(first) + 1) for j in range(len(second) + 1))
+
+
+# --- one check for each operator, which names what was done ----------------------------------------------------------
+
+
+def lr(child: Genome, parent: Genome) -> str:
+    assert changed(parent, child) == {"lr"}
+    return "more" if child.lr > parent.lr else "less"
+
+
+def constant(child: Genome, parent: Genome) -> str:
+    kind, old, new = changed_expression(parent, child)
+    assert without_numbers(old) == without_numbers(new)
+    assert len([1 for path, _ in literals(old) if at(old, path) != at(new, path)]) == 1
+    return kind
+
+
+def weight(child: Genome, parent: Genome) -> str:
+    assert changed(parent, child) == {"terms"}
+    assert [t.expr for t in child.terms] == [t.expr for t in parent.terms]
+    ((old, new),) = [(o.weight, n.weight) for o, n in zip(parent.terms, child.terms, strict=True) if o != n]
+    return "sign" if old * new < 0 else "more" if new > old else "less"
+
+
+def role(child: Genome, parent: Genome) -> str:
+    assert changed(parent, child) == {"roles"}
+    old, new = dict(parent.roles), dict(child.roles)
+    assert len([r for r in old.keys() | new.keys() if old.get(r, 1.0) != new.get(r, 1.0)]) == 1
+    return "removed" if len(new) < len(old) else "added" if len(new) > len(old) else "changed"
+
+
+def decay(child: Genome, parent: Genome) -> str:
+    assert changed(parent, child) == {"decay"}
+    old, new = parent.decay, child.decay
+    if "none" in (old.kind, new.kind):
+        return "removed" if new == Decay() else f"added {new.kind}"
+    ((what, _),) = [(f.name, f) for f in fields(Decay) if getattr(old, f.name) != getattr(new, f.name)]
+    return what
+
+
+def subtree(child: Genome, parent: Genome) -> str:
+    kind, old, new = changed_expression(parent, child)
+    assert places(old, new)
+    return kind
+
+
+def node(child: Genome, parent: Genome) -> str:
+    kind, old, new = changed_expression(parent, child)
+    before, after = changed_node(old, new)
+    assert before.name != after.name or before.value != after.value
+    assert before.arguments == after.arguments
+    return kind
+
+
+def insert(child: Genome, parent: Genome) -> str:
+    kind, old, new = changed_expression(parent, child)
+    assert any(part in whole.arguments for part, whole in places(old, new))
+    return kind
+
+
+def shrink(child: Genome, parent: Genome) -> str:
+    kind, old, new = changed_expression(parent, child)
+    assert any(part in whole.arguments for whole, part in places(old, new))
+    return kind
+
+
+def opened(child: Genome, parent: Genome) -> str:
+    """The composite that is gone; `test_an_opened_composite_acts_as_before` looks at what stands in its place."""
+    before, after = ([n.name for g in genes(x) for _, n in paths(expression_of(x, g))] for x in (parent, child))
+    (gone,) = {name for name in before if mutation.can_open(name) and after.count(name) < before.count(name)}
+    return gone
+
+
+def add(child: Genome, parent: Genome) -> str:
+    assert changed(parent, child) == {"terms"}
+    assert child.terms[:-1] == parent.terms
+    assert 0 < abs(child.terms[-1].weight) < 1
+    return "added"
+
+
+def drop(child: Genome, parent: Genome) -> str:
+    assert changed(parent, child) == {"terms"}
+    return next(f"{i}" for i in range(len(parent.terms)) if child.terms == parent.terms[:i] + parent.terms[i + 1 :])
+
+
+def gates(child: Genome, parent: Genome) -> str:
+    assert changed(parent, child) == {"gates"}
+    fewer, more = sorted((parent.gates, child.gates), key=len)
+    if len(fewer) == len(more):
+        assert sorted(map(repr, fewer)) == sorted(map(repr, more))
+        return "moved"
+    assert any(more[:i] + more[i + 1 :] == fewer for i in range(len(more)))
+    return "added" if more == child.gates else "removed"
+
+
+def post(child: Genome, parent: Genome) -> str:
+    assert changed(parent, child) == {"post"}
+    fewer, more = sorted((parent.post, child.post), key=len)
+    assert more[:-1] == fewer
+    return "added" if more == child.post else "removed"
+
+
+def schedule(child: Genome, parent: Genome) -> str:
+    assert changed(parent, child) == {"schedule"}
+    if child.schedule == ONE:
+        return "removed"
+    return "factor" if parent.schedule != ONE and parent.schedule in child.schedule.arguments else "new"
+
+
+def query(child: Genome, parent: Genome) -> str:
+    assert changed(parent, child) == {"query"}
+    return "removed" if child.query is None else "added" if parent.query is None else "new"
+
+
+def cross_terms(child: Genome, first: Genome, second: Genome) -> str:
+    assert changed(first, child) == {"terms"}
+    assert is_head_and_tail(child.terms, first.terms, second.terms)
+    return f"{sum(t in first.terms for t in child.terms)}+{sum(t in second.terms for t in child.terms)}"
+
+
+def cross_genes(child: Genome, first: Genome, second: Genome) -> str:
+    taken = changed(first, child)
+    assert taken <= {"decay", "schedule", "roles", "gates", "post", "query"}
+    assert all(getattr(child, gene) == getattr(second, gene) for gene in taken)
+    return " ".join(sorted(taken)) if len(taken) == 1 else "more"
+
+
+def cross_subtrees(child: Genome, first: Genome, second: Genome) -> str:
+    kind, old, new = changed_expression(first, child)
+    donated = [part for term in second.terms for _, part in paths(term.expr)]
+    assert any(part in donated for _, part in places(old, new))
+    return kind
+
+
+def cross_gates(child: Genome, first: Genome, second: Genome) -> str:
+    assert changed(first, child) == {"gates"}
+    assert is_head_and_tail(child.gates, first.gates, second.gates)
+    return f"{sum(t in first.gates for t in child.gates)}+{sum(t in second.gates for t in child.gates)}"
+
+
+@dataclass(frozen=True)
+class Effect:
+    """``check``: takes child and parents, fails where the operator did what it must not, else names what it did.
+
+    ``on_full``: what it does to FULL, each of these for some seed and nothing else. ``on_bare``: the same for BARE.
+    """
+
+    check: Callable[..., str]
+    on_full: set[str]
+    on_bare: frozenset[str] | set[str] = frozenset()
+
+
+TREES = {"terms", "gates", "schedule", "post", "offset"}
+SUMS = {"0+1", "0+2", "1+0", "1+1", "1+2", "2+1", "2+2"}
+BEGUN_DECAYS = {"added coupled", "added decoupled", "added cautious", "added start"}
+EFFECTS = {
+    "mutate_lr": Effect(lr, {"more", "less"}),
+    "mutate_constant": Effect(constant, {*TREES, "when"}),
+    "mutate_weight": Effect(weight, {"more", "less", "sign"}),
+    "mutate_role": Effect(role, {"added", "removed", "changed"}, {"added"}),
+    "mutate_decay": Effect(decay, {"rate", "kind", "roles", "removed"}, BEGUN_DECAYS),
+    "mutate_subtree": Effect(subtree, TREES),
+    "mutate_node": Effect(node, TREES),
+    "mutate_insert": Effect(insert, TREES),
+    "mutate_shrink": Effect(shrink, {"terms"}),  # below a root, which only the terms have room for
+    "open_composite": Effect(opened, {"adam"}),
+    "add_term": Effect(add, {"added"}, {"added"}),
+    "drop_term": Effect(drop, {"0", "1"}),
+    "mutate_gates": Effect(gates, {"added", "removed", "moved"}, {"added"}),
+    "mutate_post": Effect(post, {"added", "removed"}, {"added"}),
+    "mutate_schedule": Effect(schedule, {"new", "factor", "removed"}, {"new"}),
+    "mutate_query": Effect(query, {"new", "removed"}, {"added"}),
+    "cross_terms": Effect(cross_terms, SUMS),
+    "cross_genes": Effect(cross_genes, {"decay", "schedule", "roles", "gates", "post", "query", "more"}),
+    "cross_subtrees": Effect(cross_subtrees, {"terms"}),
+    "cross_gates": Effect(cross_gates, {*SUMS, "0+0"}),
+}
+
+
+def children(name: str, parents: Sequence[Genome], count: int = 300) -> list[Genome]:
+    """What the operator makes of the parents, where it is another genome; at the learning rate that it leaves."""
+    found = []
+    for case in range(count):
+        child = OPERATORS[name](*parents[: OPERATORS[name].parents], random.Random(f"{name} {case}"))
+        found.append(child.genome if isinstance(child, SameStepSize) else child)
+    return [child for child in found if child != parents[0]]
+
+
+def test_every_operator_is_in_the_table():
+    assert EFFECTS.keys() == OPERATORS.keys()
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_an_operator_does_what_it_is_for_and_nothing_else(name):
+    effect = EFFECTS[name]
+    for first, expected in ((FULL, effect.on_full), (BARE, effect.on_bare)):
+        if expected:
+            parents = (first, OTHER)[: OPERATORS[name].parents]
+            assert {effect.check(child, *parents) for child in children(name, parents)} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "parent", "instead"),
+    [
+        ("mutate_constant", BARE, "mutate_lr"),
+        ("open_composite", BARE, "mutate_node"),
+        ("drop_term", BARE, "mutate_node"),
+        ("add_term", replace(FULL, terms=FULL.terms[:1] * MAX_TERMS), "drop_term"),
+    ],
+)
+def test_an_operator_that_finds_nothing_to_do_gives_way(name, parent, instead):
+    for case in range(20):
+        assert OPERATORS[name](parent, random.Random(case)) == OPERATORS[instead](parent, random.Random(case))
+
+
+def test_an_opened_composite_acts_as_before(monkeypatch):
+    monkeypatch.setattr(mutation, "mutate_constant", lambda genome, rng: genome)
+    (child,) = set(children("open_composite", [FULL]))
+    assert semantic_hash(child) == semantic_hash(FULL)
+
+
+def test_a_list_of_gates_does_not_outgrow_the_language():
+    parent = replace(FULL, gates=FULL.gates[:1] * MAX_GATES, post=FULL.post * MAX_GATES)
+    for name in ("mutate_gates", "mutate_post", "cross_gates"):
+        assert all(max(len(c.gates), len(c.post)) <= MAX_GATES for c in children(name, [parent, parent]))
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_where_the_direction_changes_the_updates_stay_about_as_large(name):
+    sized = {"mutate_subtree", "mutate_node", "mutate_insert", "mutate_shrink", "drop_term"}
+    sized |= {"cross_terms", "cross_genes", "cross_subtrees"}
+    parents = [replace(FULL, gates=(), schedule=ONE, query=None, post=()), OTHER]
+    asked = [OPERATORS[name](*parents[: OPERATORS[name].parents], random.Random(case)) for case in range(8)]
+    assert {isinstance(child, SameStepSize) for child in asked} == {name in sized}
+    for case, child in enumerate(asked):
+        made = edited(OPERATORS[name], parents, random.Random(case))
+        if isinstance(child, SameStepSize) and made.lr != child.genome.lr:
+            assert screening.update_size(made) == pytest.approx(screening.update_size(parents[0]), rel=0.2)
