@@ -17,6 +17,7 @@ ORDER = {
         "errors",
         "randomness",
         "files",
+        "formatting",
         "records",
         "recipe",
         "search",
