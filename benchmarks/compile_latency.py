@@ -35,8 +35,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from evo.errors import UsageError
+from evo.recipe.schema import Limits
 from evo.search.variation.random_genome import random_genome
-from evo.search.variation.vary import Bounds
 from evo.training.gpu.compile import nvrtc
 from evo.training.pool import available_cpus
 from genomes import catalogue
@@ -104,7 +104,7 @@ def element_pass(text: str) -> str:
 def random_texts(count: int) -> list[str]:
     """Texts of random genomes, the same in every run; genomes that share one give it once."""
     rng = random.Random("compile latency")
-    genomes = [random_genome(f"random{i}", Bounds(), rng) for i in range(count)]
+    genomes = [random_genome(f"random{i}", Limits(), rng) for i in range(count)]
     return list(dict.fromkeys(render(lower(genome), apply=True).text for genome in genomes))
 
 

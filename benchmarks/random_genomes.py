@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from scipy.stats import binomtest
 
+from evo.recipe.schema import Limits
 from evo.records import Lane
 from evo.search.variation.random_genome import random_genome
-from evo.search.variation.vary import Bounds
 from evo.training.pool import evaluate
 from genomes.language.genome import dump
 from harness.result import Training
@@ -46,7 +46,7 @@ def main() -> None:
     lanes = [
         Lane(
             hash=str(k),
-            genome=dump(random_genome("random", Bounds(), random.Random(f"share {k}"))),
+            genome=dump(random_genome("random", Limits(), random.Random(f"share {k}"))),
             instance=Instance("tig", asked.depth, seed_bytes(40_000_000 + 10_000 * k)),
             epochs=asked.epochs,
         )

@@ -25,8 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from scipy.stats import kendalltau
 
+from evo.recipe.schema import Limits
 from evo.search.variation.random_genome import random_genome
-from evo.search.variation.vary import Bounds, vary
+from evo.search.variation.vary import vary
 from evo.training.gpu.batches import train_batch
 from genomes import catalogue
 from genomes.compiler.lowering import lower
@@ -44,10 +45,10 @@ def genomes(count: int) -> list[Genome]:
     for k in range(count):
         rng = random.Random(f"tf32 {k}")
         if k % 2:
-            found.append(random_genome(f"random_{k}", Bounds(), rng))
+            found.append(random_genome(f"random_{k}", Limits(), rng))
         else:
             known = catalogue.load(catalogue.names()[k // 2 % len(catalogue.names())])
-            found.append(known if k < count // 2 else vary([known], 0.0, {}, Bounds(), rng).genome)
+            found.append(known if k < count // 2 else vary([known], 0.0, {}, Limits(), rng).genome)
     return found
 
 

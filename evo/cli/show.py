@@ -12,6 +12,7 @@ from rich.table import Table
 from evo.errors import UsageError
 from evo.evaluation.evaluate import terminal
 from evo.files import write
+from evo.recipe.limits import buffers
 from evo.search import screening
 from genomes import catalogue
 from genomes.analysis.describe import describe
@@ -36,7 +37,7 @@ def check(file: str) -> None:
     found = load(file)
     program = lower(found)
     print(
-        f"{file}: {found.name} is sound: {found.size} nodes, {screening.buffers(found)} buffers; as a program "
+        f"{file}: {found.name} is sound: {found.size} nodes, {buffers(found)} buffers; as a program "
         f"{len(program.nodes)} operations, {len(program.slots)} state values"
     )
     if not probe_genome(found).finite:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evo.errors import UsageError
+from evo.recipe.limits import exceeded
 from evo.recipe.schema import Recipe
 from evo.recipe.validation import Fault, suggestion
 from genomes import catalogue
-from genomes.compiler.lowering import lower, read
-from genomes.compiler.shapes import ShapeClass
+from genomes.compiler.lowering import read
 from harness.task import TASKS
 
 
@@ -74,12 +74,10 @@ def contradictions(recipe: Recipe, folder: Path | None, known: Known) -> Iterato
 def check_start(recipe: Recipe) -> None:
     """Raises GenomeError or UsageError where a start genome cannot take part, OSError where it is unreadable."""
     for path in recipe.start.genomes:
-        genome = read(Path(path))
-        states = sum(slot.shape is ShapeClass.ELEMENT for slot in lower(genome).slots)
-        for name, count in (("nodes", genome.size), ("states", states), ("terms", len(genome.terms))):
+        if found := exceeded(read(Path(path)), recipe.limits):
+            name, count = found
             most = getattr(recipe.limits, name)
-            if count > most:
-                raise UsageError(
-                    f"{path}: has {count} {name}, and limits.{name} of the recipe is {most}: raise the limit, or try"
-                    " evo genome simplify"
-                )
+            raise UsageError(
+                f"{path}: has {count} {name}, and limits.{name} of the recipe is {most}: raise the limit, or try"
+                " evo genome simplify"
+            )

@@ -13,7 +13,7 @@ from evo.randomness import generator, global_random
 from evo.recipe.schema import Recipe
 from evo.records import Individual
 from evo.search.variation.random_genome import random_genome
-from evo.search.variation.vary import Bounds, vary
+from evo.search.variation.vary import vary
 from genomes import catalogue
 from genomes.analysis.identity import semantic_hash
 from genomes.compiler.lowering import read
@@ -40,12 +40,11 @@ class _Candidate:
 
 def first_population(recipe: Recipe) -> list[Individual]:
     """Known optimizers, the recipe's genomes, random genomes, and mutants of all of them."""
-    bounds = _bounds(recipe)
     founders = [("catalogue", catalogue.load(name)) for name in recipe.start.catalogue]
     founders += [("genome", read(Path(path))) for path in recipe.start.genomes]
     for i in range(recipe.start.random):
         rng = generator(recipe.seed, 0, len(founders), "random")
-        founders.append(("random", random_genome(f"random{i + 1}", bounds, rng)))
+        founders.append(("random", random_genome(f"random{i + 1}", recipe.limits, rng)))
     population = [_individual(0, i, genome, operator=kind) for i, (kind, genome) in enumerate(founders)]
     while len(population) < recipe.population:
         parent = population[len(population) % len(founders)]
@@ -88,7 +87,7 @@ def _child(recipe: Recipe, generation: int, parents: list[Individual], populatio
     rng = generator(recipe.seed, generation, index, "variation")
     genomes = [parent.genome for parent in parents]
     for draw in range(DRAWS_FOR_NEW):
-        child = vary(genomes, recipe.variation.crossover, recipe.variation.weights, _bounds(recipe), rng)
+        child = vary(genomes, recipe.variation.crossover, recipe.variation.weights, recipe.limits, rng)
         genome = child.genome.renamed(f"g{generation}i{index}", "evolved")
         individual = _individual(generation, index, genome, parents[: child.parents], child.operator)
         if individual.hash not in taken or draw == DRAWS_FOR_NEW - 1:
@@ -100,7 +99,3 @@ def _individual(
     generation: int, index: int, genome: Genome, parents: Sequence[Individual] = (), operator: str = ""
 ) -> Individual:
     return Individual(generation, index, genome, semantic_hash(genome), tuple(p.id for p in parents), operator)
-
-
-def _bounds(recipe: Recipe) -> Bounds:
-    return Bounds(recipe.limits.nodes, recipe.limits.states, recipe.limits.terms)

@@ -12,7 +12,6 @@ import torch
 from genomes.analysis.identity import probe_genome
 from genomes.backends.torch_reference import optimizer
 from genomes.compiler.lowering import lower
-from genomes.compiler.shapes import ShapeClass
 from genomes.language.genome import LR_RANGE, Genome
 
 # The probe problem of `descends`: noisy quadratics, f = sum of 0.5 * curvature * (theta - target)^2, whose summed-batch
@@ -20,11 +19,6 @@ from genomes.language.genome import LR_RANGE, Genome
 _SHAPES = ((6, 4), (6,), (6,))
 _ROLES = ("weight", "bias", "norm_scale")
 _STEPS, _STEPS_PER_EPOCH = 60, 6
-
-
-def buffers(genome: Genome) -> int:
-    """How many state buffers as large as the model its program keeps. Raises GenomeError."""
-    return sum(slot.shape is ShapeClass.ELEMENT for slot in lower(genome).slots)
 
 
 @lru_cache(maxsize=4096)

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import random
 
+from evo.recipe.schema import Limits
 from evo.search import screening
 from evo.search.variation.random_parts import random_gate, random_schedule, random_term, random_weight
-from evo.search.variation.vary import Bounds, sound
+from evo.search.variation.vary import sound
 from genomes.language.genome import ONE, Genome, Term
 
 
-def random_genome(name: str, bounds: Bounds, rng: random.Random) -> Genome:
+def random_genome(name: str, limits: Limits, rng: random.Random) -> Genome:
     """A random genome that descends on the probe quadratic; its learning rate fits the size of its direction.
 
-    Raises RuntimeError where 1000 draws give none (bounds too narrow).
+    Raises RuntimeError where 1000 draws give none (limits too narrow).
     """
     for _ in range(1000):
-        count = min(bounds.terms, rng.choices((1, 2, 3), (6, 3, 1))[0])
+        count = min(limits.terms, rng.choices((1, 2, 3), (6, 3, 1))[0])
         terms = tuple(Term(random_weight(rng) if i else 1.0, random_term(rng)) for i in range(count))
         gates = (random_gate("gates", rng),) if rng.random() < 0.3 else ()
         schedule = random_schedule(rng) if rng.random() < 0.5 else ONE
         genome = Genome(name=name, lr=1.0, terms=terms, gates=gates, schedule=schedule, source="random")
-        if not sound(genome, bounds):
+        if not sound(genome, limits):
             continue
         target = 10 ** rng.uniform(-3.7, -2.3)  # median magnitude of an update, beside weights of about 0.05
         genome = screening.with_update_size(genome, target)

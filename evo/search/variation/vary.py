@@ -9,6 +9,8 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from evo.recipe.limits import exceeded
+from evo.recipe.schema import Limits
 from evo.search import screening
 from evo.search.variation.operator import Operator, SameStepSize
 from evo.search.variation.registry import OPERATORS
@@ -21,15 +23,6 @@ ATTEMPTS = 12  # draws before an operator gives way to another
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """What a genome may cost: expression nodes, state buffers as large as the model, terms."""
-
-    nodes: int = 128
-    states: int = 6
-    terms: int = 4
-
-
-@dataclass(frozen=True)
 class Child:
     """A genome, the name of the operator that made it, and how many of the given parents it came from."""
 
@@ -39,7 +32,7 @@ class Child:
 
 
 def vary(
-    parents: Sequence[Genome], crossover: float, weights: Mapping[str, float], bounds: Bounds, rng: random.Random
+    parents: Sequence[Genome], crossover: float, weights: Mapping[str, float], limits: Limits, rng: random.Random
 ) -> Child:
     """A sound child of one or both ``parents``; a copy of the first where every attempt fails.
 
@@ -53,17 +46,17 @@ def vary(
         if not choices:
             continue
         chosen = rng.choices(list(choices), list(choices.values()))[0]
-        genome = apply(chosen, parents, bounds, rng)
+        genome = apply(chosen, parents, limits, rng)
         if genome is not None:
             return Child(genome, chosen.name, arity)
     return Child(parents[0], "copy", 1)
 
 
-def apply(chosen: Operator, parents: Sequence[Genome], bounds: Bounds, rng: random.Random) -> Genome | None:
+def apply(chosen: Operator, parents: Sequence[Genome], limits: Limits, rng: random.Random) -> Genome | None:
     """A sound child by this operator that acts unlike its first parent, or None."""
     for _ in range(ATTEMPTS):
         child = canonical(edited(chosen, parents, rng))
-        if child != parents[0] and sound(child, bounds) and semantic_hash(child) != semantic_hash(parents[0]):
+        if child != parents[0] and sound(child, limits) and semantic_hash(child) != semantic_hash(parents[0]):
             return child
     return None
 
@@ -83,14 +76,11 @@ def _with_step_size_of(parent: Genome, child: Genome) -> Genome:
         return child
 
 
-def sound(genome: Genome, bounds: Bounds) -> bool:
-    """Whether a genome can be written and read again, is within bounds, and has finite updates that follow the
+def sound(genome: Genome, limits: Limits) -> bool:
+    """Whether a genome can be written and read again, is within limits, and has finite updates that follow the
     gradient."""
-    if len(genome.terms) > bounds.terms or genome.size > bounds.nodes:
-        return False
     try:
         # the reader knows every domain: a constant may have been folded to where it is not allowed
-        readable = parse(dump(genome)) == genome
-        return readable and screening.buffers(genome) <= bounds.states and screening.acts(genome)
+        return exceeded(genome, limits) is None and parse(dump(genome)) == genome and screening.acts(genome)
     except GenomeError:
         return False

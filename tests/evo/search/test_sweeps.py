@@ -8,8 +8,9 @@ import random
 import numpy as np
 import pytest
 
+from evo.recipe.schema import Limits
 from evo.search.variation.random_genome import random_genome
-from evo.search.variation.vary import Bounds, vary
+from evo.search.variation.vary import vary
 from genomes import catalogue
 from genomes.analysis.identity import probe, semantic_hash
 from genomes.compiler.canonical import canonical
@@ -17,7 +18,7 @@ from genomes.compiler.lowering import lower
 from genomes.language.genome import dump, parse
 
 PARTS = 10
-CHAIN_BOUNDS = Bounds(nodes=200, states=10, terms=8)
+CHAIN_BOUNDS = Limits(nodes=200, states=10, terms=8)
 
 
 def broken(genome, seen):
@@ -41,7 +42,7 @@ def broken(genome, seen):
 def test_ten_thousand_random_genomes(part):
     seen, failures = {}, []
     for case in range(part, 10_000, PARTS):
-        genome = random_genome("r", Bounds(), random.Random(case))
+        genome = random_genome("r", Limits(), random.Random(case))
         failures += [(case, name) for name in broken(genome, seen)]
     assert failures == []
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from evo.recipe.limits import buffers
+from evo.recipe.schema import Limits
 from evo.search import screening
 from evo.search.variation.constants import draw, perturbed
 from evo.search.variation.deap_trees import Value, domain_type, from_tree, grow, primitive_set, to_tree
@@ -15,7 +17,7 @@ from evo.search.variation.mutation import can_open
 from evo.search.variation.paths import expression_of, genes, scope_of
 from evo.search.variation.random_genome import random_genome
 from evo.search.variation.registry import OPERATORS
-from evo.search.variation.vary import Bounds, apply, edited, sound, vary
+from evo.search.variation.vary import apply, edited, sound, vary
 from genomes import catalogue
 from genomes.analysis.identity import semantic_hash
 from genomes.compiler.canonical import canonical
@@ -25,7 +27,7 @@ from genomes.language.genome import dump, parse
 from genomes.language.primitives import TABLE
 
 ROOT = Path(__file__).parents[3]
-BOUNDS = Bounds(nodes=128, states=6, terms=4)
+BOUNDS = Limits(nodes=128, states=6, terms=4)
 PARENTS = ("adam", "lion", "nadam", "cautious_adanw", "sgd", "adan")
 
 
@@ -109,12 +111,12 @@ def test_an_operator_that_is_not_named_has_its_own_weight():
 
 
 def test_bounds_hold():
-    tight = Bounds(nodes=20, states=2, terms=1)
+    tight = Limits(nodes=20, states=2, terms=1)
     for case in range(20):
         child = vary([catalogue.load("adam"), catalogue.load("lion")], 0.5, {}, tight, random.Random(case)).genome
         assert child.size <= 20
         assert len(child.terms) == 1
-        assert screening.buffers(child) <= 2
+        assert buffers(child) <= 2
 
 
 def test_random_genomes_differ_and_descend():

@@ -7,8 +7,8 @@ import torch
 from hypothesis import assume, given, settings
 from torch import Tensor
 
+from evo.recipe.schema import Limits
 from evo.search.variation.random_genome import random_genome
-from evo.search.variation.vary import Bounds
 from genomes import catalogue
 from genomes.backends.flat import optimizer as torch_flat
 from genomes.backends.flat.plan import Planner
@@ -96,7 +96,7 @@ def test_many_random_genomes():
     left, and a sign or a division makes a full step of it."""
     parted = []
     for case in range(3000):
-        program = lower(random_genome("r", Bounds(), random.Random(case)))
+        program = lower(random_genome("r", Limits(), random.Random(case)))
         if far(drive(Flat(program), 3), drive(optimizer(program), 3), 1e-6):
             parted.append(case)
     assert len(parted) <= 3, parted

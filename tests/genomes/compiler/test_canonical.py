@@ -5,8 +5,9 @@ import random
 import numpy as np
 import pytest
 
+from evo.recipe.schema import Limits
 from evo.search.variation.random_genome import random_genome
-from evo.search.variation.vary import Bounds, vary
+from evo.search.variation.vary import vary
 from genomes import catalogue
 from genomes.analysis.describe import describe
 from genomes.analysis.identity import probe, semantic_hash
@@ -190,7 +191,7 @@ def chain(seed, steps, bounds):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_canonical_form_keeps_behaviour_of_what_variation_makes(seed):
-    for genome in chain(seed, 5, Bounds(nodes=160, states=8, terms=4)):
+    for genome in chain(seed, 5, Limits(nodes=160, states=8, terms=4)):
         form = canonical(genome)
         assert canonical(form) == form
         assert acts_alike(genome, form)

@@ -1,0 +1,27 @@
+"""What a genome may cost: `evo.recipe.schema.Limits` applied to one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from evo.recipe.schema import Limits
+from genomes.compiler.lowering import lower
+from genomes.compiler.shapes import ShapeClass
+from genomes.language.genome import Genome
+
+
+def costs(genome: Genome) -> Iterator[tuple[str, int]]:
+    """What the genome costs by the name of each limit, the cheapest to count first. Raises GenomeError."""
+    yield "terms", len(genome.terms)
+    yield "nodes", genome.size
+    yield "states", buffers(genome)
+
+
+def buffers(genome: Genome) -> int:
+    """How many state buffers as large as the model its program keeps. Raises GenomeError."""
+    return sum(slot.shape is ShapeClass.ELEMENT for slot in lower(genome).slots)
+
+
+def exceeded(genome: Genome, limits: Limits) -> tuple[str, int] | None:
+    """The first limit that the genome exceeds, and by which count; None where it is within all. Raises GenomeError."""
+    return next(((name, count) for name, count in costs(genome) if count > getattr(limits, name)), None)
