@@ -31,28 +31,33 @@ _NO_LOSS = 1.0  # what train_loss and val_loss are while unknown
 
 
 def _larger(a: Any, b: Any) -> Tensor:
+    """The larger one, elementwise; NaN where either is NaN. One of the two may be a number."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return torch.maximum(a, b)
     return a.clamp(min=b) if isinstance(a, Tensor) else b.clamp(min=a)
 
 
 def _smaller(a: Any, b: Any) -> Tensor:
+    """The smaller one, elementwise; NaN where either is NaN. One of the two may be a number."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return torch.minimum(a, b)
     return a.clamp(max=b) if isinstance(a, Tensor) else b.clamp(max=a)
 
 
 def _safe_div(a: Any, b: Tensor) -> Tensor:
+    """a / b; 0 where b is 0."""
     return torch.where(b == 0, torch.zeros_like(b), a / b)
 
 
 def _mod(a: Any, b: Any) -> Tensor:
+    """Remainder with the divisor's sign; 0 where b is 0."""
     if not isinstance(b, Tensor):
         return torch.remainder(a, b) if b else torch.zeros_like(a)
     return torch.where(b == 0, torch.zeros_like(b), torch.remainder(a, b))
 
 
 def _power(a: Any, b: Any) -> Tensor:
+    """max(a, 0) ** b; 1 where b is 0, else 0 where a <= 0."""
     raised = torch.pow(_larger(a, 0.0) if isinstance(a, Tensor) else max(a, 0.0), b)
     return torch.where((b == 0) | (a > 0), raised, torch.zeros_like(raised))
 
@@ -64,11 +69,28 @@ def _where(mask: Any, a: Any, b: Any) -> Any:
 
 
 def _odd_polynomial(x: Tensor, a: float, b: float, c: float) -> Tensor:
+    """Each singular value s of the matrix x ``[rows, columns]`` becomes a s + b s^3 + c s^5."""
     if x.shape[0] <= x.shape[1]:
         square = x @ x.T
         return a * x + (b * square + c * (square @ square)) @ x
     square = x.T @ x
     return a * x + x @ (b * square + c * (square @ square))
+
+
+def _sum_model(parts: list[Tensor]) -> Tensor:
+    """Sum of one value per tensor, in order."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _max_model(parts: list[Tensor]) -> Tensor:
+    """Largest of one value per tensor."""
+    largest = parts[0]
+    for part in parts[1:]:
+        largest = torch.maximum(largest, part)
+    return largest
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
@@ -107,6 +129,8 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "sum_column": lambda a: a.sum(dim=0, keepdim=True),
     "max_column": lambda a: a.amax(dim=0, keepdim=True),
     "odd_polynomial": _odd_polynomial,
+    "sum_model": _sum_model,
+    "max_model": _max_model,
 }
 
 
@@ -116,20 +140,6 @@ FITTED = ("max", "min", "where", "expand")  # torch refuses numbers beyond the d
 def fit(value: float, dtype: torch.dtype) -> float:
     """A host value as ``dtype`` can hold it: infinite where it is too large."""
     return math.copysign(math.inf, value) if abs(value) > torch.finfo(dtype).max else value
-
-
-def _sum_model(parts: Sequence[Tensor]) -> Tensor:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
-
-
-def _max_model(parts: Sequence[Tensor]) -> Tensor:
-    largest = parts[0]
-    for part in parts[1:]:
-        largest = torch.maximum(largest, part)
-    return largest
 
 
 @dataclass
@@ -248,10 +258,8 @@ class TorchOptimizer:
             return sources[node.op]
         if node.op in ROLE_SOURCES:
             return state.roles[node.op]
-        if node.op == "sum_model":
-            return _sum_model(values[node.arguments[0]])
         if node.op in MODEL_REDUCTIONS:
-            return _max_model(values[node.arguments[0]])
+            return OPERATIONS[node.op](values[node.arguments[0]])
         if node.shape is ShapeClass.CLOCK:
             return host_value(node, values, clock)
         if node.shape is ShapeClass.MODEL:
