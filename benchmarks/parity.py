@@ -31,10 +31,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from evo.training.gpu.batches import Backend, train_batch
+from evo.training.batches import Backend, train_batch
 from genomes import catalogue
 from genomes.backends import torch_reference
-from genomes.backends.flat import optimizer as torch_flat
+from genomes.backends.flat.optimizer import FlatProgram
 from genomes.compiler.lowering import lower
 from genomes.compiler.program import Program
 from harness import flat
@@ -109,7 +109,7 @@ class AutogradLoop(LiteralLoop):
 
 
 def quick(program: Program, instance: Instance, epochs: int, dtype: torch.dtype) -> Training:
-    return flat.train(instance, torch_flat.optimizer(program), epochs=epochs, dtype=dtype)
+    return flat.train(instance, FlatProgram(program), epochs=epochs, dtype=dtype)
 
 
 @cache

@@ -20,7 +20,8 @@ from scipy.stats import binomtest
 
 from evo.records import Lane
 from evo.search.variation.operators import Bounds, random_genome
-from evo.training.pool import evaluate
+from evo.training.pool import Pool
+from evo.training.worker import TRAIN_LANES
 from genomes.language.genome import dump
 from harness.result import Training
 from harness.task import Instance, seed_bytes
@@ -45,13 +46,14 @@ def main() -> None:
     lanes = [
         Lane(
             hash=str(k),
-            genome=dump(random_genome("random", Bounds(), random.Random(f"share {k}"))),
+            text=dump(random_genome("random", Bounds(), random.Random(f"share {k}"))),
             instance=Instance("tig", asked.depth, seed_bytes(40_000_000 + 10_000 * k)),
             epochs=asked.epochs,
         )
         for k in range(asked.genomes)
     ]
-    found = {lane.hash: verdict(training) for lane, training in evaluate(lanes, asked.workers)}
+    with Pool(asked.workers, function=TRAIN_LANES) as pool:
+        found = {lane.hash: verdict(training) for lane, training in pool.train(lanes)}
     counts = Counter(found.values())
     interval = binomtest(counts["trains"], asked.genomes).proportion_ci(method="wilson")
     result = {

@@ -26,7 +26,7 @@ import torch
 from scipy.stats import kendalltau
 
 from evo.search.variation.operators import Bounds, random_genome, vary
-from evo.training.gpu.batches import train_batch
+from evo.training.batches import train_batch
 from genomes import catalogue
 from genomes.compiler.lowering import lower
 from genomes.language.genome import Genome

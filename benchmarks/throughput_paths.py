@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from evo.training.gpu.batches import backend
+from evo.training.batches import backend
 from genomes import catalogue
 from genomes.backends import torch_reference
-from genomes.backends.flat import optimizer as torch_flat
+from genomes.backends.flat.optimizer import FlatProgram
 from genomes.compiler.lowering import lower
 from harness.data import TRAIN, TRAIN_SIZE, VALIDATION, load_data, sample_orders
 from harness.flat import FlatLoop
@@ -94,7 +94,7 @@ def literal(instance: Instance) -> Epoch:
 
 
 def ours(instance: Instance) -> Epoch:
-    optimizer = torch_flat.optimizer(lower(catalogue.load("adam")))
+    optimizer = FlatProgram(lower(catalogue.load("adam")))
     return _loop(lambda: FlatLoop(instance, optimizer, torch.float32), torch.inference_mode)
 
 

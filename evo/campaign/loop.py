@@ -87,7 +87,7 @@ def _answer(
     results = ledger.results(keys)
     missing = [lane for lane in request.lanes if lane.key not in results]
     progress.request(request.purpose, len(keys), len(results))
-    for lane, training in pool.evaluate(missing, stop=stop.now, drain=stop.soon):
+    for lane, training in pool.train(missing, stop=stop.now, drain=stop.soon):
         ledger.add([(lane, training)], request.purpose, generation)
         results[lane.key] = training
         progress.lane(training)

@@ -24,6 +24,7 @@ from evo.ledger.ledger import Ledger
 from evo.recipe import reader as config
 from evo.recipe.reader import Recipe
 from evo.training import devices
+from evo.training.worker import TRAIN_LANES
 from genomes import strict_yaml
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Machine:
     workers: int = 0
     max_minutes: float | None = None
     batch: int = 0
-    function: str = "evo.training.trainer:train_lanes"
+    function: str = TRAIN_LANES
 
 
 def launch(

@@ -1,9 +1,8 @@
-"""Prints a program as readable Python: three functions that need torch alone and compute bit for bit what the
-reference computes on the CPU.
+"""Prints a program as readable Python: three functions that need torch alone.
 
-Operators print as operators and values that are used once stand where they are used, so the text reads like the
-formula. A loop over the tensors covers all that needs no sum over the whole model; where a program has such sums the
-loop is split there.
+They compute bit for bit what the reference computes on the CPU. Operators print as operators, and values that are used
+once stand where they are used, so the text reads like the formula. One loop over the tensors computes all that needs
+no sum over the whole model; the loop is split at such sums.
 """
 
 from __future__ import annotations
@@ -140,7 +139,7 @@ def _init_state(program: Program) -> str:
     used = {node.op for node in program.nodes}
     lines = [
         "def optimizer_init_state(seed, param_sizes, **context):",
-        '    """Fresh state. context: shapes; where known roles, trainable, layers (one a tensor), device, dtype."""',
+        '    """Fresh state. context: shapes; where known roles, trainable, layers (one per tensor), device, dtype."""',
         '    shapes = [tuple(shape) for shape in context["shapes"]]',
         '    roles = context.get("roles") or ["weight" if len(shape) > 1 else "bias" for shape in shapes]',
         '    trainable = context.get("trainable") or [not role.startswith("running") for role in roles]',
@@ -247,7 +246,7 @@ class _Step:
         last = max(self.levels)
         lines = [
             "def optimizer_step(state, model_params, gradients, epoch, train_loss, val_loss):",
-            '    """Updates to be added to the parameters: one a tensor, zero for those that are not trainable."""',
+            '    """Updates to be added to the parameters: one per tensor, zero for those that are not trainable."""',
             '    state["t"] += 1',
         ]
         lines += [f"    {line}" for line in self._clock_sources(_CLOCK_TEXT["t"])]

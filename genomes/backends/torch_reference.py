@@ -144,7 +144,7 @@ def fit(value: float, dtype: torch.dtype) -> float:
 
 @dataclass
 class State:
-    """What lasts between steps. ``slots``: one entry a slot of the program; a list over tensors, or one value."""
+    """What lasts between steps. ``slots``: one entry per slot of the program; a list over tensors, or one value."""
 
     trainable: list[int]
     roles: dict[str, list[Any]]
@@ -158,12 +158,15 @@ class State:
 
 @dataclass(frozen=True)
 class TorchOptimizer:
-    """The three functions of a program. Pure torch, one thread of control, no tensor of the caller is changed."""
+    """The three functions of a program, in torch. They change no tensor of the caller.
+
+    Shapes and arguments are those of `harness.optimizer.Optimizer`.
+    """
 
     program: Program
 
     def init_state(self, seed: bytes, param_sizes: list[int], **context: Any) -> State:
-        """Fresh state. ``context``: shapes, roles, trainable, layers (one entry a tensor), device, dtype."""
+        """Fresh state. ``context``: shapes, roles, trainable, layers (one entry per tensor), device, dtype."""
         trainable = [i for i, flag in enumerate(context["trainable"]) if flag]
         shapes = [matrix_shape(context["shapes"][i]) for i in trainable]
         state = State(
@@ -208,7 +211,7 @@ class TorchOptimizer:
         if query is None or state.t == 0:
             return None
         clock = clock_values(state.t + 1, epoch, train_loss, val_loss) | state.known
-        if not asks(query, clock):
+        if not is_queried(query, clock):
             return None
         queried = list(model_params)
         for k, i in enumerate(state.trainable):
@@ -224,7 +227,7 @@ class TorchOptimizer:
         train_loss: float | None,
         val_loss: float | None,
     ) -> list[Tensor]:
-        """Updates to be added to the parameters: one a tensor, zero for those that are not trainable."""
+        """Updates to be added to the parameters: one per tensor, zero for those that are not trainable."""
         state.t += 1
         clock = clock_values(state.t, epoch, train_loss, val_loss) | state.known
         sources = {
@@ -295,7 +298,7 @@ def optimizer(program: Program) -> TorchOptimizer:
 
 
 def uniform(word: int, like: Tensor) -> Tensor:
-    """Pseudo-random numbers in (0, 1] for the entries of a matrix, from the word of its step, tensor and stream."""
+    """Pseudo-random numbers in (0, 1], one per entry of ``like``, from the word of its step, tensor and stream."""
     entries = torch.arange(like.numel(), dtype=torch.int64, device=like.device).reshape(like.shape)
     return ((scramble(scramble(entries) ^ word) >> 8) + 1).to(like.dtype) * 2.0**-24
 
@@ -341,8 +344,8 @@ def _matrix(tensor: Tensor) -> Tensor:
     return tensor.reshape(matrix_shape(tensor.shape))
 
 
-def asks(query: Query, clock: dict[str, float | bool]) -> bool:
-    """Whether a program queries in the step of these clock values."""
+def is_queried(query: Query, clock: dict[str, float | bool]) -> bool:
+    """Whether a program queries in the step of these clock values; ``clock``: by the names of CLOCK_SOURCES."""
     values: list[Any] = []
     for node in query.when:
         values.append(host_value(node, values, clock))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from evo.training.gpu.batches import Backend
+from evo.training.batches import Backend
 from evo.training.gpu.lanes import CudaLanes, text_key
 from harness import lane_kernels
 from harness.lane_kernels import KernelPasses, Launch

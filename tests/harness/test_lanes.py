@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from evo.training.gpu.flat_lanes import FlatLanes
+from evo.training.flat_lanes import FlatLanes
 from genomes import catalogue
 from genomes.backends import torch_reference
 from genomes.compiler.lowering import lower

@@ -15,9 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from evo.errors import EvoError
-from evo.training.gpu import batches
+from evo.training.batches import Backend, backend, bytes_of, train_batch
+from evo.training import batches
 from evo.training.gpu import launch as cuda_launch
-from evo.training.gpu.batches import Backend, backend, bytes_of, train_batch
 from evo.training.gpu.lanes import CudaLanes, text_key
 from genomes import catalogue
 from genomes.backends import torch_reference

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from evo.search.variation.operators import Bounds, random_genome
 from genomes import catalogue
-from genomes.backends.flat import optimizer as torch_flat
+from genomes.backends.flat.optimizer import FlatProgram, serves
 from genomes.backends.flat.plan import Planner
 from genomes.backends.torch_reference import optimizer
 from genomes.compiler.lowering import lower
@@ -133,7 +133,7 @@ def test_two_runs_of_one_program_do_not_meet():
     program = lower(catalogue.load("cautious_adanw"))
     alone = drive(Flat(program), 12)
     other, context = (
-        torch_flat.optimizer(program),
+        FlatProgram(program),
         {"shapes": [(4, 2)], "roles": ["weight"], "layers": [0], "places": [0]},
     )
     vectors = torch.ones(2, 8, dtype=torch.float64)
@@ -144,6 +144,6 @@ def test_two_runs_of_one_program_do_not_meet():
 
 def test_a_program_with_an_unknown_operation_is_left_to_others():
     program = lower(catalogue.load("adam"))
-    assert torch_flat.serves(program)
+    assert serves(program)
     nodes = tuple(type(n)("new", n.arguments, n.shape) if n.op == "sqrt" else n for n in program.nodes)
-    assert not torch_flat.serves(type(program)(**{**vars(program), "nodes": nodes}))
+    assert not serves(type(program)(**{**vars(program), "nodes": nodes}))
