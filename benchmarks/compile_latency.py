@@ -108,6 +108,7 @@ def random_texts(count: int) -> list[str]:
 
 
 def measure_nvrtc(genomes: int, threads: int, architecture: str) -> list[dict[str, Any]]:
+    """NVRTC's times: known texts, then ``genomes`` random ones, in ``threads`` threads."""
     known = {name: render(lower(catalogue.load(name)), apply=True).text for name in KNOWN}
     alone, drawn = element_pass(known["adam"]), random_texts(genomes)
     first = timed(lambda: nvrtc(architecture).compile(alone))
@@ -142,6 +143,7 @@ def measure_triton(copies: int, threads: int, architecture: str) -> list[dict[st
 
 
 def table(rows: Sequence[dict[str, Any]]) -> Any:
+    """The rows as a table for a terminal."""
     from rich.table import Table
 
     found = Table(title="Compilation of CUDA kernels, cold")
@@ -168,6 +170,7 @@ def table(rows: Sequence[dict[str, Any]]) -> Any:
 
 
 def main() -> None:
+    """Measure, print the table, and write the results."""
     parser = argparse.ArgumentParser(description="Latency of compiling CUDA kernels: NVRTC beside Triton")
     parser.add_argument("--genomes", type=int, default=64, help="random genomes")
     parser.add_argument("--threads", type=int, default=available_cpus(), help="compilations at the same time")

@@ -31,12 +31,14 @@ FALL = 0.95  # of the first epoch's training loss
 
 
 def verdict(training: Training) -> str:
+    """``trains``, ``stalls``, or the status of a training that did not finish."""
     if training.status != "finished":
         return training.status
     return "trains" if min(training.train_loss[1:]) < FALL * training.train_loss[0] else "stalls"
 
 
 def main() -> None:
+    """Train random genomes, and write the share that trains."""
     parser = argparse.ArgumentParser(description="The share of random genomes that train")
     parser.add_argument("--genomes", type=int, default=300)
     parser.add_argument("--depth", type=int, default=3)

@@ -72,6 +72,7 @@ def agreement(a: list[float], b: list[float]) -> dict[str, float]:
 
 
 def picture(found: dict[str, list[float]], path: Path) -> None:
+    """Draw both rankings against each other, as a PNG at ``path``."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -87,6 +88,7 @@ def picture(found: dict[str, list[float]], path: Path) -> None:
 
 
 def main() -> None:
+    """Measure, and write results and picture."""
     parser = argparse.ArgumentParser(description="Whether TF32 ranks genomes as float32 does")
     parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
     parser.add_argument("--genomes", type=int, default=200)

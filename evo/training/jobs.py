@@ -16,7 +16,7 @@ from typing import Any
 from evo.records import Lane
 
 SILENT_SECONDS = 3600.0  # longest wait for an answer from a batch, unless a lane alone is given more
-CUDA_BATCH = 4096  # most lanes of a job on a GPU; `evo.training.batches` divides them further as memory asks
+CUDA_BATCH = 4096  # most lanes of a job on a GPU; `evo.training.batches` divides them further to fit the memory
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The source text of our own functions and of all that they call, to stand in a file without this project.
+"""The source text of this project's functions and of all that they call, for a file that stands alone.
 
 A text is the function's own, without annotations, under another name, and with the names of what it uses resolved.
 """

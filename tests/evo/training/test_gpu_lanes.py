@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from evo.errors import EvoError
-from evo.training.batches import Backend, backend, bytes_of, train_batch
 from evo.training import batches
+from evo.training.batches import Backend, backend, bytes_of, train_batch
 from evo.training.gpu import launch as cuda_launch
 from evo.training.gpu.lanes import CudaLanes, text_key
 from genomes import catalogue
@@ -24,7 +24,7 @@ from genomes.backends import torch_reference
 from genomes.compiler.lowering import lower
 from genomes.compiler.program import Program
 from harness import lane_kernels, lanes
-from harness.lane_kernels import KernelPasses, Launch
+from harness.lane_kernels import KernelPasses, Launcher
 from harness.lane_passes import TorchPasses
 from harness.result import Training
 from harness.task import Instance, seed_bytes
@@ -301,8 +301,8 @@ def test_a_module_launches_on_torchs_stream_and_goes_with_its_object(monkeypatch
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=77))
     driver = Driver()
     module = cuda_launch.Module(driver, b"code", torch.device("cuda"))
-    module("normalise", (4, 1000), 64, lane_kernels.Arguments(rows=104))
-    assert driver.launched == [("module.normalise", 4, 1000, 1, 64, 1, 1, 0, 77, 104, 0)]
+    module("normalize", (4, 1000), 64, lane_kernels.Arguments(rows=104))
+    assert driver.launched == [("module.normalize", 4, 1000, 1, 64, 1, 1, 0, 77, 104, 0)]
     with pytest.raises(EvoError, match="refuses a kernel"):
         module("missing", (1, 1), 1, lane_kernels.Arguments())
     del module
@@ -340,7 +340,7 @@ class AsksNothing(TorchDispatchMode):
 def test_an_epoch_asks_the_device_nothing(names: Sequence[str], kernels: bool):
     """Tensors without content have no answers, and kernels that do nothing ask for none."""
 
-    def load(texts: Sequence[str]) -> list[Launch]:
+    def load(texts: Sequence[str]) -> list[Launcher]:
         return [lambda *_: None for _ in texts]
 
     passes = KernelPasses(load([""])[0]) if kernels else TorchPasses()

@@ -134,7 +134,7 @@ def test_two_runs_of_one_program_do_not_meet():
     alone = drive(Flat(program), 12)
     other, context = (
         FlatProgram(program),
-        {"shapes": [(4, 2)], "roles": ["weight"], "layers": [0], "places": [0]},
+        {"shapes": [(4, 2)], "roles": ["weight"], "layers": [0], "indices": [0]},
     )
     vectors = torch.ones(2, 8, dtype=torch.float64)
     busy = other.bind(*vectors, seed=bytes(32), **context)
