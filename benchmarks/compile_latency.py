@@ -7,12 +7,11 @@ Prints a table; writes benchmarks/results/compile_latency.json. All compilations
 Time on the processor includes that of child processes (Triton runs ptxas in one); on a busy machine the wall clock
 says little, and ``runnable`` tells what threads would gain (see `at_once`).
 
-NVRTC compiles whole texts as a campaign launches them (`cuda_source.render(..., apply=True)`): of three known
+NVRTC compiles whole texts as a campaign launches them (`render(..., apply=True)` of the CUDA back end): of three known
 optimizers, of random genomes of the search, and of Adam's pass over the elements alone. Triton compiles one kernel
 written by hand, that very pass (triton_adam.py): it is no translation of genomes, so what is compared is one kernel.
-Where many are compiled at once, NVRTC's are the random genomes' texts and copies of Adam's pass, Triton's are copies of
-its kernel that differ in one constant.
-"""
+Where many are compiled at once, NVRTC's are the random genomes' texts and copies of Adam's pass, Triton's are copies
+of its kernel that differ in one constant. """
 
 from __future__ import annotations
 
