@@ -11,7 +11,8 @@ NVRTC compiles whole texts as a campaign launches them (`render(..., apply=True)
 optimizers, of random genomes of the search, and of Adam's pass over the elements alone. Triton compiles one kernel
 written by hand, that very pass (triton_adam.py): it is no translation of genomes, so what is compared is one kernel.
 Where many are compiled at once, NVRTC's are the random genomes' texts and copies of Adam's pass, Triton's are copies
-of its kernel that differ in one constant. """
+of its kernel that differ in one constant.
+"""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def run(
 ) -> None:
     """What ``evo calibrate`` does; ``options``: see `question`; ``out``: the picture.
 
-    Raises UsageError, WorkerError.
+    Raises UsageError, EvaluatorError.
     """
     if task not in TASKS:
         raise UsageError(f"TASK {task}: not one of {', '.join(TASKS)}")

@@ -86,7 +86,7 @@ def run(
 ) -> None:
     """What ``evo compare`` does; ``options``: see `question`; ``out``: where the picture goes.
 
-    Raises UsageError, WorkerError.
+    Raises UsageError, EvaluatorError.
     """
     asked = question(names, **options)
     if len(asked.targets) < 2:

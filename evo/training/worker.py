@@ -91,11 +91,6 @@ def exit_process(reason: str, code: int = 1) -> NoReturn:
     os._exit(code)  # without cleaning up, which may never end, and with an exit code that the pool is sure to see
 
 
-def failed(status: str, message: str, seconds: float = 0.0) -> dict[str, Any]:
-    """The fields of `Training.failed`."""
-    return Training.failed(status, message, seconds=seconds).to_dict()
-
-
 def _read(jobs: queue.SimpleQueue[str]) -> None:
     for line in sys.stdin:
         jobs.put(line)
