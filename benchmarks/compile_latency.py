@@ -7,11 +7,11 @@ Prints a table; writes benchmarks/results/compile_latency.json. All compilations
 Time on the processor includes that of child processes (Triton runs ptxas in one); on a busy machine the wall clock
 says little, and ``runnable`` tells what threads would gain (see `at_once`).
 
-NVRTC compiles whole texts as a campaign launches them (`cuda_source.render(..., apply=True)`): of three known
+NVRTC compiles whole texts as a campaign launches them (`render(..., apply=True)` of the CUDA back end): of three known
 optimizers, of random genomes of the search, and of Adam's pass over the elements alone. Triton compiles one kernel
 written by hand, that very pass (triton_adam.py): it is no translation of genomes, so what is compared is one kernel.
-Where many are compiled at once, NVRTC's are the random genomes' texts and copies of Adam's pass, Triton's are copies of
-its kernel that differ in one constant.
+Where many are compiled at once, NVRTC's are the random genomes' texts and copies of Adam's pass, Triton's are copies
+of its kernel that differ in one constant.
 """
 
 from __future__ import annotations
@@ -109,6 +109,7 @@ def random_texts(count: int) -> list[str]:
 
 
 def measure_nvrtc(genomes: int, threads: int, architecture: str) -> list[dict[str, Any]]:
+    """NVRTC's times: known texts, then ``genomes`` random ones, in ``threads`` threads."""
     known = {name: render(lower(catalogue.load(name)), apply=True).text for name in KNOWN}
     alone, drawn = element_pass(known["adam"]), random_texts(genomes)
     first = timed(lambda: nvrtc(architecture).compile(alone))
@@ -143,6 +144,7 @@ def measure_triton(copies: int, threads: int, architecture: str) -> list[dict[st
 
 
 def table(rows: Sequence[dict[str, Any]]) -> Any:
+    """The rows as a table for a terminal."""
     from rich.table import Table
 
     found = Table(title="Compilation of CUDA kernels, cold")
@@ -169,6 +171,7 @@ def table(rows: Sequence[dict[str, Any]]) -> Any:
 
 
 def main() -> None:
+    """Measure, print the table, and write the results."""
     parser = argparse.ArgumentParser(description="Latency of compiling CUDA kernels: NVRTC beside Triton")
     parser.add_argument("--genomes", type=int, default=64, help="random genomes")
     parser.add_argument("--threads", type=int, default=available_cpus(), help="compilations at the same time")

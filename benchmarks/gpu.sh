@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that a machine with a GPU should do for this project, in parts of under ten minutes each:
+# All that this project measures on a GPU, in parts of under ten minutes each:
 #
 #   bash benchmarks/gpu.sh parity | throughput | latency | tf32 | campaign | all
 #
@@ -33,7 +33,7 @@ parity() {  # kernels, lanes and whole trainings on the device against the refer
     fi
 }
 
-throughput() {  # trainings a second beside eager torch, torch.compile, CUDA graphs, vmap and the floors
+throughput() {  # trainings per second beside eager torch, torch.compile, CUDA graphs, vmap and the floors
     if [ "$device" = cpu ]; then
         "$python" benchmarks/throughput.py --device cpu --depths 4 --seconds 8 --results "$results"
     else

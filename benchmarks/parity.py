@@ -31,10 +31,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from evo.training.gpu.batches import Backend, train_batch
+from evo.training.batches import Backend, train_batch
 from genomes import catalogue
 from genomes.backends import torch_reference
-from genomes.backends.flat import optimizer as torch_flat
+from genomes.backends.flat.optimizer import FlatProgram
 from genomes.compiler.lowering import lower
 from genomes.compiler.program import Program
 from harness import flat
@@ -58,10 +58,12 @@ Train = Callable[[Program, Instance, int, torch.dtype], Training]
 
 
 def literal(program: Program, instance: Instance, epochs: int, dtype: torch.dtype) -> Training:
+    """Train in the literal loop."""
     return train(instance, torch_reference.optimizer(program), epochs=epochs, dtype=dtype)
 
 
 def reordered(program: Program, instance: Instance, epochs: int, dtype: torch.dtype) -> Training:
+    """Train in the literal loop with the samples of each batch in reverse order."""
     loop = ReorderedLoop(instance, GuardedOptimizer(torch_reference.optimizer(program)), dtype, torch.device("cpu"))
     return run(loop, epochs=epochs, patience=epochs)
 
@@ -70,10 +72,12 @@ class ReorderedLoop(LiteralLoop):
     """The samples of each batch in reverse order: the same sums, rounded differently."""
 
     def train_batch(self, x: Tensor, y: Tensor, epoch: int, *known: float | None) -> float:
+        """See `Loop.train_batch`."""
         return super().train_batch(x.flip(0), y.flip(0), epoch, *known)
 
 
 def autograd(program: Program, instance: Instance, epochs: int, dtype: torch.dtype) -> Training:
+    """Train in the literal loop with gradients by autograd."""
     loop = AutogradLoop(instance, GuardedOptimizer(torch_reference.optimizer(program)), dtype, torch.device("cpu"))
     return run(loop, epochs=epochs, patience=epochs)
 
@@ -82,6 +86,7 @@ class AutogradLoop(LiteralLoop):
     """Gradients of torch's own functions by autograd, in place of the written passes."""
 
     def train_batch(self, x: Tensor, y: Tensor, epoch: int, *known: float | None) -> float:
+        """See `Loop.train_batch`."""
         layout = self.layout
         queried = self.optimizer.query_at_params(self.state, self.params, epoch, *known)
         with torch.enable_grad():
@@ -90,11 +95,11 @@ class AutogradLoop(LiteralLoop):
                 for value, trainable in zip(queried or self.params, layout.trainable, strict=True)
             ]
             hidden = x
-            for i in range(layout.num_hidden):
+            for i in range(layout.num_hidden_layers):
                 scale, shift, mean, var = used[layout.norm(i)]
                 hidden = functional.linear(hidden, *used[layout.linear(i)]).relu()
                 hidden = functional.batch_norm(hidden, mean, var, scale, shift, True, NORM_MOMENTUM, NORM_EPS)
-            error = functional.linear(hidden, *used[layout.linear(layout.num_hidden)]) - y
+            error = functional.linear(hidden, *used[layout.linear(layout.num_hidden_layers)]) - y
             (error * error).sum().backward()
         if queried is None or not self.task.restores_running_stats:
             running = [role in RUNNING_ROLES for role in layout.roles]
@@ -109,11 +114,13 @@ class AutogradLoop(LiteralLoop):
 
 
 def quick(program: Program, instance: Instance, epochs: int, dtype: torch.dtype) -> Training:
-    return flat.train(instance, torch_flat.optimizer(program), epochs=epochs, dtype=dtype)
+    """Train in the fast loop of campaigns."""
+    return flat.train(instance, FlatProgram(program), epochs=epochs, dtype=dtype)
 
 
 @cache
 def device() -> Backend:
+    """The kernels of a GPU, compiled for the CPU."""
     return device_on_cpu.backend()
 
 
@@ -140,6 +147,7 @@ class Column:
 
 
 def columns() -> list[Column]:
+    """The pairs of paths that the table compares."""
     one, two = torch.float32, torch.float64
     return [
         *(Column(f"{name}, float64", (path, two), (literal, two)) for name, path in PATHS.items()),
@@ -161,6 +169,7 @@ def difference(a: Training, b: Training) -> float:
 
 
 def measure(name: str, depth: int) -> dict[str, Any]:
+    """The largest differences of a known optimizer over all seeds, by column."""
     program, shown = lower(catalogue.load(name)), columns()
     found = dict.fromkeys((column.title for column in shown), 0.0)
     for seed in SEEDS:
@@ -172,7 +181,7 @@ def measure(name: str, depth: int) -> dict[str, Any]:
 
 
 def summary(rows: list[dict[str, Any]], path: str) -> list[str]:
-    """How a path compares with the spread of correct implementations, one line a precision."""
+    """How a path compares with the spread of correct implementations, one line per precision."""
     lines = []
     for precision, spreads in SPREADS.items():
         title = f"{path}, {precision}"
@@ -219,6 +228,7 @@ def page(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
+    """Measure all known optimizers, and write table and results."""
     parser = argparse.ArgumentParser(description="Parity of quick paths with the literal loop")
     parser.add_argument("--names", default=",".join(catalogue.names()), type=lambda text: text.split(","))
     parser.add_argument("--depths", default="2,4", type=lambda text: [int(part) for part in text.split(",")])

@@ -21,7 +21,8 @@ from scipy.stats import binomtest
 from evo.recipe.schema import Limits
 from evo.records import Lane
 from evo.search.variation.random_genome import random_genome
-from evo.training.pool import evaluate
+from evo.training.pool import Pool
+from evo.training.worker import TRAIN_LANES
 from genomes.language.genome import dump
 from harness.result import Training
 from harness.task import Instance, seed_bytes
@@ -31,12 +32,14 @@ FALL = 0.95  # of the first epoch's training loss
 
 
 def verdict(training: Training) -> str:
+    """``trains``, ``stalls``, or the status of a training that did not finish."""
     if training.status != "finished":
         return training.status
     return "trains" if min(training.train_loss[1:]) < FALL * training.train_loss[0] else "stalls"
 
 
 def main() -> None:
+    """Train random genomes, and write the share that trains."""
     parser = argparse.ArgumentParser(description="The share of random genomes that train")
     parser.add_argument("--genomes", type=int, default=300)
     parser.add_argument("--depth", type=int, default=3)
@@ -46,13 +49,14 @@ def main() -> None:
     lanes = [
         Lane(
             hash=str(k),
-            genome=dump(random_genome("random", Limits(), random.Random(f"share {k}"))),
+            text=dump(random_genome("random", Limits(), random.Random(f"share {k}"))),
             instance=Instance("tig", asked.depth, seed_bytes(40_000_000 + 10_000 * k)),
             epochs=asked.epochs,
         )
         for k in range(asked.genomes)
     ]
-    found = {lane.hash: verdict(training) for lane, training in evaluate(lanes, asked.workers)}
+    with Pool(asked.workers, function=TRAIN_LANES) as pool:
+        found = {lane.hash: verdict(training) for lane, training in pool.train(lanes)}
     counts = Counter(found.values())
     interval = binomtest(counts["trains"], asked.genomes).proportion_ci(method="wilson")
     result = {

@@ -28,7 +28,7 @@ from scipy.stats import kendalltau
 from evo.recipe.schema import Limits
 from evo.search.variation.random_genome import random_genome
 from evo.search.variation.vary import vary
-from evo.training.gpu.batches import train_batch
+from evo.training.batches import train_batch
 from genomes import catalogue
 from genomes.compiler.lowering import lower
 from genomes.language.genome import Genome
@@ -74,6 +74,7 @@ def agreement(a: list[float], b: list[float]) -> dict[str, float]:
 
 
 def picture(found: dict[str, list[float]], path: Path) -> None:
+    """Draw both rankings against each other, as a PNG at ``path``."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -89,6 +90,7 @@ def picture(found: dict[str, list[float]], path: Path) -> None:
 
 
 def main() -> None:
+    """Measure, and write results and picture."""
     parser = argparse.ArgumentParser(description="Whether TF32 ranks genomes as float32 does")
     parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
     parser.add_argument("--genomes", type=int, default=200)

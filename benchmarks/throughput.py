@@ -9,16 +9,16 @@ epoch: eight batches, then validation, for every path alike and in the floors to
 three epochs, so that a noisy neighbour slows all alike; the first epoch of a turn, in which caches forget the path
 before, is not counted. Times are medians over turns; ``spread`` is half the distance of the quartiles.
 
-On the CPU, one thread a lane, time is a process's time on the processor, which on a quiet machine is the wall clock's.
-On a GPU it is the wall clock's, until the device has finished. Two workers at once slow each other down by what they
-share: caches and memory.
+On the CPU, one thread per lane, time is a process's time on the processor, which on a quiet machine is that of the wall
+clock. On a GPU it is the wall clock's, until the device has finished. Two workers at once slow each other down by the
+caches and the memory that they share.
 
 Paths: ``eager`` is torch's modules, autograd and fused Adam; ``compile`` the same under torch.compile; ``graphs`` the
 same replayed from CUDA graphs (there are none on a CPU); ``vmap`` many networks at once through torch.func;
 ``literal`` this project's definition of a training; ``ours`` what campaigns use, on a GPU many lanes at once, with
 TF32 as ``ours_tf32``.
 
-Floors: ``gemm_floor`` are a step's large matrix products alone, on the CPU in the quicker of torch's two libraries for
+Floors: ``gemm_floor`` are a step's large matrix products alone, on the CPU in the faster of torch's two libraries for
 this processor; ``gemm_floor_mm`` the same in torch.mm, which autograd uses. ``bytes_floor``: reading and writing what
 an Adam step must once (theta, gradient, two averages), at the bandwidth of a copy of that size.
 """
@@ -59,16 +59,18 @@ def compiler_works(device: torch.device) -> str:
 
 
 def processor_clock() -> float:
+    """Seconds of this process on the processor."""
     return time.process_time()
 
 
 def device_clock() -> float:
+    """Seconds of wall time, with all work of the GPU finished."""
     torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def measure(measured: list[Path], seconds: float, clock: Callable[[], float]) -> dict[tuple[str, int], list[float]]:
-    """Milliseconds a step and lane, one number a turn, for each path by name and lanes.
+    """Milliseconds a step and lane, one number per turn, for each path by name and lanes.
 
     A call of a path that goes through many epochs at once is a turn of its own: the epoch before needs no leaving out.
     """
@@ -109,6 +111,7 @@ def row(device: str, depth: int, path: str, lanes: int, samples: list[float]) ->
 def benchmark(
     device: torch.device, depth: int, seconds: float, compiled: bool, lanes: list[int]
 ) -> list[dict[str, Any]]:
+    """One row of results per path and number of lanes, at one depth."""
     on_gpu = device.type == "cuda"
     taken, about = {}, {}
     for group in groups(depth, device, compiled, lanes):
@@ -136,6 +139,7 @@ def workers(depth: int, seconds: float) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> Any:
+    """The rows as a table for a terminal."""
     from rich.table import Table
 
     shown = Table(title=f"{rows[0]['device']}; trainings of {EPOCHS} epochs")
@@ -143,7 +147,7 @@ def table(rows: list[dict[str, Any]]) -> Any:
         "depth",
         "path",
         "lanes",
-        "ms a step and lane",
+        "ms per step and lane",
         "± quartiles",
         "trainings/s",
         "x gemm_floor",
@@ -152,18 +156,19 @@ def table(rows: list[dict[str, Any]]) -> Any:
         shown.add_column(name, justify="left" if name == "path" else "right")
     for entry in rows:
         step = entry["ms_per_lane_step"]
-        quickest = {
+        fastest = {
             path: min(o["ms_per_lane_step"] for o in rows if (o["depth"], o["path"]) == (entry["depth"], path))
             for path in ("gemm_floor", "eager")
         }
         shown.add_row(
             str(entry["depth"]), entry["path"], str(entry["lanes"]), f"{step:.4f}", f"{entry['spread_ms']:.4f}",
-            f"{entry['trainings_per_s']:.3f}", *(f"{step / quickest[path]:.2f}" for path in quickest),
+            f"{entry['trainings_per_s']:.3f}", *(f"{step / fastest[path]:.2f}" for path in fastest),
         )  # fmt: skip
     return shown
 
 
 def picture(rows: list[dict[str, Any]], path: File) -> None:
+    """Draw the times by depth, as a PNG at ``path``."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -179,23 +184,25 @@ def picture(rows: list[dict[str, Any]], path: File) -> None:
             xerr=[entry["spread_ms"] for entry in here],
             color=["tab:gray" if "floor" in e["path"] else "tab:blue" for e in here],
         )
-        axis.set(title=f"{depth} hidden layers", xlabel="ms a step and lane")
+        axis.set(title=f"{depth} hidden layers", xlabel="ms per step and lane")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 
 
 def numbers(text: str) -> list[int]:
+    """The integers of a list with commas."""
     return [int(part) for part in text.split(",")]
 
 
 def main() -> None:
+    """Measure, print the table, and write results and picture."""
     parser = argparse.ArgumentParser(description="Throughput of training on this machine")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--depths", default="4,10,18", type=numbers)
     parser.add_argument("--seconds", type=float, default=35, help="measuring time of a depth")
     parser.add_argument("--results", type=File, default=RESULTS, help="the folder for JSON and picture")
     parser.add_argument("--lanes", default="256,1024", type=numbers, help="on a GPU: how many lanes train at once")
-    parser.add_argument("--only", choices=["ours"], help="measure this path alone and print its milliseconds a step")
+    parser.add_argument("--only", choices=["ours"], help="measure this path alone and print its milliseconds per step")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     device = torch.device(asked.device)

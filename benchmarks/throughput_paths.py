@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from evo.training.gpu.batches import backend
+from evo.training.batches import backend
 from genomes import catalogue
 from genomes.backends import torch_reference
-from genomes.backends.flat import optimizer as torch_flat
+from genomes.backends.flat.optimizer import FlatProgram
 from genomes.compiler.lowering import lower
 from harness.data import TRAIN, TRAIN_SIZE, VALIDATION, load_data, sample_orders
 from harness.flat import FlatLoop
@@ -89,12 +89,14 @@ def groups(depth: int, device: torch.device, compiled: bool, lanes: list[int]) -
 
 
 def literal(instance: Instance) -> Epoch:
+    """The literal loop with Adam."""
     optimizer = GuardedOptimizer(torch_reference.optimizer(lower(catalogue.load("adam"))))
     return _loop(lambda: LiteralLoop(instance, optimizer, torch.float32, torch.device("cpu")), torch.no_grad)
 
 
 def ours(instance: Instance) -> Epoch:
-    optimizer = torch_flat.optimizer(lower(catalogue.load("adam")))
+    """The fast loop of campaigns with Adam."""
+    optimizer = FlatProgram(lower(catalogue.load("adam")))
     return _loop(lambda: FlatLoop(instance, optimizer, torch.float32), torch.inference_mode)
 
 
@@ -166,6 +168,7 @@ class Data:
 
 
 def data_of(chosen: list[Instance], device: torch.device) -> Data:
+    """The data of all instances on ``device``, ``[lane, row, dims]``."""
     loaded = [load_data(instance.task, instance.seed) for instance in chosen]
     x, y = (
         torch.stack([torch.tensor(array) for array in arrays])
@@ -179,28 +182,31 @@ def network(instance: Instance, device: torch.device) -> nn.Sequential:
     layout = network_layout(instance.task, instance.num_hidden_layers)
     values = [torch.tensor(value) for value in initial_parameters(instance)]
     modules: list[nn.Module] = []
-    for i in range(layout.num_hidden + 1):
+    for i in range(layout.num_hidden_layers + 1):
         at, norm = layout.linear(i).start, layout.norm(i).start
         linear = nn.Linear(values[at].shape[1], values[at].shape[0])
         linear.weight.data, linear.bias.data = values[at], values[at + 1]
         linear.requires_grad_(layout.trainable[at])
         modules.append(linear)
-        if i < layout.num_hidden:
+        if i < layout.num_hidden_layers:
             batch_norm = nn.BatchNorm1d(HIDDEN_WIDTH, NORM_EPS, NORM_MOMENTUM)
             modules += [nn.ReLU(inplace=True), batch_norm.requires_grad_(layout.trainable[norm])]
     return nn.Sequential(*modules).to(device)
 
 
 def trained(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that train."""
     return [p for p in model.parameters() if p.requires_grad]
 
 
 def squared_error(prediction: Tensor, y: Tensor) -> Tensor:
+    """Sum of squared errors."""
     error = prediction - y
     return (error * error).sum()
 
 
 def validated(model: nn.Module, data: Data) -> float:
+    """The validation loss of lane 0."""
     model.eval()
     with torch.no_grad():
         y = data.y[0, VALIDATION]

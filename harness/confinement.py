@@ -1,4 +1,4 @@
-"""What keeps a foreign submission in its place: independent layers of the Linux kernel, each used where it is there.
+"""The layers of the Linux kernel that confine a foreign submission, independent of one another.
 
 Every layer needs only ctypes. `enter_namespaces` runs in the process that starts the submission's; the others in the
 submission's own process, before the file is loaded, and cannot be undone from within. Each raises OSError with the
@@ -12,7 +12,7 @@ import os
 import platform
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 LAYERS = {
     "namespaces": "own process, network and IPC namespaces: sees and signals nothing outside, has no network",
@@ -39,6 +39,15 @@ def _call(name: str, *arguments) -> int:
         code = ctypes.get_errno()
         raise OSError(code, f"{name}: {os.strerror(code)}")
     return result
+
+
+def attempt(layer: Callable[[], object]) -> str:
+    """Apply a layer: returns an empty text where it is active now, else why not."""
+    try:
+        layer()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def die_with_parent() -> None:
@@ -131,11 +140,11 @@ def restrict_files(readable: Iterable[str]) -> None:
     try:
         for path in readable:
             allowed = _READ_FILE | _READ_DIR if os.path.isdir(path) else _READ_FILE
-            place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
             try:
-                _call("syscall", _ADD_RULE, ruleset, 1, struct.pack("=Qi", allowed, place), 0)
+                _call("syscall", _ADD_RULE, ruleset, 1, struct.pack("=Qi", allowed, descriptor), 0)
             finally:
-                os.close(place)
+                os.close(descriptor)
         _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         _call("syscall", _RESTRICT_SELF, ruleset, 0)
     finally:

@@ -68,7 +68,7 @@ def load_data(task: str, seed: bytes) -> Data:
     noise = np.stack([samples.normal() * np.float32(NOISE_STD) for _ in range(spec.output_dims)], axis=1)
 
     phase = np.zeros((_ROWS, len(w)), dtype=np.float32)
-    for i in range(spec.input_dims):  # one rounding a term, as a fused multiply-add on the device
+    for i in range(spec.input_dims):  # one rounding per term, as a fused multiply-add on the device
         phase = (phase + x[:, i : i + 1].astype(np.float64) * w[:, i]).astype(np.float32)
     waves = np.cos(phase + b).reshape(_ROWS, spec.output_dims, FEATURES)
     weights = a.reshape(spec.output_dims, FEATURES)

@@ -1,7 +1,7 @@
-"""The training loop at full speed on one thread, for optimizers that work on one flat vector.
+"""The fast training loop on one thread, for optimizers that work on one flat vector.
 
-Its results are those of `harness.train` within rounding, bit-equal between runs; `benchmarks/throughput.py` says how
-much faster it is.
+Its results are those of `harness.train` within rounding, bit-equal between runs; `benchmarks/throughput.py` measures
+how much faster it is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from harness.train import Loop, run
 
 
 class FlatRun(Protocol):
-    """An optimizer at work on the vectors that it was bound to; it changes neither. Losses as in `Optimizer`."""
+    """An optimizer on the vectors that it was bound to, neither of which it changes. Losses as in `Optimizer`."""
 
     def query(self, epoch: int, train_loss: float | None, val_loss: float | None) -> Tensor | None:
         """The parameters at which to take this batch's gradient, or None for theta; valid until the next call."""
@@ -32,7 +32,7 @@ class FlatRun(Protocol):
 
 
 class FlatOptimizer(Protocol):
-    """What `train` takes here: an optimizer of all trainable parameters as one vector."""
+    """An optimizer of all trainable parameters as one vector: what `train` takes here."""
 
     def bind(
         self,
@@ -43,12 +43,14 @@ class FlatOptimizer(Protocol):
         shapes: Sequence[tuple[int, ...]],
         roles: Sequence[str],
         layers: Sequence[int],
-        places: Sequence[int],
+        indices: Sequence[int],
     ) -> FlatRun:
-        """Begin a run. ``theta``, ``gradient``: ``[n]``, owned and rewritten by the loop, with the trainable tensors
-        one after another; ``shapes``, ``roles``, ``layers``: one entry for each of these, as in
-        `harness.optimizer.Optimizer.init_state`, and likewise ``seed``; ``places``: their places in the parameter
-        order."""
+        """Begin a run on vectors that the loop owns and rewrites.
+
+        ``theta``, ``gradient``: ``[n]``, the trainable tensors one after another. ``seed``: as in
+        `harness.optimizer.Optimizer.init_state`, as are ``shapes``, ``roles``, ``layers``, one entry for each of these
+        tensors. ``indices``: their indices in the parameter order.
+        """
         ...
 
 
@@ -61,13 +63,13 @@ def train(
     dtype: torch.dtype = torch.float32,
     on_epoch: Callable[[int, float, float], bool | None] | None = None,
 ) -> Training:
-    """`harness.train.train` for a flat optimizer, on the CPU."""
-    with torch.inference_mode():  # tensors born here cost torch less bookkeeping a call
+    """Train as `harness.train.train` does, with a flat optimizer, on the CPU."""
+    with torch.inference_mode():  # tensors made here cost torch less bookkeeping per call
         return run(FlatLoop(instance, optimizer, dtype), epochs=epochs, patience=patience, on_epoch=on_epoch)
 
 
 class FlatLoop(Loop):
-    """Changes its own tensors in place; all it owns is made anew for each training."""
+    """The loop over one vector: it changes its own tensors in place, and makes them anew for each training."""
 
     def __init__(self, instance: Instance, optimizer: FlatOptimizer, dtype: torch.dtype) -> None:
         super().__init__(instance, dtype, torch.device("cpu"))
@@ -79,6 +81,7 @@ class FlatLoop(Loop):
         self._queried: tuple[Tensor, Layers] | None = None
 
     def start(self) -> None:
+        """Bind the optimizer to the network's vectors."""
         layout, trainable = self.layout, self.network.trainable
         self.steps = self.optimizer.bind(
             self.network.theta,
@@ -87,10 +90,11 @@ class FlatLoop(Loop):
             shapes=[layout.shapes[i] for i in trainable],
             roles=[layout.roles[i] for i in trainable],
             layers=[layout.layers[i] for i in trainable],
-            places=trainable,
+            indices=trainable,
         )
 
     def train_batch(self, x: Tensor, y: Tensor, epoch: int, *known: float | None) -> float:
+        """See `Loop.train_batch`."""
         network = self.network
         queried = self.steps.query(epoch, *known)
         used = self._layers if queried is None else self._layers_at(queried)
@@ -106,14 +110,16 @@ class FlatLoop(Loop):
         return batch_loss
 
     def _layers_at(self, queried: Tensor) -> Layers:
-        """The layers as queried. Optimizers return one and the same vector again and again, so its views are kept."""
+        """The layers at a query. Optimizers return the same vector every time, so its views are kept."""
         if self._queried is None or self._queried[0] is not queried:
             self._queried = queried, self.network.layers(self.network.with_trainable(queried, self.params))
         return self._queried[1]
 
     def snapshot(self) -> list[Tensor]:
+        """Copies of all parameters."""
         return [param.clone() for param in self.params]
 
     def loss(self, params: list[Tensor], rows: slice) -> float:
+        """Mean squared error over ``rows`` and outputs in evaluation mode, in one batch."""
         error = self.network.predict(self.network.layers(params), self.x[rows]) - self.y[rows]
         return (error * error).mean().item()

@@ -1,4 +1,4 @@
-"""The network for one thread at full speed: the same passes as `harness.model`, in buffers that are used again.
+"""The fast network for one thread: the same passes as `harness.model`, in buffers that are used again.
 
 All trainable tensors lie in one vector ``theta``, in the parameter order, and their gradients in another; the tensors
 are views of these. BatchNorm is torch's own kernel, which is one call each way instead of ten. Matrix products go to
@@ -75,9 +75,9 @@ class FlatNetwork:
         self._gradients = self.with_trainable(self.gradient, initial)
         self._onednn = _onednn_serves(self.theta.dtype, self.theta.device)
         self._activations: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
-        hidden = range(layout.num_hidden)
-        self._places = [(layout.linear(i).start, layout.norm(i).start) for i in hidden]
-        self._last = layout.linear(layout.num_hidden).start
+        hidden = range(layout.num_hidden_layers)
+        self._starts = [(layout.linear(i).start, layout.norm(i).start) for i in hidden]
+        self._last = layout.linear(layout.num_hidden_layers).start
         trained = [layout.layers[i] for i in self.trainable]
         self._lowest_trained = min(trained, default=len(hidden))  # no gradient is needed below
         width = layout.shapes[1][0]
@@ -94,7 +94,7 @@ class FlatNetwork:
     def layers(self, params: list[Tensor]) -> Layers:
         """What `forward`, `backward` and `predict` take, of all tensors in the parameter order."""
         hidden = []
-        for at, norm in self._places:
+        for at, norm in self._starts:
             weight, bias, scale, shift, mean, var = *params[at : at + 2], *params[norm : norm + 4]
             hidden.append(Hidden(weight, bias, weight.T, scale, shift, (mean, var)))
         return Layers(hidden, *params[self._last : self._last + 2])
@@ -120,8 +120,8 @@ class FlatNetwork:
             torch.mm(grad.T, inputs[-1], out=gradients[self._last])
             torch.sum(grad, 0, out=gradients[self._last + 1])
         below = grad @ layers.weight
-        for i in range(len(self._places) - 1, self._lowest_trained - 1, -1):
-            layer, (at, norm) = layers.hidden[i], self._places[i]
+        for i in range(len(self._starts) - 1, self._lowest_trained - 1, -1):
+            layer, (at, norm) = layers.hidden[i], self._starts[i]
             grad, grad_scale, grad_shift = torch.ops.aten.native_batch_norm_backward(
                 below, activated[i], layer.scale, None, None, *self._batch_stats[i], True, NORM_EPS, _ALL_THREE
             )
@@ -139,7 +139,7 @@ class FlatNetwork:
                 below = _onednn_product(grad, layer.transposed) if self._onednn else grad @ layer.weight
 
     def predict(self, layers: Layers, x: Tensor) -> Tensor:
-        """The prediction in evaluation mode: normalised by the running statistics."""
+        """The prediction in evaluation mode: normalized by the running statistics."""
         for layer in layers.hidden:
             mean, var = layer.running
             factor = layer.scale * torch.rsqrt(var + NORM_EPS)
@@ -150,7 +150,7 @@ class FlatNetwork:
     def _buffers(self, n: int) -> tuple[list[Tensor], list[Tensor]]:
         """For batches of ``n``: the input of each Linear, and each hidden layer's values after the ReLU."""
         if n not in self._activations:
-            widths = [shape[0] for shape in self.layout.shapes[: 2 * self.layout.num_hidden : 2]]
+            widths = [shape[0] for shape in self.layout.shapes[: 2 * self.layout.num_hidden_layers : 2]]
             inputs = [self.theta.new_empty(0), *(self.theta.new_empty(n, width) for width in widths)]
             self._activations[n] = inputs, [self.theta.new_empty(n, width) for width in widths]
         return self._activations[n]

@@ -23,12 +23,12 @@ _KEPT_BYTES = 32768  # of shared memory that a block uses
 _TILE = 4096  # numbers of a lane that a block of a slab's pass owns
 _TILE_THREADS = 256
 
-# launch(kernel, (blocks along x, along y), threads of a block, arguments)
-Launch = Callable[[str, tuple[int, int], int, ctypes.Structure], None]
+# launcher(kernel, (blocks along x, along y), threads of a block, arguments)
+Launcher = Callable[[str, tuple[int, int], int, ctypes.Structure], None]
 
 
 class Arguments(ctypes.Structure):
-    """What every kernel is given, by value; the address is 0 where a kernel has no use for an array.
+    """The argument of every kernel, by value; the address is 0 where a kernel has no use for an array.
 
     Strides: numbers between two lanes, of ``values``, ``output`` and ``activated`` (``block``), of the array of their
     name, of running statistics, and of gradients.
@@ -75,7 +75,7 @@ struct Arguments {{
 
 __device__ real rectified(real x) {{ return x < 0 ? real(0) : x; }}  // NaN stays
 
-extern "C" __global__ void normalise(Arguments a) {{  // a thread for each (lane, column)
+extern "C" __global__ void normalize(Arguments a) {{  // a thread for each (lane, column)
     __shared__ real kept[{ROWS} * FORWARD_COLUMNS];
     const long long lane = blockIdx.y, column = blockIdx.x * FORWARD_COLUMNS + threadIdx.x;
     const int rows = a.rows, width = a.width;
@@ -116,7 +116,7 @@ extern "C" __global__ void normalise(Arguments a) {{  // a thread for each (lane
     *running_var = real({1 - NORM_MOMENTUM}) * *running_var + real({NORM_MOMENTUM}) * unbiased;
 }}
 
-extern "C" __global__ void normalise_backward(Arguments a) {{  // a thread for each (lane, column)
+extern "C" __global__ void normalize_backward(Arguments a) {{  // a thread for each (lane, column)
     __shared__ real kept[2 * {ROWS} * BACKWARD_COLUMNS];
     const long long lane = blockIdx.y, column = blockIdx.x * BACKWARD_COLUMNS + threadIdx.x;
     const int rows = a.rows, width = a.width;
@@ -150,7 +150,7 @@ extern "C" __global__ void normalise_backward(Arguments a) {{  // a thread for e
     if (a.grad_shift) a.grad_shift[lane * a.gradient_stride + column] = grad_shift;
 }}
 
-extern "C" __global__ void normalise_by_running(Arguments a) {{  // a thread for each (lane, column)
+extern "C" __global__ void normalize_by_running(Arguments a) {{  // a thread for each (lane, column)
     const long long lane = blockIdx.y, column = blockIdx.x * blockDim.x + threadIdx.x;
     const int rows = a.rows, width = a.width;
     if (column >= width) return;
@@ -184,38 +184,43 @@ extern "C" __global__ void mark_nan(Arguments a) {{  // a block for each (lane, 
 
 
 class KernelPasses:
-    """See `harness.lane_network.Passes`. ``launch``: of the compiled `text` for the slabs' type."""
+    """The `harness.lane_network.Passes` as kernels. ``launch``: of the compiled `text` for the slabs' type."""
 
-    def __init__(self, launch: Launch) -> None:
+    def __init__(self, launch: Launcher) -> None:
         self._launch = launch
 
-    def normalise(self, activated: Tensor, output: Tensor, bias: Tensor, norm: Norm, moves: Tensor) -> None:
+    def normalize(self, activated: Tensor, output: Tensor, bias: Tensor, norm: Norm, moves: Tensor) -> None:
+        """See `Passes.normalize`."""
         assert output.stride() == activated.stride()
         arguments = _of_columns(activated, norm)
         arguments.output, arguments.flags = output.data_ptr(), moves.data_ptr()
         _set(arguments, bias=bias, scale=norm.scale, shift=norm.shift)
-        self._over_columns("normalise", activated, arguments, 1)
+        self._over_columns("normalize", activated, arguments, 1)
 
-    def normalise_backward(self, grad: Tensor, activated: Tensor, norm: Norm, gradients: Gradients) -> None:
+    def normalize_backward(self, grad: Tensor, activated: Tensor, norm: Norm, gradients: Gradients) -> None:
+        """See `Passes.normalize_backward`."""
         assert activated.stride() == grad.stride()
         arguments = _of_columns(grad, norm)
         arguments.activated = activated.data_ptr()
         _set(arguments, scale=norm.scale)
-        for name, place in (("bias", gradients.bias), ("scale", gradients.scale), ("shift", gradients.shift)):
-            if place is not None:
-                setattr(arguments, f"grad_{name}", place.data_ptr())
-                arguments.gradient_stride = place.stride(0)
-        self._over_columns("normalise_backward", grad, arguments, 2)
+        for name, target in (("bias", gradients.bias), ("scale", gradients.scale), ("shift", gradients.shift)):
+            if target is not None:
+                setattr(arguments, f"grad_{name}", target.data_ptr())
+                arguments.gradient_stride = target.stride(0)
+        self._over_columns("normalize_backward", grad, arguments, 2)
 
-    def normalise_by_running(self, values: Tensor, bias: Tensor, norm: Norm) -> None:
+    def normalize_by_running(self, values: Tensor, bias: Tensor, norm: Norm) -> None:
+        """See `Passes.normalize_by_running`."""
         arguments = _of_columns(values, norm)
         _set(arguments, bias=bias, scale=norm.scale, shift=norm.shift)
-        self._over_columns("normalise_by_running", values, arguments, 1)
+        self._over_columns("normalize_by_running", values, arguments, 1)
 
     def copy_lanes(self, target: Tensor, source: Tensor, flags: Tensor) -> None:
+        """See `Passes.copy_lanes`."""
         self._over_tiles("copy_lanes", flags, target=target, source=source)
 
     def mark_nan(self, lost: Tensor, slab: Tensor, flags: Tensor) -> None:
+        """See `Passes.mark_nan`."""
         self._over_tiles("mark_nan", flags, source=slab, lost=lost)
 
     def _over_columns(self, kernel: str, values: Tensor, arguments: Arguments, arrays: int) -> None:

@@ -1,7 +1,7 @@
 """The network of many lanes of one depth: their tensors in slabs, both passes written out in batched products.
 
 A slab is ``[lane, n]``: all tensors of one kind of a lane in a row, in the parameter order. Products go to torch
-(cuBLAS on a GPU); what is bound by memory, ReLU with BatchNorm each way, goes to `Passes`, of which there are two:
+(cuBLAS on a GPU); what is bound by memory, ReLU with BatchNorm each way, goes to `Passes`, which has two forms:
 torch operations (`harness.lane_passes`) and CUDA kernels (`harness.lane_kernels`). Nothing here waits for the device
 or decides by what it computed, so a whole epoch can be recorded as a CUDA graph.
 
@@ -37,12 +37,12 @@ class Norm:
 
 
 class Passes(Protocol):
-    """What is done to every number of a slab or of the activations. All arguments that are named first are written.
+    """The passes over every number of a slab or of the activations. They write the arguments that come first.
 
     ``flags``, ``moves``: int32 ``[lane]``; where they are 0 a lane's tensors stay as they are.
     """
 
-    def normalise(self, activated: Tensor, output: Tensor, bias: Tensor, norm: Norm, moves: Tensor) -> None:
+    def normalize(self, activated: Tensor, output: Tensor, bias: Tensor, norm: Norm, moves: Tensor) -> None:
         """Training mode, for ``activated`` = the products x W^T:
 
         activated = max(activated + bias, 0); output = scale * (activated - mean) * inverse_std + shift, with the mean
@@ -51,11 +51,11 @@ class Passes(Protocol):
         """
         ...
 
-    def normalise_backward(self, grad: Tensor, activated: Tensor, norm: Norm, gradients: Gradients) -> None:
-        """From the gradient of `normalise`'s output to that of the products, in place; fills ``gradients``."""
+    def normalize_backward(self, grad: Tensor, activated: Tensor, norm: Norm, gradients: Gradients) -> None:
+        """From the gradient of `normalize`'s output to that of the products, in place; fills ``gradients``."""
         ...
 
-    def normalise_by_running(self, values: Tensor, bias: Tensor, norm: Norm) -> None:
+    def normalize_by_running(self, values: Tensor, bias: Tensor, norm: Norm) -> None:
         """Evaluation mode, in place: scale (max(values + bias, 0) - running_mean) / sqrt(running_var + eps) + shift"""
         ...
 
@@ -79,7 +79,7 @@ class Gradients:
 
 @dataclass(frozen=True)
 class Kinds:
-    """Which tensors of a layout lie in which slab: their numbers in the parameter order."""
+    """Which tensors of a layout lie in which slab: their indices in the parameter order."""
 
     layout: Layout
     trainable: list[int]
@@ -88,13 +88,14 @@ class Kinds:
 
     @classmethod
     def of(cls, layout: Layout) -> Kinds:
+        """The kinds of a layout's tensors."""
         numbers = range(len(layout.shapes))
         running = [i for i in numbers if layout.roles[i] in RUNNING_ROLES]
         trainable = [i for i in numbers if layout.trainable[i]]
         return cls(layout, trainable, sorted({*numbers} - {*running} - {*trainable}), running)
 
     def size(self, kind: list[int]) -> int:
-        """Numbers of a lane in the slab of ``kind``."""
+        """Numbers per lane in the slab of ``kind``."""
         return sum(self.layout.sizes[i] for i in kind)
 
     def views(self, theta: Tensor, frozen: Tensor, running: Tensor) -> list[Tensor]:
@@ -108,8 +109,8 @@ class Kinds:
     def initial(self, instances: Sequence[Instance], like: Tensor) -> list[Tensor]:
         """The slabs ``[lane, n]`` before training: trainable, frozen, running; of the device and type of ``like``."""
         unique = list(dict.fromkeys(instances))
-        place = {instance: k for k, instance in enumerate(unique)}
-        lanes = torch.tensor([place[instance] for instance in instances], device=like.device)
+        index_of = {instance: k for k, instance in enumerate(unique)}
+        lanes = torch.tensor([index_of[instance] for instance in instances], device=like.device)
         rows: list[list[np.ndarray]] = [[], [], []]
         for values in map(initial_parameters, unique):
             for found, kind in zip(rows, (self.trainable, self.frozen, self.running), strict=True):
@@ -118,8 +119,8 @@ class Kinds:
 
 
 def activation_size(layout: Layout) -> int:
-    """Numbers of a lane in the buffers of `LaneNetwork`."""
-    return HIDDEN_WIDTH * (ROWS * (2 * layout.num_hidden + 2) + 2 * layout.num_hidden)
+    """Numbers per lane in the buffers of `LaneNetwork`."""
+    return HIDDEN_WIDTH * (ROWS * (2 * layout.num_hidden_layers + 2) + 2 * layout.num_hidden_layers)
 
 
 class LaneNetwork:
@@ -130,7 +131,7 @@ class LaneNetwork:
 
     def __init__(self, kinds: Kinds, gradient: Tensor, running: Tensor, passes: Passes) -> None:
         self.kinds, self.layout, self.passes = kinds, kinds.layout, passes
-        lanes, hidden = len(gradient), range(kinds.layout.num_hidden)
+        lanes, hidden = len(gradient), range(kinds.layout.num_hidden_layers)
         parts = gradient.split([self.layout.sizes[i] for i in kinds.trainable], dim=1)
         self._gradients = {
             i: part.unflatten(1, self.layout.shapes[i]) for i, part in zip(kinds.trainable, parts, strict=True)
@@ -140,37 +141,39 @@ class LaneNetwork:
         self._grads = [gradient.new_empty(lanes, ROWS, HIDDEN_WIDTH) for _ in range(2)]
         self._stats = [gradient.new_empty(2, lanes, HIDDEN_WIDTH) for _ in hidden]
         trained = [self.layout.layers[i] for i in kinds.trainable]
-        self._lowest_trained = min(trained, default=self.layout.num_hidden)  # no gradient is needed below
+        self._lowest_trained = min(trained, default=self.layout.num_hidden_layers)  # no gradient is needed below
         self._x = gradient.new_empty(0)
 
     def forward(self, params: list[Tensor], x: Tensor, moves: Tensor) -> Tensor:
-        """The prediction ``[lane, rows, outputs]`` in training mode. ``x``: ``[lane, rows, inputs]``; ``moves``: whose
-        running statistics move."""
+        """The prediction ``[lane, rows, outputs]`` in training mode.
+
+        ``x``: ``[lane, rows, inputs]``; ``moves``: int32 ``[lane]``, where the running statistics move.
+        """
         self._x, rows = x, x.shape[1]
-        for i in range(self.layout.num_hidden):
+        for i in range(self.layout.num_hidden_layers):
             weight, bias = params[self.layout.linear(i)]
             activated, output = self._activated[i][:, :rows], self._outputs[i][:, :rows]
             torch.bmm(x, weight.mT, out=activated)
-            self.passes.normalise(activated, output, bias, self._norm(params, i), moves)
+            self.passes.normalize(activated, output, bias, self._norm(params, i), moves)
             x = output
-        weight, bias = params[self.layout.linear(self.layout.num_hidden)]
+        weight, bias = params[self.layout.linear(self.layout.num_hidden_layers)]
         return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
 
     def backward(self, params: list[Tensor], grad: Tensor) -> None:
         """Fill the gradients, sums over the batch, given ``grad`` with respect to the last pass's prediction."""
         layout, rows = self.layout, grad.shape[1]
-        last = layout.linear(layout.num_hidden).start
+        last = layout.linear(layout.num_hidden_layers).start
         if layout.trainable[last]:
             torch.bmm(grad.mT, self._outputs[-1][:, :rows], out=self._gradients[last])
             torch.sum(grad, 1, out=self._gradients[last + 1])
         weight_above = params[last]
-        for i in reversed(range(self._lowest_trained, layout.num_hidden)):
+        for i in reversed(range(self._lowest_trained, layout.num_hidden_layers)):
             at, norm = layout.linear(i).start, layout.norm(i).start
             below = self._grads[i % 2][:, :rows]
             torch.bmm(grad, weight_above, out=below)
             grad = below
             gradients = Gradients(*(self._gradients.get(k) for k in (at + 1, norm, norm + 1)))
-            self.passes.normalise_backward(grad, self._activated[i][:, :rows], self._norm(params, i), gradients)
+            self.passes.normalize_backward(grad, self._activated[i][:, :rows], self._norm(params, i), gradients)
             if layout.trainable[at]:
                 layer_input = self._x if i == 0 else self._outputs[i - 1][:, :rows]
                 torch.bmm(grad.mT, layer_input, out=self._gradients[at])
@@ -180,13 +183,13 @@ class LaneNetwork:
         """Sum of squared errors ``[lane]`` in evaluation mode, in double; at most ROWS rows. ``params`` may hold fewer
         lanes than the network has buffers for."""
         lanes, rows = x.shape[:2]
-        for i in range(self.layout.num_hidden):
+        for i in range(self.layout.num_hidden_layers):
             weight, bias = params[self.layout.linear(i)]
             values = self._grads[i % 2][:lanes, :rows]
             torch.bmm(x, weight.mT, out=values)
-            self.passes.normalise_by_running(values, bias, self._norm(params, i))
+            self.passes.normalize_by_running(values, bias, self._norm(params, i))
             x = values
-        weight, bias = params[self.layout.linear(self.layout.num_hidden)]
+        weight, bias = params[self.layout.linear(self.layout.num_hidden_layers)]
         error = torch.baddbmm(bias.unsqueeze(1), x, weight.mT) - y
         return (error * error).mean((1, 2)).double() * (error.shape[1] * error.shape[2])
 

@@ -1,4 +1,4 @@
-"""What an optimizer of many lanes is: the slabs that it shares with the loop, `harness.lanes`, and what it is asked."""
+"""The contract of an optimizer of many lanes: the slabs that it shares with `harness.lanes`, and its methods."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOVED_LANES = 128  # lanes of a slab that move at once
 
 @dataclass
 class Slabs:
-    """What the loop and an optimizer of many lanes share.
+    """The slabs that the loop and an optimizer of many lanes share.
 
     ``theta``, ``gradient``, ``queried``: ``[lane, n]``, the trainable tensors one after another; ``queried``, where the
     optimizer queries, the parameters at which the next gradient is taken. ``alive``: int32 ``[lane]``, which lanes
@@ -35,11 +35,13 @@ class Slabs:
 
 
 class LaneRun(Protocol):
-    """An optimizer at work on the slabs that it was bound to. It waits for nothing and allocates nothing that stays."""
+    """An optimizer on the slabs that it was bound to. It never waits for the device, and keeps no new memory."""
 
     def query(self) -> Tensor | None:
-        """Fill ``queried`` (theta in a lane that asks for nothing). Returns int32 ``[lane]``, who asks; None: nobody
-        ever does, and ``queried`` is not used."""
+        """Fill ``queried`` (with theta in a lane that does not query in this step).
+
+        Returns int32 ``[lane]``, which lanes query; None where no lane ever does, and ``queried`` is not used.
+        """
         ...
 
     def step(self) -> None:
@@ -60,17 +62,19 @@ class LaneOptimizer(Protocol):
         ...
 
     def bytes_per_lane(self, layout: Layout, dtype: torch.dtype) -> int:
-        """Device memory a lane, the slabs of `Slabs` apart."""
+        """Device memory per lane, the slabs of `Slabs` apart."""
         ...
 
     def bind(self, slabs: Slabs, layout: Layout, seeds: Sequence[bytes]) -> LaneRun:
-        """Begin a run. ``seeds``: one a lane, as in `harness.optimizer.Optimizer.init_state`."""
+        """Begin a run. ``seeds``: one per lane, as in `harness.optimizer.Optimizer.init_state`."""
         ...
 
 
 def keep_lanes(slab: Tensor, lanes: Tensor) -> Tensor:
-    """The rows ``lanes`` of a slab (ascending), moved to its beginning some at a time: a batch that fills the memory
-    has no room for a second slab, and the largest is the optimizer's state, a third of all."""
+    """The rows ``lanes`` (ascending) of a slab, moved to its beginning some at a time.
+
+    A batch that fills the memory has no room for a second slab; the largest is the optimizer's state, a third of all.
+    """
     for start in range(0, len(lanes), _MOVED_LANES):
         some = lanes[start : start + _MOVED_LANES]
         slab[start : start + len(some)] = slab.index_select(0, some)  # none of which has been written over yet

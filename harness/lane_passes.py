@@ -10,9 +10,10 @@ from harness.model import NORM_EPS, NORM_MOMENTUM
 
 
 class TorchPasses:
-    """See `harness.lane_network.Passes`."""
+    """The `harness.lane_network.Passes` in torch operations."""
 
-    def normalise(self, activated: Tensor, output: Tensor, bias: Tensor, norm: Norm, moves: Tensor) -> None:
+    def normalize(self, activated: Tensor, output: Tensor, bias: Tensor, norm: Norm, moves: Tensor) -> None:
+        """See `Passes.normalize`."""
         rows = activated.shape[1]
         activated.add_(bias.unsqueeze(1)).clamp_min_(0)
         torch.mean(activated, 1, out=norm.mean)
@@ -26,25 +27,29 @@ class TorchPasses:
             moved = (1 - NORM_MOMENTUM) * running + NORM_MOMENTUM * batch
             running.copy_(torch.where(moving, moved, running))
 
-    def normalise_backward(self, grad: Tensor, activated: Tensor, norm: Norm, gradients: Gradients) -> None:
+    def normalize_backward(self, grad: Tensor, activated: Tensor, norm: Norm, gradients: Gradients) -> None:
+        """See `Passes.normalize_backward`."""
         rows = grad.shape[1]
         normalized = (activated - norm.mean.unsqueeze(1)) * norm.inverse_std.unsqueeze(1)
         grad_scale, grad_shift = (grad * normalized).sum(1), grad.sum(1)
         factor = (norm.scale * norm.inverse_std).unsqueeze(1)
         found = grad - (grad_shift / rows).unsqueeze(1) - normalized * (grad_scale / rows).unsqueeze(1)
         grad.copy_(torch.ops.aten.threshold_backward(found * factor, activated, 0))
-        places = gradients.bias, gradients.scale, gradients.shift
-        for place, value in zip(places, (grad.sum(1), grad_scale, grad_shift), strict=True):
-            if place is not None:
-                place.copy_(value)
+        targets = gradients.bias, gradients.scale, gradients.shift
+        for target, value in zip(targets, (grad.sum(1), grad_scale, grad_shift), strict=True):
+            if target is not None:
+                target.copy_(value)
 
-    def normalise_by_running(self, values: Tensor, bias: Tensor, norm: Norm) -> None:
+    def normalize_by_running(self, values: Tensor, bias: Tensor, norm: Norm) -> None:
+        """See `Passes.normalize_by_running`."""
         values.add_(bias.unsqueeze(1)).clamp_min_(0).sub_(norm.running_mean.unsqueeze(1))
         values.mul_(torch.rsqrt(norm.running_var + NORM_EPS).unsqueeze(1))
         values.mul_(norm.scale.unsqueeze(1)).add_(norm.shift.unsqueeze(1))
 
     def copy_lanes(self, target: Tensor, source: Tensor, flags: Tensor) -> None:
+        """See `Passes.copy_lanes`."""
         target.copy_(torch.where(flags.unsqueeze(1) != 0, source, target))
 
     def mark_nan(self, lost: Tensor, slab: Tensor, flags: Tensor) -> None:
+        """See `Passes.mark_nan`."""
         lost.copy_(lost | (flags != 0) & slab.isnan().any(1))

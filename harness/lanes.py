@@ -1,9 +1,9 @@
 """The training loop for many lanes of one task and depth at once, on any device: the semantics of `harness.train`.
 
-All that a lane has lies in slabs ``[lane, n]`` and flags ``[lane]``; an epoch is a fixed list of operations on them
-that never asks the device anything, so on a GPU it is recorded once as a CUDA graph and replayed. The host looks every
-LOOK_EPOCHS epochs: lanes that are done leave, the others move together. A lane that is done before that look stays as
-it is, since every operation heeds its flag.
+A lane's data lie in slabs ``[lane, n]`` and flags ``[lane]``; an epoch is a fixed list of operations on them that
+never waits for the device, so on a GPU it is recorded once as a CUDA graph and replayed. Every LOOK_EPOCHS epochs the
+host removes the lanes that are done and moves the others together. A lane that is done earlier stays as it is, since
+every operation respects its flag.
 
 Lanes share nothing but the launch, so a lane's result depends on the others only as far as a library rounds a batched
 product differently for another number of matrices. `tests/harness/test_lanes.py` holds the loop to the literal one.
@@ -12,7 +12,6 @@ product differently for another number of matrices. `tests/harness/test_lanes.py
 from __future__ import annotations
 
 import gc
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,19 +26,20 @@ from harness.lane_network import Kinds, LaneNetwork, Passes, activation_size
 from harness.lane_optimizer import LaneOptimizer, Slabs, keep_lanes
 from harness.lane_passes import TorchPasses
 from harness.model import Layout, network_layout
+from harness.optimizer import optimizer_seed
 from harness.result import Training
 from harness.score import quality
 from harness.task import TASKS, Instance
 from harness.train import MIN_IMPROVEMENT, batches
 
 LOOK_EPOCHS = 10
-_LEAST_SHARE = 1 / 16  # of the lanes: fewer that are done wait for others, since moving has its price
+_LEAST_SHARE = 1 / 16  # of the lanes: fewer that are done wait for others, since moving lanes costs time
 _TEST_LANES = 256  # lanes whose test loss is computed at once
 _SPARE = 1.1  # of the memory that is counted: what libraries and temporaries take
 
 
 def bytes_per_lane(layout: Layout, optimizer: LaneOptimizer, dtype: torch.dtype, epochs: int) -> int:
-    """Device memory that `train` needs a lane: slabs, saved model, activations, losses, what the optimizer keeps."""
+    """Bytes per lane that `train` needs: slabs, saved model, activations, losses, what the optimizer keeps."""
     kinds = Kinds.of(layout)
     theta, frozen, running = (kinds.size(kind) for kind in (kinds.trainable, kinds.frozen, kinds.running))
     reals = (3 + optimizer.queries) * theta + frozen + 2 * running + activation_size(layout)
@@ -60,7 +60,8 @@ def train(
 ) -> Iterator[tuple[int, Training]]:
     """Train a lane on each of ``instances``, all of one task and depth; yields (lane, its training) as lanes finish.
 
-    See `harness.train.train`. ``passes``: what goes through slabs, torch operations if None.
+    See `harness.train.train`. ``passes``: the passes over slabs, torch operations if None. Raises ValueError for
+    instances of several tasks or depths, and for ``epochs`` below 1.
     """
     if len({(instance.task, instance.num_hidden_layers) for instance in instances}) != 1:
         raise ValueError("the lanes of a batch must have one task and one depth")
@@ -69,12 +70,12 @@ def train(
     loop = LaneLoop(instances, optimizer, epochs, patience, dtype, torch.device(device), passes or TorchPasses())
     while loop.numbers:
         loop.run(min(LOOK_EPOCHS, epochs - loop.epochs_done))
-        yield from loop.leave()
+        yield from loop.remove_finished()
 
 
 @dataclass
 class _Records:
-    """What the loop knows of each lane, on the device. ``training``: alive as the epoch began; ``lost``: NaN for good;
+    """The loop's records of each lane, on the device. ``training``: alive as the epoch began; ``lost``: NaN for good;
     ``best``: the least validation loss; ``total``: sum over the epoch's samples of the batches' losses."""
 
     training: Tensor
@@ -94,7 +95,7 @@ class _Records:
 
 
 class LaneLoop:
-    """All lanes of a batch in training. ``numbers``: those that are still in it, by their place in ``instances``."""
+    """All lanes of a batch in training. ``numbers``: the lanes that still train, as indices of ``instances``."""
 
     def __init__(
         self,
@@ -146,16 +147,15 @@ class LaneLoop:
             best_theta=theta.clone(),
             best_running=running.clone(),
         )
-        # the instance's own seed would give the test data away
-        seeds = [hashlib.sha256(b"optimizer" + instance.seed).digest() for instance in instances]
+        seeds = [optimizer_seed(instance.seed) for instance in instances]
         self._set_up()
         self._run = optimizer.bind(self.slabs, self.layout, seeds)
 
     def _load_data(self, dtype: torch.dtype) -> None:
         """The data of each seed once, and the buffer of the orders of the epochs until the next look."""
         seeds = list(dict.fromkeys(instance.seed for instance in self.instances))
-        place = {seed: k for k, seed in enumerate(seeds)}
-        self._data_of = [place[instance.seed] for instance in self.instances]
+        index_of = {seed: k for k, seed in enumerate(seeds)}
+        self._data_of = [index_of[instance.seed] for instance in self.instances]
         data = [load_data(self.task.name, seed) for seed in seeds]
         self._targets = [data[k].target_loss(i.alpha) for i, k in zip(self.instances, self._data_of, strict=True)]
         self._sample_orders = [SampleOrders(seed) for seed in seeds]
@@ -166,12 +166,12 @@ class LaneLoop:
         self._turn = torch.zeros(1, dtype=torch.int64, device=self.device)  # epochs since the last look
 
     def _set_up(self) -> None:
-        """What hangs on the addresses of the slabs."""
+        """Set up what depends on the addresses of the slabs."""
         slabs, records, views = self.slabs, self.records, self.kinds.views
         self._network = LaneNetwork(self.kinds, slabs.gradient, records.running, self._passes)
         self._params = views(slabs.theta, records.frozen, records.running)
-        asked = slabs.queried if slabs.queried.shape[1] else slabs.theta
-        self._queried_params = views(asked, records.frozen, records.running)
+        queried = slabs.queried if slabs.queried.shape[1] else slabs.theta
+        self._queried_params = views(queried, records.frozen, records.running)
         self._epoch: Callable[[], None] | None = None
 
     # --- an epoch: nothing here may wait for the device ---------------------------------------------------------------
@@ -189,12 +189,12 @@ class LaneLoop:
 
     def _train_batch(self, x: Tensor, y: Tensor) -> None:
         slabs, records = self.slabs, self.records
-        asking = self._run.query()
+        querying = self._run.query()
         params, moves = self._params, slabs.alive
-        if asking is not None:
+        if querying is not None:
             params = self._queried_params
             if self.task.restores_running_stats:
-                moves = slabs.alive * (1 - asking)
+                moves = slabs.alive * (1 - querying)
         error = self._network.forward(params, x, moves) - y
         loss = (error * error).mean((1, 2)).double()
         self._mark_lost(loss)
@@ -250,7 +250,7 @@ class LaneLoop:
     # --- between epochs -----------------------------------------------------------------------------------------------
 
     def run(self, epochs: int) -> None:
-        """Go on for ``epochs``, at most LOOK_EPOCHS of them."""
+        """Train for ``epochs`` more epochs, at most LOOK_EPOCHS."""
         started = self._started if self.epochs_done == 0 else time.perf_counter()
         due = range(self.epochs_done, self.epochs_done + epochs)
         orders = np.stack([[of_seed[epoch] for of_seed in self._sample_orders] for epoch in due])
@@ -275,7 +275,7 @@ class LaneLoop:
             of_seed[last]
 
     def _recorded(self) -> Callable[[], None]:
-        """An epoch as one call."""
+        """An epoch as one call, recorded as a CUDA graph on a GPU."""
         if self.device.type != "cuda":
             return self._run_epoch
         graph = torch.cuda.CUDAGraph()
@@ -290,8 +290,8 @@ class LaneLoop:
             gc.enable()
         return graph.replay
 
-    def leave(self) -> list[tuple[int, Training]]:
-        """Let the lanes go that are done: their number and training. The others move together."""
+    def remove_finished(self) -> list[tuple[int, Training]]:
+        """Remove the lanes that are done: (number, training) of each. The others move together."""
         over = self.epochs_done >= self.epochs
         alive = (self.slabs.alive.cpu() != 0) & torch.tensor(not over)
         done = (~alive).nonzero()[:, 0].tolist()

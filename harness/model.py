@@ -42,19 +42,21 @@ class Layout:
 
     @property
     def sizes(self) -> list[int]:
+        """Number of elements of each tensor."""
         return [int(np.prod(shape)) for shape in self.shapes]
 
     @property
-    def num_hidden(self) -> int:
+    def num_hidden_layers(self) -> int:
+        """Number of hidden layers."""
         return self.layers[-1] + 1  # the last tensor belongs to the last BatchNorm
 
     def linear(self, i: int) -> slice:
-        """Where weight and bias of Linear ``i`` are."""
+        """The indices of weight and bias of Linear ``i``."""
         return slice(2 * i, 2 * i + 2)
 
     def norm(self, i: int) -> slice:
-        """Where scale, shift, running mean and running variance of BatchNorm ``i`` are."""
-        first = 2 * (self.num_hidden + 1) + 4 * i
+        """The indices of scale, shift, running mean and running variance of BatchNorm ``i``."""
+        first = 2 * (self.num_hidden_layers + 1) + 4 * i
         return slice(first, first + 4)
 
 
@@ -133,9 +135,9 @@ class Forward:
 
 
 def forward(layout: Layout, params: list[Tensor], x: Tensor) -> Forward:
-    """Training mode: batches are normalised by their own mean and biased variance. ``x``: ``[n, inputs]``."""
+    """Training mode: batches are normalized by their own mean and biased variance. ``x``: ``[n, inputs]``."""
     hidden = []
-    for i in range(layout.num_hidden):
+    for i in range(layout.num_hidden_layers):
         weight, bias = params[layout.linear(i)]
         scale, shift, _, _ = params[layout.norm(i)]
         activated = torch.addmm(bias, x, weight.T).clamp_min_(0)
@@ -146,7 +148,7 @@ def forward(layout: Layout, params: list[Tensor], x: Tensor) -> Forward:
         normalized = centered.mul_(inverse_std)
         hidden.append(HiddenPass(x, activated, normalized, mean, variance, inverse_std))
         x = torch.addcmul(shift, normalized, scale)
-    weight, bias = params[layout.linear(layout.num_hidden)]
+    weight, bias = params[layout.linear(layout.num_hidden_layers)]
     return Forward(torch.addmm(bias, x, weight.T), hidden, x)
 
 
@@ -160,9 +162,9 @@ def backward(layout: Layout, params: list[Tensor], passed: Forward, grad: Tensor
     gradients: list[Tensor | None] = [None] * len(params)
     n = len(grad)
     layer_input = passed.features
-    for i in reversed(range(layout.num_hidden + 1)):
+    for i in reversed(range(layout.num_hidden_layers + 1)):
         weight_index, norm_index = layout.linear(i).start, layout.norm(i).start
-        if i < layout.num_hidden:
+        if i < layout.num_hidden_layers:
             kept = passed.hidden[i]
             grad_scale = (grad * kept.normalized).sum(0)
             grad_shift = grad.sum(0)
@@ -191,11 +193,11 @@ def move_running_stats(layout: Layout, params: list[Tensor], passed: Forward) ->
 
 
 def predict(layout: Layout, params: list[Tensor], x: Tensor) -> Tensor:
-    """Evaluation mode: normalised by the running statistics. ``[n, input_dims]`` -> ``[n, output_dims]``."""
-    for i in range(layout.num_hidden):
+    """Evaluation mode: normalized by the running statistics. ``[n, input_dims]`` -> ``[n, output_dims]``."""
+    for i in range(layout.num_hidden_layers):
         weight, bias = params[layout.linear(i)]
         scale, shift, running_mean, running_var = params[layout.norm(i)]
         activated = torch.addmm(bias, x, weight.T).clamp_min_(0)
         x = (activated - running_mean) * torch.rsqrt(running_var + NORM_EPS) * scale + shift
-    weight, bias = params[layout.linear(layout.num_hidden)]
+    weight, bias = params[layout.linear(layout.num_hidden_layers)]
     return torch.addmm(bias, x, weight.T)

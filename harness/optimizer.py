@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+
+def optimizer_seed(instance_seed: bytes) -> bytes:
+    """The 32 bytes of seed that an optimizer gets: from the instance's own seed it could rebuild the test data."""
+    return hashlib.sha256(b"optimizer" + instance_seed).digest()
 
 
 class OptimizerFault(Exception):
@@ -29,7 +35,7 @@ class Optimizer(Protocol):
         """The state before the first step.
 
         ``seed``: 32 bytes for the optimizer's own randomness. ``param_sizes``: elements of each tensor, in
-        the parameter order of `harness.model`. ``context``, one entry a tensor in the same order: ``shapes``
+        the parameter order of `harness.model`. ``context``, one entry per tensor in the same order: ``shapes``
         (``list[tuple[int, ...]]``), ``roles`` (``weight``, ``bias``, ``norm_scale``, ``norm_shift``,
         ``running_mean``, ``running_var``), ``trainable`` (``list[bool]``), ``layers`` (index of the Linear
         that the tensor belongs to; BatchNorm i belongs to Linear i); and ``device``, ``dtype``.
@@ -61,7 +67,7 @@ class Optimizer(Protocol):
 
 
 class GuardedOptimizer:
-    """An optimizer whose every breach of the contract ends in an `OptimizerFault`.
+    """An optimizer with every breach of the contract turned into an `OptimizerFault`.
 
     Status ``error``: it raised an exception. Status ``invalid_update``: wrong type, count, shape, dtype,
     device or memory layout of what it returned, or parameters changed in place.
@@ -71,6 +77,7 @@ class GuardedOptimizer:
         self._optimizer = optimizer
 
     def init_state(self, seed: bytes, param_sizes: list[int], **context: Any) -> Any:
+        """See `Optimizer.init_state`. Raises OptimizerFault."""
         return _call("init_state", self._optimizer.init_state, seed, param_sizes, **context)
 
     def query_at_params(
@@ -81,6 +88,7 @@ class GuardedOptimizer:
         train_loss: float | None,
         val_loss: float | None,
     ) -> list[Tensor] | None:
+        """See `Optimizer.query_at_params`. Raises OptimizerFault."""
         name, query = "query_at_params", self._optimizer.query_at_params
         returned = _call_on_params(name, query, state, model_params, epoch, train_loss, val_loss)
         return None if returned is None else checked(name, returned, model_params)
@@ -94,6 +102,7 @@ class GuardedOptimizer:
         train_loss: float | None,
         val_loss: float | None,
     ) -> list[Tensor]:
+        """See `Optimizer.step`. Raises OptimizerFault."""
         name, step = "step", self._optimizer.step
         returned = _call_on_params(name, step, state, model_params, gradients, epoch, train_loss, val_loss)
         return checked(name, returned, model_params)
@@ -119,7 +128,7 @@ def _call_on_params(name: str, function: Callable[..., Any], state: Any, params:
 
 
 def checked(name: str, returned: Any, params: list[Tensor]) -> list[Tensor]:
-    """``returned`` if it is a list of tensors like ``params``, else an OptimizerFault says what is not."""
+    """The tensors ``returned`` by the function ``name``, if they are like ``params``. Raises OptimizerFault."""
     if not isinstance(returned, (list, tuple)):
         raise _invalid(name, f"expected a list of {len(params)} tensors, got {type(returned).__name__}")
     if len(returned) != len(params):

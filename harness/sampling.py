@@ -1,4 +1,4 @@
-"""Which instances to train on: difficulties by one of three samplers, seeds by hashing a key."""
+"""Samples instances to train on: difficulties by one of three samplers, seeds by hashing a key."""
 
 from __future__ import annotations
 

@@ -70,6 +70,7 @@ class Isolation:
 
     @property
     def active(self) -> tuple[str, ...]:
+        """The names of the active layers."""
         return tuple(name for name, reason in self.layers.items() if not reason)
 
     def __str__(self) -> str:
@@ -152,7 +153,7 @@ class Sandbox:
             self._fail_by_end(what)
         reply = self._receive(what, seconds)
         if reply.get("id") != self._asked:
-            self._fail("protocol_error", f"{what}: an answer that nobody asked for")
+            self._fail("protocol_error", f"{what}: an answer without a request")
         kind, status = reply.get("reply"), reply.get("status")
         if kind == "fault":
             known = isinstance(status, str) and status in STATUSES and status != "not_started"
@@ -301,6 +302,7 @@ class _Launcher:
 
     @property
     def alive(self) -> bool:
+        """Whether the process still runs."""
         return self._process.poll() is None
 
     def start_sandbox(self, request: dict[str, Any], *ends: socket.socket) -> None:

@@ -1,14 +1,12 @@
-"""What a test loss is worth: quality on one instance, and over many."""
+"""Scores test losses: quality on one instance, and over many."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import fmean, median
+from statistics import median
 
-import numpy as np
-
-from harness.data import TEST, load_data
+from harness.data import load_data
 from harness.task import Instance
 
 QUALITY_BOUND = 10.0
@@ -28,20 +26,6 @@ def quality(test_loss: float, target_loss: float) -> float | None:
 def target_loss(instance: Instance) -> float:
     """eps*^2 of an instance: the loss at which quality is 0."""
     return load_data(instance.task, instance.seed).target_loss(instance.alpha)
-
-
-def zero_predictor_quality(instance: Instance) -> float:
-    """Quality of a model that always predicts 0: what an optimizer must at least beat."""
-    outputs = load_data(instance.task, instance.seed).y[TEST].astype(np.float64)
-    worth = quality(float(np.mean(outputs**2)), target_loss(instance))
-    assert worth is not None
-    return worth
-
-
-def mean_quality(qualities: Sequence[float | None]) -> float | None:
-    """The mean, as the challenge's local test prints it; None when a run has no quality, or without runs."""
-    known = [q for q in qualities if q is not None]
-    return fmean(known) if known and len(known) == len(qualities) else None
 
 
 def median_quality(qualities: Sequence[float | None]) -> float | None:

@@ -68,6 +68,7 @@ class Submission:
         self.isolation = sandbox.isolation
 
     def init_state(self, seed: bytes, param_sizes: list[int], **context: Any) -> int:
+        """See `Optimizer.init_state`; the state is the number of the call. Raises OptimizerFault."""
         shapes: list[tuple[int, ...]] = context["shapes"]
         dtype: torch.dtype = context["dtype"]
         size = AREAS * sum(math.prod(shape) for shape in shapes) * dtype.itemsize
@@ -92,6 +93,7 @@ class Submission:
         train_loss: float | None,
         val_loss: float | None,
     ) -> list[Tensor] | None:
+        """See `Optimizer.query_at_params`. Raises OptimizerFault, and ValueError for a state of an earlier call."""
         if not self._queries:
             return None
         self._expect(state)
@@ -110,6 +112,7 @@ class Submission:
         train_loss: float | None,
         val_loss: float | None,
     ) -> list[Tensor]:
+        """See `Optimizer.step`. Raises OptimizerFault, and ValueError for a state of an earlier call."""
         self._expect(state)
         _put(self._params, model_params)
         _put(self._gradients, gradients)
@@ -128,8 +131,8 @@ class Submission:
 
 def _put(shared: list[Tensor], tensors: list[Tensor]) -> None:
     with torch.no_grad():
-        for place, tensor in zip(shared, tensors, strict=True):
-            place.copy_(tensor)
+        for target, tensor in zip(shared, tensors, strict=True):
+            target.copy_(tensor)
 
 
 def _shared_memory(size: int) -> tuple[mmap.mmap, int]:

@@ -60,17 +60,17 @@ def main(channel: socket.socket, project: str) -> NoReturn:
 
 def _python_paths(project: str) -> list[str]:
     """What a submission has to read: the interpreter, packages, libraries and facts of the machine."""
-    places = {*_INSTALLED.values(), sys.prefix, sys.base_prefix, *sys.path}
+    paths = {*_INSTALLED.values(), sys.prefix, sys.base_prefix, *sys.path}
     system = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/dev/null", "/dev/urandom"]
     hardware = ["/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system/cpu", "/usr/share/zoneinfo"]
     if project not in _INSTALLED.values():
-        places = {place for place in places if place and not Path(project).is_relative_to(place)}
-    return sorted(place for place in {*places, *system, *hardware} if os.path.exists(place))
+        paths = {path for path in paths if path and not Path(project).is_relative_to(path)}
+    return sorted(path for path in {*paths, *system, *hardware} if os.path.exists(path))
 
 
 def _hide_project(project: str) -> None:
     if project not in _INSTALLED.values():
-        sys.path[:] = [place for place in sys.path if place != project]
+        sys.path[:] = [path for path in sys.path if path != project]
     for name in [n for n in sys.modules if n.partition(".")[0] in _OURS]:
         del sys.modules[name]
     sys.meta_path.insert(0, submission_worker.Refuser(_OURS))
@@ -82,9 +82,9 @@ def _supervise(request: dict[str, Any], channel: socket.socket, control: socket.
         os.setsid()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         layers: dict[str, str] = {}
-        _attempt(confinement.adopt_orphans)
+        confinement.attempt(confinement.adopt_orphans)
         if "namespaces" in request["layers"]:
-            layers["namespaces"] = _attempt(confinement.enter_namespaces)
+            layers["namespaces"] = confinement.attempt(confinement.enter_namespaces)
         output, worker_output = os.pipe()
         user = confinement.FIRST_USER + os.getpid()
         worker = os.fork()
@@ -103,15 +103,6 @@ def _supervise(request: dict[str, Any], channel: socket.socket, control: socket.
         wire.send(control, {"cause": "failed", "code": 0, "output": f"{type(error).__name__}: {error}"})
     finally:
         os._exit(0)
-
-
-def _attempt(layer) -> str:
-    """Apply a layer: empty where it is active now, else why not."""
-    try:
-        layer()
-    except OSError as error:
-        return error.strerror or str(error)
-    return ""
 
 
 def _watch(worker: int, output: int, control: socket.socket, limits: dict[str, Any]) -> dict[str, Any]:
@@ -200,7 +191,7 @@ def _descendants(ancestor: int) -> dict[int, dict[str, str]]:
 
 
 def _kill_descendants() -> None:
-    """Kill until none is left. Orphans become our children, so that a new session is no way out."""
+    """Kill until none is left. Orphans become children of this process, so that a new session does not escape."""
     while True:
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:

@@ -42,6 +42,7 @@ class Refuser(importlib.abc.MetaPathFinder):
         self.names = names
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
+        """Refuse the packages, and leave all others to the next finder. Raises ImportError."""
         if fullname.partition(".")[0] in self.names:
             raise ImportError(f"a submission cannot import {fullname!r}", name=fullname)
 
@@ -106,9 +107,9 @@ def _confine(request: dict[str, Any], user: int, layers: dict[str, str]) -> None
     readable = [*request["readable"], scratch]
     allowance = limits["memory_bytes"] + _address_space()
     if "user" in wanted:
-        layers["user"] = _attempt(lambda: confinement.change_user(user, request["readable"]))
-    _attempt(confinement.die_with_parent)  # a change of user resets it
-    _attempt(confinement.drop_capabilities)
+        layers["user"] = confinement.attempt(lambda: confinement.change_user(user, request["readable"]))
+    confinement.attempt(confinement.die_with_parent)  # a change of user resets it
+    confinement.attempt(confinement.drop_capabilities)
     counted_alone = layers.get("user") == "" or (os.getuid() != 0 and layers.get("namespaces") == "")
     seconds = math.ceil(limits["load_seconds"] + limits["total_seconds"])
     for limit, value in (
@@ -122,17 +123,9 @@ def _confine(request: dict[str, Any], user: int, layers: dict[str, str]) -> None
     if counted_alone:  # the limit is one for all processes of a user
         resource.setrlimit(resource.RLIMIT_NPROC, (limits["tasks"], limits["tasks"]))
     if "files" in wanted:
-        layers["files"] = _attempt(lambda: confinement.restrict_files(readable))
+        layers["files"] = confinement.attempt(lambda: confinement.restrict_files(readable))
     if "syscalls" in wanted:
-        layers["syscalls"] = _attempt(confinement.refuse_syscalls)
-
-
-def _attempt(layer: Callable[[], None]) -> str:
-    try:
-        layer()
-    except OSError as error:
-        return error.strerror or str(error)
-    return ""
+        layers["syscalls"] = confinement.attempt(confinement.refuse_syscalls)
 
 
 def _address_space() -> int:
@@ -155,6 +148,7 @@ class Worker:
         self.state: Any = None
 
     def serve(self) -> NoReturn:
+        """Answer requests until the connection closes. Raises EOFError then."""
         while True:
             request, descriptors = wire.receive(self.channel, self.frames, 1)
             reply: dict[str, Any] = {"id": request["id"]}
@@ -165,6 +159,7 @@ class Worker:
             wire.send(self.channel, reply)
 
     def answer(self, request: dict[str, Any], descriptors: list[int]) -> str:
+        """Do what a request asks; returns the kind of answer."""
         call = request["call"]
         if call == "load":
             return self.load(request["name"], request["source"])
@@ -179,6 +174,7 @@ class Worker:
         return self.give(STEP, self.functions[STEP](self.state, params, gradients, *arguments))
 
     def load(self, name: str, source: str) -> str:
+        """Run the submission's text and find its functions. Raises OptimizerFault."""
         self.name = name
         linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
         module = types.ModuleType("submission")
@@ -199,6 +195,7 @@ class Worker:
         return "queries" if QUERY in self.functions else "never_queries"
 
     def init(self, request: dict[str, Any], memory: int) -> str:
+        """Map the shared ``memory`` (a file descriptor) and call the submission's init function."""
         context = request["context"]
         self.dtype = getattr(torch, context["dtype"])
         self.shapes = [tuple(shape) for shape in context["shapes"]]
@@ -228,7 +225,7 @@ class Worker:
             return {"reply": "fault", "status": error.status, "message": error.message}
         walk = traceback.walk_tb(error.__traceback__)
         lines = [line for frame, line in walk if frame.f_code.co_filename == self.name]
-        place = f"{self.name}:{lines[-1]}" if lines else self.name
+        where = f"{self.name}:{lines[-1]}" if lines else self.name
         text = traceback.format_exception_only(error)[-1].strip()[:500]
         if isinstance(error, SystemExit):
             status, text = "exited", "sys.exit was called"
@@ -238,7 +235,7 @@ class Worker:
             status, text = "too_many_tasks", f"more threads or processes than allowed ({text})"
         else:
             status = "import_error" if isinstance(error, ImportError) else "error"
-        return {"reply": "fault", "status": status, "message": f"{place}: {text}"}
+        return {"reply": "fault", "status": status, "message": f"{where}: {text}"}
 
 
 def accepted(function: Callable, context: dict[str, Any]) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class Instance:
     """What a lane trains on. Raises ValueError when a field is out of its range.
 
     ``seed``: 32 bytes, from which data, initial weights and sample orders follow. ``init``: ``per_layer``
-    (one seed a layer) or ``shared`` (one for all, so that layers of equal shape are born identical).
+    (one seed per layer) or ``shared`` (one for all, so that layers of equal shape start identical).
     ``accuracy_factor``: only with the task ``seed``: the target is alpha = 4 - accuracy_factor / 1000 times
     the noise.
     """

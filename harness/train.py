@@ -6,7 +6,6 @@ of NaN goes on and predicts a constant; here NaN stays NaN and ends the run.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from abc import ABC, abstractmethod
@@ -26,7 +25,7 @@ from harness.model import (
     network_layout,
     predict,
 )
-from harness.optimizer import GuardedOptimizer, Optimizer, OptimizerFault
+from harness.optimizer import GuardedOptimizer, Optimizer, OptimizerFault, optimizer_seed
 from harness.result import Training
 from harness.score import quality, target_loss
 from harness.task import TASKS, Instance
@@ -67,7 +66,7 @@ def run(
     patience: int,
     on_epoch: Callable[[int, float, float], bool | None] | None = None,
 ) -> Training:
-    """What `train` promises, for any way of going through the batches."""
+    """Train ``loop``'s network as `train` says, whatever way the loop goes through the batches."""
     target = target_loss(loop.instance)
     best_params, best_epoch, best_loss = None, None, math.inf
     stale_epochs = 0
@@ -110,7 +109,7 @@ def run(
 
 
 class Loop(ABC):
-    """A network in training: batches, losses and what has gone wrong. How a batch is trained on is the heirs' part.
+    """A network in training: batches, losses and what has gone wrong. Subclasses define how to train on a batch.
 
     ``params``: all tensors, in the parameter order. ``lost``: empty, or what has become NaN for good: NaN survives
     every update and every later batch in a trainable tensor or in running statistics, and makes every validation
@@ -126,8 +125,7 @@ class Loop(ABC):
         data = load_data(instance.task, instance.seed)
         self.x, self.y = (torch.tensor(array, dtype=dtype, device=device) for array in (data.x, data.y))
         self.params = [torch.tensor(v, dtype=dtype, device=device) for v in initial_parameters(instance)]
-        # Not the instance's own seed, from which an optimizer could rebuild the test data.
-        self.optimizer_seed = hashlib.sha256(b"optimizer" + instance.seed).digest()
+        self.optimizer_seed = optimizer_seed(instance.seed)
         self.train_loss: list[float] = []
         self.val_loss: list[float] = []
         self.lost = ""
@@ -168,6 +166,7 @@ class Loop(ABC):
         return train_loss, val_loss
 
     def find_nan(self) -> str:
+        """Which tensor has a NaN that stays, or an empty text."""
         layout = self.layout
         for param, role, layer, trainable in zip(
             self.params, layout.roles, layout.layers, layout.trainable, strict=True
@@ -192,6 +191,7 @@ class LiteralLoop(Loop):
         self.state: Any = None
 
     def start(self) -> None:
+        """Get the optimizer's state. Raises OptimizerFault."""
         self.state = self.optimizer.init_state(
             self.optimizer_seed,
             self.layout.sizes,

@@ -13,7 +13,7 @@ _CHUNK = 1 << 16
 
 
 class WireError(Exception):
-    """What arrived is no message; ``str()`` says in what way."""
+    """The bytes that arrived are no message; ``str()`` says why."""
 
 
 class Frames:
@@ -24,6 +24,7 @@ class Frames:
         self._data = bytearray()
 
     def feed(self, data: bytes) -> None:
+        """Add bytes that have arrived."""
         self._data += data
 
     def take(self) -> dict[str, Any] | None:

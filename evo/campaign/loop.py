@@ -16,7 +16,8 @@ from evo.ledger.ledger import Ledger
 from evo.recipe.schema import Recipe
 from evo.records import Fame, Request, Results
 from evo.search.protocol import Search, algorithm
-from evo.training.pool import TRAIN_LANES, Pool
+from evo.training.pool import Pool
+from evo.training.worker import TRAIN_LANES
 
 Begin = Callable[..., Search]  # what makes a search of recipe, checkpoint and a way to find individuals
 
@@ -100,7 +101,7 @@ def _answer(request: Request, ledger: Ledger, pool: Pool, stop: Stop, progress: 
     results = ledger.results(lane.key for lane in request.lanes)
     missing = [lane for lane in request.lanes if lane.key not in results]
     progress.request(request, len(results))
-    for lane, training in pool.evaluate(missing, stop=stop.now, drain=stop.soon):
+    for lane, training in pool.train(missing, stop=stop.now, drain=stop.soon):
         ledger.add([(lane, training)], request.purpose)
         results[lane.key] = training
         progress.lane(training)

@@ -94,15 +94,16 @@ def _disk(folder: Path) -> Iterator[Check]:
 def _training() -> Iterator[Check]:
     from evo.records import Lane
     from evo.training.pool import Pool
+    from evo.training.worker import TRAIN_LANES
     from genomes import catalogue
     from genomes.language import genome
     from harness.task import Instance, seed_bytes
 
     text, epochs = genome.dump(catalogue.load("adam")), 10
     lanes = [Lane("adam", text, Instance("tig", 4, seed_bytes(seed)), epochs) for seed in (0, 1)]
-    with Pool(1) as pool:
+    with Pool(1, function=TRAIN_LANES) as pool:
         started = time.monotonic()
-        trainings = [training for _, training in pool.evaluate(lanes)]
+        trainings = [training for _, training in pool.train(lanes)]
         seconds = time.monotonic() - started
     pace = epochs / trainings[-1].seconds if trainings[-1].seconds else 0.0
     ok = all(training.status == "finished" for training in trainings)

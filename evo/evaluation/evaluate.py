@@ -46,7 +46,7 @@ def evaluate(asked: Question, *, workers: int = 0, device: str = "cpu", progress
     """Train all that is asked for, in parallel; results target by target, each in the order of its instances.
 
     ``workers``: processes, 0 for one a CPU. ``device``: of the literal loop, which trains one lane at a time anywhere.
-    Raises EvaluatorError when no process can be started; UsageError, EvoError for a device that is none.
+    Raises WorkerError when no process can be started; UsageError, EvoError for a device that is none.
     """
     devices.for_literal_loop(device)
     hashes = {target: target.hash for target in asked.targets}
@@ -64,7 +64,7 @@ def evaluate(asked: Question, *, workers: int = 0, device: str = "cpu", progress
         seconds_per_lane=SECONDS_PER_LANE,
         function=TRAIN_LANES,
     ) as pool:
-        done = dict(_shown(pool.evaluate(lanes.values()), len({lane.key for lane in lanes.values()}), progress))
+        done = dict(_shown(pool.train(lanes.values()), len({lane.key for lane in lanes.values()}), progress))
     return [Result(name, instance, done[lane.key]) for (name, instance), lane in lanes.items()]
 
 
@@ -168,7 +168,7 @@ def run(
     verbose: bool = False,
     **options: Any,
 ) -> None:
-    """What ``evo evaluate`` does; ``options`` are those of `question`. Raises UsageError, EvaluatorError."""
+    """What ``evo evaluate`` does; ``options`` are those of `question`. Raises UsageError, WorkerError."""
     asked = question(names, **options)
     warn(shared_streams(asked.seeds))
     results = evaluate(asked, workers=workers, device=device)

@@ -1,17 +1,15 @@
-"""The devices that trainings run on: which there are, and which one a campaign takes.
-
-What needs torch is imported late, as in `evo.campaign.run`.
-"""
+"""The devices that trainings run on: which there are, and which one a campaign takes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from evo.errors import EvoError, UsageError
+from evo.training.gpu.compile import nvrtc
 
 
 def for_campaign(name: str, say: Callable[[str], None] = lambda _: None) -> str:
-    """``auto``, ``cpu`` or ``cuda`` -> the device of a campaign, ``cpu`` or ``cuda``.
+    """The device of a campaign, ``cpu`` or ``cuda``, for the name ``auto``, ``cpu`` or ``cuda``.
 
     ``auto``: cuda where torch sees a GPU and kernels for it can be compiled. ``say`` is told when only the
     compiler is missing. Raises UsageError for another name, EvoError where the device cannot be used here.
@@ -32,25 +30,15 @@ def for_campaign(name: str, say: Callable[[str], None] = lambda _: None) -> str:
 
 
 def for_literal_loop(name: str) -> None:
-    """Raises UsageError unless ``name`` is ``cpu`` or ``cuda``, EvoError where torch does not see it."""
+    """Check a device for the literal loop.
+
+    Raises UsageError unless ``name`` is ``cpu`` or ``cuda``, EvoError where torch does not see it.
+    """
     _check(name, "cpu or cuda")
-
-
-def expect_to_work(name: str) -> None:
-    """Compute a little on the device ``name``. Raises EvoError where that fails."""
-    import torch
-
-    try:
-        torch.ones(1, device=name).item()
-    except Exception as error:  # no driver, no memory left, a GPU that is gone: torch has many words for it
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise EvoError(f"device {name} does not work: {reason}") from error
 
 
 def kernel_compiler() -> str:
     """The name of what compiles kernels here, after a trial. Raises EvoError that says what is missing."""
-    from evo.training.gpu.compile import nvrtc
-
     compiler = nvrtc()
     try:
         compiler.compile('extern "C" __global__ void nothing() {}')
@@ -68,6 +56,6 @@ def _check(name: str, known: str) -> None:
 
 
 def _gpu() -> bool:
-    import torch
+    import torch  # here alone, since what names a device need not start torch
 
     return torch.cuda.is_available()

@@ -1,8 +1,8 @@
-"""What a worker is given at once: a batch of lanes, and what becomes of it when the worker dies or hangs.
+"""Jobs: the lanes that a worker gets at once, and what is tried again when the worker dies or hangs.
 
-Lanes of a batch differ in genome and instance only, so that a GPU can train them together. What is left of a batch that
-came to grief is tried again in two halves: a lane that ends its process is alone after log2(n) deaths, and
-all others have their results.
+Lanes of a job differ in genome and instance only, so that a GPU can train them together. What a failed job left
+unanswered is tried again in two halves: a lane that ends its process is alone after log2(n) deaths, and all others
+have their results.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from evo.records import Lane
 
 SILENT_SECONDS = 3600.0  # longest wait for an answer from a batch, unless a lane alone is given more
-CUDA_BATCH = 4096  # most lanes of a job on a GPU; `evo.training.gpu.batches` divides them further as memory asks
+CUDA_BATCH = 4096  # most lanes of a job on a GPU; `evo.training.batches` divides them further to fit the memory
 
 
 @dataclass
@@ -33,6 +33,7 @@ class Job:
         self.unanswered = dict(enumerate(self.lanes))
 
     def start(self) -> None:
+        """Count an attempt, and start the clock of `overdue`."""
         self._attempts += 1
         self._started = self._heard = time.monotonic()
 
@@ -43,49 +44,49 @@ class Job:
 
     @property
     def seconds(self) -> float:
-        """Since its start."""
+        """Wall time since the last start."""
         return time.monotonic() - self._started
 
     def overdue(self, seconds_per_lane: float) -> bool:
         """Whether the wait since the start or the last answer was too long.
 
-        A lane alone may take ``seconds_per_lane``; n lanes, which a GPU trains together, n times that, but not more
-        than the greater of SILENT_SECONDS and ``seconds_per_lane``: what hangs should be found on the same day.
+        The limit is ``seconds_per_lane`` for one lane and n times that for n lanes, which a GPU trains together, but
+        at most the greater of SILENT_SECONDS and ``seconds_per_lane``: what hangs should be found on the same day.
         """
         limit = min(len(self.unanswered) * seconds_per_lane, max(seconds_per_lane, SILENT_SECONDS))
         return time.monotonic() - self._heard > limit
 
-    def excuse(self) -> None:
-        """Do not count the last start: it was no fault of the lanes that it came to nothing."""
+    def uncount_start(self) -> None:
+        """Do not count the last start as an attempt: it failed before any lane was tried."""
         self._attempts -= 1
 
-    def left(self, tries: int) -> list[Job]:
-        """What to try again: the halves of what a batch has not answered; a lane alone, until it had ``tries``."""
+    def retries(self, attempts: int) -> list[Job]:
+        """The jobs to try again: the halves of what is unanswered; for a lane alone, itself until ``attempts``."""
         if len(self.lanes) == 1:
-            return [self] if self._attempts < tries else []
+            return [self] if self._attempts < attempts else []
         rest = tuple(self.unanswered.values())
         middle = (len(rest) + 1) // 2
         return [Job(half) for half in (rest[:middle], rest[middle:]) if half]
 
 
 def batches(lanes: Iterable[Lane], size: int) -> list[Job]:
-    """Each `Lane.key` once, in jobs of up to ``size`` lanes of one task, depth, init and number of epochs.
+    """The jobs for ``lanes``, each `Lane.key` once; up to ``size`` lanes of one task, depth, init and epochs in each.
 
-    Deepest first, so that no long lane is left for the end; one instance after another, for the caches. They depend
-    on the lanes alone, not on their order.
+    Deepest first, so that no long lane is left for the end; lanes of one instance together, for the caches. The jobs
+    do not depend on the order of ``lanes``.
     """
     unique: dict[tuple, Lane] = {}
     for lane in lanes:
         unique.setdefault(lane.key, lane)
     jobs = []
-    for _, kin in groupby(sorted(unique.values(), key=_order), key=_kind):
-        group = tuple(kin)
+    for _, similar in groupby(sorted(unique.values(), key=_order), key=_kind):
+        group = tuple(similar)
         jobs += [Job(group[start : start + size]) for start in range(0, len(group), size)]
     return jobs
 
 
 def fields(lane: Lane) -> dict[str, Any]:
-    """A lane as a worker's function gets it; ``seed``: 64 hex digits."""
+    """The fields of a lane as a worker's function gets them, ready for JSON; ``seed``: 64 hex digits."""
     instance = lane.instance
     return {
         "hash": lane.hash,

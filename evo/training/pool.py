@@ -1,11 +1,11 @@
-"""Trains lanes in parallel: worker processes, one thread each, whose deaths and delays become statuses.
+"""Trains lanes in parallel worker processes, one thread each, whose deaths and delays become statuses.
 
-A worker takes a batch of lanes and answers each as it is done. On a CPU a batch is one lane, since one model a process
-and thread is the quickest there; on a GPU one worker holds the device and trains many lanes together.
+A worker takes a batch of lanes and answers each as it is done. On a CPU a batch is one lane, since one model per
+process and thread is the fastest there; on a GPU one worker holds the device and trains many lanes together.
 
 Results do not depend on the number of workers or on the order in which they finish (nor, on a CPU, on batches), with
 one exception: a lane that takes longer than ``seconds_per_lane`` gets the status ``timeout``, and how long it takes
-depends on the machine. So that limit should be generous: it is there for what would never end.
+depends on the machine. That limit should be generous: it is there for what would never end.
 """
 
 from __future__ import annotations
@@ -27,49 +27,43 @@ from typing import IO, Any
 from evo.errors import EvoError
 from evo.records import Lane
 from evo.training.jobs import CUDA_BATCH, Job, batches, fields
-from evo.training.worker import UNUSABLE, failed
+from evo.training.worker import UNUSABLE
 from harness.result import Training
 
-TRAIN_LANES = "evo.training.trainer:train_lanes"
 POLL_SECONDS = 0.2
 _ROOT = Path(__file__).resolve().parents[2]
 
 
-class EvaluatorError(EvoError):
-    """No worker can be started."""
+class WorkerError(EvoError):
+    """Worker processes do not start, or their device does not work."""
 
 
 def available_cpus() -> int:
-    """The CPUs that this process may use: the default number of workers."""
+    """Number of CPUs that this process may use: the default number of workers."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def evaluate(lanes: Iterable[Lane], workers: int = 0, **options: Any) -> Iterator[tuple[Lane, Training]]:
-    """Train ``lanes`` with a pool of its own; yields each with its training as it is done. See `Pool`."""
-    with Pool(workers, **options) as pool:
-        yield from pool.evaluate(lanes)
 
 
 class Pool:
     """Worker processes, started when they are first needed and kept until ``close``.
 
-    ``workers``: how many; 0 for one a CPU, or one that holds the GPU. ``batch``: most lanes that a worker takes at
-    once; 0 for one on a CPU, CUDA_BATCH on a GPU. ``patience``, ``device``, ``dtype``: for `harness.train.train`.
-    ``seconds_per_lane``: wall time for a lane alone; for a batch see `Job.overdue`. ``log``: the file that takes what
-    workers write to standard error. ``function``: what a worker calls, ``module:name``; see `evo.training.worker`.
+    ``workers``: their number; 0 for one per CPU, or one that holds the GPU. ``function``: what a worker calls,
+    ``module:name``; see `evo.training.worker`. ``batch``: most lanes that a worker takes at once; 0 for one on a CPU,
+    CUDA_BATCH on a GPU. ``patience``, ``device``, ``dtype``: for `harness.train.train`. ``seconds_per_lane``: limit
+    of wall time for a lane alone; for a batch see `Job.overdue`. ``log``: the file that takes what workers write to
+    standard error.
     """
 
     def __init__(
         self,
         workers: int = 0,
         *,
+        function: str,
         batch: int = 0,
         patience: int = 50,
         device: str = "cpu",
         dtype: str = "float32",
         seconds_per_lane: float = 3600.0,
         log: Path | None = None,
-        function: str = TRAIN_LANES,
     ):
         on_gpu = device != "cpu"
         self.size = workers or (1 if on_gpu else available_cpus())
@@ -89,13 +83,13 @@ class Pool:
         self.close()
 
     def close(self) -> None:
-        """Kill all workers, with all that they started, and wait until they are gone."""
+        """Kill all workers and their child processes, and wait until they are gone."""
         for worker in self._workers:
             worker.kill()
         self._workers.clear()
         self._log.close()
 
-    def evaluate(
+    def train(
         self,
         lanes: Iterable[Lane],
         stop: Callable[[], bool] = lambda: False,
@@ -103,66 +97,66 @@ class Pool:
     ) -> Iterator[tuple[Lane, Training]]:
         """Train ``lanes``, each `Lane.key` once; yields each with its training as it is done.
 
-        When a worker dies, what its batch has not answered is tried again in halves; a lane that was alone, once
-        more, then it has the status ``crashed``. A worker that is silent for too long is killed: its batch is halved
-        too, and a lane that was alone has the status ``timeout``. ``stop``: end now, and leave what is running;
-        ``drain``: start nothing more, and end when nothing runs. Raises EvaluatorError when workers die as they start
-        or find that their device does not work.
+        When a worker dies, what its batch has not answered is tried again in halves; a lane that was alone is tried
+        once more, then it has the status ``crashed``. A worker that is silent for too long is killed: its batch is
+        halved too, and a lane that was alone has the status ``timeout``. ``stop``: end now, and leave what is
+        running; ``drain``: start nothing more, and end when nothing runs. Raises WorkerError when workers die as they
+        start or find that their device does not work.
         """
         pending = deque(batches(lanes, self._batch))
         while not stop():
             if drain():
                 pending.clear()
-            self._employ(pending)
+            self._assign(pending)
             if not pending and not any(worker.job for worker in self._workers):
                 return
             done = self._finished(pending)
-            self._employ(pending)  # before the caller takes its time
+            self._assign(pending)  # before the caller takes its time
             yield from done
 
-    def _employ(self, pending: deque[Job]) -> None:
-        """Give work to the idle; hire as many as there is work for."""
+    def _assign(self, pending: deque[Job]) -> None:
+        """Give jobs to idle workers, and start as many workers as there are jobs for."""
         idle = [worker for worker in self._workers if worker.ready and not worker.job]
         while pending and idle:
             idle.pop().start(pending.popleft(), self._options)
         while len(self._workers) < self.size and len(pending) > sum(not w.ready for w in self._workers):
-            self._workers.append(_Worker.hire(self._function, self._log))
+            self._workers.append(_Worker.spawn(self._function, self._log))
 
     def _finished(self, pending: deque[Job]) -> list[tuple[Lane, Training]]:
-        """Wait for news for a moment. What is to be tried again goes back to the front of ``pending``."""
+        """Wait for answers for a moment. What is to be tried again goes back to the front of ``pending``."""
         done = []
         with selectors.DefaultSelector() as selector:
             for worker in self._workers:
                 selector.register(worker.output, selectors.EVENT_READ, worker)
-            news = [key.data for key, _ in selector.select(POLL_SECONDS)]
-        for worker in news:
+            readable = [key.data for key, _ in selector.select(POLL_SECONDS)]
+        for worker in readable:
             for answer in worker.answers():
                 if "ready" in answer:
                     worker.ready = True
                 elif worker.job:
                     self._failed_starts = 0
-                    done.append((worker.job.answered(answer["position"]), Training(**answer["training"])))
+                    done.append((worker.job.answered(answer["position"]), Training.from_dict(answer["training"])))
                     if not worker.job.unanswered:
                         worker.job = None
             if worker.alive:
                 continue
-            how = self._dismiss(worker)
+            how = self._stop(worker)
             if not worker.ready or worker.process.returncode == UNUSABLE:
                 if worker.job:
-                    worker.job.excuse()
+                    worker.job.uncount_start()
                     pending.appendleft(worker.job)
                 self._note_failed_start(how)
             elif worker.job:
                 message = f"its worker died twice, at last by {how}"
-                done += _come_to_grief(worker.job, pending, "crashed", message, tries=2)
+                done += _retry_or_fail(worker.job, pending, "crashed", message, attempts=2)
         for worker in list(self._workers):
             if worker.job and worker.job.overdue(self._seconds_per_lane):
-                self._dismiss(worker)
+                self._stop(worker)
                 message = f"stopped after {self._seconds_per_lane:g} s"
-                done += _come_to_grief(worker.job, pending, "timeout", message, tries=1)
+                done += _retry_or_fail(worker.job, pending, "timeout", message, attempts=1)
         return done
 
-    def _dismiss(self, worker: _Worker) -> str:
+    def _stop(self, worker: _Worker) -> str:
         """End ``worker``; returns what ended it."""
         self._workers.remove(worker)
         return worker.kill()
@@ -173,19 +167,21 @@ class Pool:
             self._log.seek(self._log_start)
             lines = self._log.read().decode(errors="replace").strip().splitlines()
             reason = lines[-1] if lines else f"ended by {how}"
-            raise EvaluatorError(f"worker processes do not start: {reason}")
+            raise WorkerError(f"worker processes do not start: {reason}")
 
 
-def _come_to_grief(job: Job, pending: deque[Job], status: str, message: str, tries: int) -> list[tuple[Lane, Training]]:
+def _retry_or_fail(
+    job: Job, pending: deque[Job], status: str, message: str, attempts: int
+) -> list[tuple[Lane, Training]]:
     """Put what can be tried again back to ``pending``; else the lane, which is alone, has ``status``."""
-    again = job.left(tries)
-    pending.extendleft(reversed(again))
-    return [] if again else [(job.lanes[0], Training(**failed(status, message, job.seconds)))]
+    retries = job.retries(attempts)
+    pending.extendleft(reversed(retries))
+    return [] if retries else [(job.lanes[0], Training.failed(status, message, seconds=job.seconds))]
 
 
 @dataclass
 class _Worker:
-    """A worker process, its unread output, and what it is at."""
+    """A worker process, its unread output, and the job that it works on."""
 
     process: subprocess.Popen[bytes]
     ready: bool = False
@@ -194,7 +190,7 @@ class _Worker:
     _unread: bytearray = field(default_factory=bytearray)
 
     @classmethod
-    def hire(cls, function: str, log: IO[bytes]) -> _Worker:
+    def spawn(cls, function: str, log: IO[bytes]) -> _Worker:
         paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         process = subprocess.Popen(
@@ -217,7 +213,7 @@ class _Worker:
         job.start()
         line = json.dumps({"lanes": [fields(lane) for lane in job.lanes], **options})
         assert self.process.stdin
-        with contextlib.suppress(BrokenPipeError):  # it has just died, which its output will tell
+        with contextlib.suppress(BrokenPipeError):  # it has just died, which the end of its output shows
             self.process.stdin.write(line.encode() + b"\n")
             self.process.stdin.flush()
 
@@ -230,7 +226,7 @@ class _Worker:
         return [json.loads(line) for line in lines]
 
     def kill(self) -> str:
-        """End the worker and all that it started. Returns what ended it."""
+        """End the worker and its child processes. Returns what ended it."""
         if self.process.returncode is None:  # not yet waited for, so its number is still its own
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)

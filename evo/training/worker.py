@@ -1,13 +1,13 @@
-"""A worker process: reads jobs, answers with results, one JSON object a line.
+"""A worker process: reads jobs, answers with results, one JSON object per line.
 
 Started by `pool`, as ``python -m evo.training.worker module:function``. A job is ``{"lanes": [...], option: value}``,
 each lane as `jobs.fields` gives it. The function gets all of it as keyword arguments and is an iterator of (position
-in ``lanes``, fields of a `harness.train.Training`), in any order. Each becomes an answer at once, a line
-``{"position": ..., "training": {...}}``; a job is done when all its lanes are answered. When the function raises an
-exception, all lanes without an answer have the status ``error``.
+in ``lanes``, `Training.to_dict`), in any order. Each becomes an answer at once, a line ``{"position": ...,
+"training": {...}}``; a job is done when all its lanes are answered. When the function raises an exception, all lanes
+without an answer have the status ``error``.
 
-The worker dies with its parent: a thread reads standard input, which ends when the parent does, however that came; and
-the kernel is asked to see to it too, for a computation that never lets that thread run.
+The worker dies with its parent: a thread reads standard input, which ends when the parent does; the kernel is asked to
+kill the worker too, for a computation that never lets that thread run.
 """
 
 from __future__ import annotations
@@ -25,14 +25,21 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TextIO
 
-UNUSABLE = 69  # exit code of a worker whose device failed before it tried any lane, so that none is to blame
+from harness.result import Training
 
-Answers = Iterator[tuple[int, dict[str, Any]]]  # position of a lane, fields of its training
+# the functions of `evo.training.trainer`, by name: only a worker imports them, for they need torch
+TRAIN_LANES = "evo.training.trainer:train_lanes"
+TRAIN_LITERAL = "evo.training.trainer:train_lanes_literal"
+
+UNUSABLE = 69  # exit code of a worker whose device failed before it tried any lane, so that no lane is the cause
+
+Answers = Iterator[tuple[int, dict[str, Any]]]  # position of a lane in its job, fields of its training
 Function = Callable[..., Answers]
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
+    """Answer the jobs on standard input with the function that the first argument names, until input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to handle
     _die_with_parent()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what anyone prints goes to the log, not between the answers
@@ -54,51 +61,34 @@ def _answers(function: Function, job: dict[str, Any]) -> Answers:
             unanswered.remove(position)
             yield position, training
         if unanswered:
-            raise RuntimeError("its worker's function came to its end without an answer")
+            raise RuntimeError("its worker's function ended without an answer")
     except Exception as error:
-        failure = erred(error)
+        failure = failed_by(error).to_dict()
         for position in sorted(unanswered):
             yield position, failure
 
 
 def one_by_one(train: Callable[..., dict[str, Any]], lanes: list[dict[str, Any]], **options: Any) -> Answers:
-    """``train(lane, **options)`` for each; an exception is the ``error`` of its lane alone."""
+    """Train each of ``lanes`` with ``train(lane, **options)``; an exception is the ``error`` of its lane alone."""
     for position, lane in enumerate(lanes):
         try:
             training = train(lane, **options)
         except Exception as error:  # the lane's status, not the end of the campaign
-            training = erred(error)
+            training = failed_by(error).to_dict()
         yield position, training
 
 
-def erred(error: Exception) -> dict[str, Any]:
-    """The fields of a `Training` that ended in ``error``, whose traceback goes to the log."""
+def failed_by(error: Exception) -> Training:
+    """The training of a lane that ended in ``error``, whose traceback goes to the log."""
     with contextlib.suppress(OSError):
         traceback.print_exception(error)
-    return failed("error", f"{type(error).__name__}: {error}".splitlines()[0])
+    return Training.failed("error", f"{type(error).__name__}: {error}".splitlines()[0])
 
 
-def leave(reason: str, code: int = 1) -> NoReturn:
-    """End this process, which can train no more; the pool goes on with another. ``code``: see UNUSABLE."""
+def exit_process(reason: str, code: int = 1) -> NoReturn:
+    """End this process, which can train no more; the pool starts another. ``code``: see UNUSABLE."""
     print(reason.splitlines()[0], file=sys.stderr, flush=True)
     os._exit(code)  # without cleaning up, which may never end, and with an exit code that the pool is sure to see
-
-
-def failed(status: str, message: str, seconds: float = 0.0) -> dict[str, Any]:
-    """The fields of a `Training` that came to nothing."""
-    return {
-        "status": status,
-        "message": message,
-        "epochs_run": 0,
-        "best_epoch": None,
-        "train_loss": [],
-        "val_loss": [],
-        "test_loss": None,
-        "target_loss": float("nan"),
-        "quality": None,
-        "passed": None,
-        "seconds": seconds,
-    }
 
 
 def _read(jobs: queue.SimpleQueue[str]) -> None:

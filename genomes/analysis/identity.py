@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from genomes.backends.flat import optimizer as torch_flat
+from genomes.backends.flat.optimizer import FlatProgram
 from genomes.compiler.lowering import lower
 from genomes.compiler.program import Program
 from genomes.compiler.shapes import ShapeClass
@@ -53,12 +53,12 @@ class Probe:
         return bool(np.isfinite(self.trace).all())
 
 
-def probe(program: Program, backend: Callable[[Program], Any] = torch_flat.optimizer) -> Probe:
-    """Drive a program through the fixed trajectory. ``backend``: what makes a `torch_flat.FlatProgram` of it."""
+def probe(program: Program, backend: Callable[[Program], Any] = FlatProgram) -> Probe:
+    """Drive a program through the fixed trajectory. ``backend``: makes of it what can be bound, like `FlatProgram`."""
     start, gradients = _trajectory()
     theta, gradient = start.clone(), torch.zeros_like(start)
     run = backend(program).bind(
-        theta, gradient, seed=bytes(32), shapes=_SHAPES, roles=_ROLES, layers=_LAYERS, places=range(len(_SHAPES))
+        theta, gradient, seed=bytes(32), shapes=_SHAPES, roles=_ROLES, layers=_LAYERS, indices=range(len(_SHAPES))
     )
     trace = []
     step = 0
@@ -86,9 +86,7 @@ def probe(program: Program, backend: Callable[[Program], Any] = torch_flat.optim
 def _asked(program: Program) -> list[bool]:
     """In which steps a program queries; a mask of the clock alone, so no step needs to be taken."""
     nothing = torch.zeros(0, dtype=torch.float64)
-    run = torch_flat.optimizer(program).bind(
-        nothing, nothing, seed=bytes(32), shapes=[], roles=[], layers=[], places=[]
-    )
+    run = FlatProgram(program).bind(nothing, nothing, seed=bytes(32), shapes=[], roles=[], layers=[], indices=[])
     asked = []
     for step in range(1, _QUERY_STEPS):
         run.t = step

@@ -10,7 +10,7 @@ _ATOM, _UNARY = 9, 7
 
 
 def render(genome: Genome) -> list[str]:
-    """The genome's update, one formula a line, without dollar signs; in the order in which a step applies them."""
+    """The genome's update, one formula per line, without dollar signs, in the order in which a step applies them."""
     lines = []
     if genome.decay.kind == "coupled":
         lines.append(rf"g \leftarrow g + {_number(genome.decay.rate)}\,\theta" + _roles(genome))
@@ -41,7 +41,7 @@ def render(genome: Genome) -> list[str]:
 
 
 def expression(tree: Expression) -> str:
-    """One expression as LaTeX."""
+    """The LaTeX of one expression, without dollar signs."""
     return _render(tree)[0]
 
 

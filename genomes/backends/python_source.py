@@ -1,19 +1,24 @@
-"""Prints a program as readable Python: three functions that need torch alone and compute bit for bit what the
-reference computes on the CPU.
+"""Prints a program as readable Python: three functions that need torch alone.
 
-Operators print as operators and values that are used once stand where they are used, so the text reads like the
-formula. A loop over the tensors covers all that needs no sum over the whole model; where a program has such sums the
-loop is split there.
+They compute bit for bit what the reference computes on the CPU. Operators print as operators, and values that are used
+once stand where they are used, so the text reads like the formula. One loop over the tensors computes all that needs
+no sum over the whole model; the loop is split at such sums.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable, Mapping
+from types import FunctionType
+from typing import Any
 
+from genomes.backends import torch_reference
+from genomes.backends.source_text import collect, is_ours, name_in_file
 from genomes.backends.torch_reference import FITTED
-from genomes.compiler.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, Node, Program
+from genomes.compiler.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, Node, Program, random_word
 from genomes.compiler.shapes import ShapeClass
+from genomes.language import host_math
 
 _LINE = 100  # a longer expression gets a name of its own
 _ATOM, _POWER, _UNARY, _PRODUCT, _SUM, _COMPARE, _NOT, _AND, _OR, _CHOICE = range(10)  # tighter binding first
@@ -29,24 +34,24 @@ _INFIX = {
     "ge": (f"{{0:{_SUM}}} >= {{1:{_SUM}}}", _COMPARE),
     "eq": (f"{{0:{_SUM}}} == {{1:{_SUM}}}", _COMPARE),
 }
+
+
+def _calls(operations: Mapping[str, Callable[..., Any]]) -> dict[str, tuple[str, int]]:
+    """Templates for the operations that a function of ours defines: calls of it."""
+    templates = {}
+    for op, function in operations.items():
+        if isinstance(function, FunctionType) and is_ours(function):
+            arguments = ", ".join(f"{{{i}}}" for i in range(function.__code__.co_argcount))
+            templates[op] = f"{name_in_file(function)}({arguments})", _ATOM
+    return templates
+
+
 HOST = {
     **_INFIX,
-    "div": ("_div({0}, {1})", _ATOM),
-    "safe_div": ("_div({0}, {1})", _ATOM),
-    "mod": ("_mod({0}, {1})", _ATOM),
-    "power": ("_pow({0}, {1})", _ATOM),
+    **_calls(host_math.OPERATIONS),
     "abs": ("abs({0})", _ATOM),
-    "sign": ("_sign({0})", _ATOM),
-    "sqrt": ("math.sqrt({0})", _ATOM),
-    "exp": ("math.exp({0})", _ATOM),
-    "log": ("math.log({0})", _ATOM),
     "tanh": ("math.tanh({0})", _ATOM),
-    "sin": ("_sin({0})", _ATOM),
-    "cos": ("_cos({0})", _ATOM),
     "atan2": ("math.atan2({0}, {1})", _ATOM),
-    "floor": ("_floor({0})", _ATOM),
-    "max": ("_max({0}, {1})", _ATOM),
-    "min": ("_min({0}, {1})", _ATOM),
     "and": (f"{{0:{_AND}}} and {{1:{_NOT}}}", _AND),
     "or": (f"{{0:{_OR}}} or {{1:{_AND}}}", _OR),
     "not": (f"not {{0:{_NOT}}}", _NOT),
@@ -56,22 +61,14 @@ HOST = {
 }
 DEVICE = {
     **_INFIX,
-    "safe_div": ("_safe_div({0}, {1})", _ATOM),
-    "mod": ("_safe_mod({0}, {1})", _ATOM),
-    "power": ("_safe_pow({0}, {1})", _ATOM),
-    "abs": ("torch.abs({0})", _ATOM),
-    "sign": ("torch.sign({0})", _ATOM),
-    "sqrt": ("torch.sqrt({0})", _ATOM),
-    "exp": ("torch.exp({0})", _ATOM),
-    "log": ("torch.log({0})", _ATOM),
-    "tanh": ("torch.tanh({0})", _ATOM),
-    "sin": ("torch.sin({0})", _ATOM),
-    "cos": ("torch.cos({0})", _ATOM),
+    **_calls(torch_reference.OPERATIONS),
+    **{
+        name: (f"torch.{name}({{0}})", _ATOM)
+        for name in ("abs", "sign", "sqrt", "exp", "log", "tanh", "sin", "cos", "floor")
+    },
     "atan2": ("torch.atan2({0}, {1})", _ATOM),
-    "floor": ("torch.floor({0})", _ATOM),
     "bfloat16": (f"{{0:{_ATOM}}}.to(torch.bfloat16).to(model_params[0].dtype)", _ATOM),
-    "odd_polynomial": ("_odd_polynomial({0}, {1}, {2}, {3})", _ATOM),
-    "uniform": ('_uniform(state["seed"], state["t"], i, {0}, theta)', _ATOM),
+    "uniform": ('_uniform(_random_word(state["seed"], state["t"], i, int({0})), theta)', _ATOM),
     "max": ("torch.maximum({0}, {1})", _ATOM),
     "min": ("torch.minimum({0}, {1})", _ATOM),
     "and": (f"{{0:{_ATOM}}} & {{1:{_ATOM}}}", _COMPARE),
@@ -95,88 +92,14 @@ MIXED = {
     ("where", 0): (f"{{1:{_OR}}} if {{0:{_OR}}} else {{2:{_OR}}}", _CHOICE),
 }
 
-HELPERS = {
-    "_div": '''def _div(a, b):
-    """a / b; 0 where b is 0."""
-    return a / b if b else 0.0''',
-    "_mod": '''def _mod(a, b):
-    """Remainder with the divisor's sign; 0 where b is 0."""
-    return math.nan if math.isinf(a) or math.isnan(b) else (a % b if b else 0.0)''',
-    "_pow": '''def _pow(a, b):
-    """max(a, 0) ** b; 1 where b is 0, else 0 where a <= 0."""
-    if b == 0:
-        return 1.0
-    if a <= 0:
-        return 0.0
-    try:
-        return a**b
-    except OverflowError:
-        return math.inf''',
-    "_sign": '''def _sign(a):
-    """-1, 0 or 1."""
-    return float((a > 0) - (a < 0))''',
-    "_sin": '''def _sin(a):
-    """Sine; NaN for infinite a."""
-    return math.sin(a) if math.isfinite(a) else math.nan''',
-    "_cos": '''def _cos(a):
-    """Cosine; NaN for infinite a."""
-    return math.cos(a) if math.isfinite(a) else math.nan''',
-    "_floor": '''def _floor(a):
-    """Largest whole number not above a."""
-    return float(math.floor(a)) if math.isfinite(a) else a''',
-    "_max": '''def _max(a, b):
-    """The larger; NaN where either is NaN."""
-    return a + b if math.isnan(a) or math.isnan(b) else max(a, b)''',
-    "_min": '''def _min(a, b):
-    """The smaller; NaN where either is NaN."""
-    return a + b if math.isnan(a) or math.isnan(b) else min(a, b)''',
-    "_fit": '''def _fit(a, like):
-    """a as the dtype of `like` can hold it: infinite where it is too large."""
-    return math.copysign(math.inf, a) if abs(a) > torch.finfo(like.dtype).max else a''',
-    "_safe_div": '''def _safe_div(a, b):
-    """a / b; 0 where b is 0."""
-    return torch.where(b == 0, torch.zeros_like(b), a / b)''',
-    "_safe_mod": '''def _safe_mod(a, b):
-    """Remainder with the divisor's sign; 0 where b is 0."""
-    if not isinstance(b, torch.Tensor):
-        return torch.remainder(a, b) if b else torch.zeros_like(a)
-    return torch.where(b == 0, torch.zeros_like(b), torch.remainder(a, b))''',
-    "_safe_pow": '''def _safe_pow(a, b):
-    """max(a, 0) ** b; 1 where b is 0, else 0 where a <= 0."""
-    raised = torch.pow(a.clamp(min=0.0) if isinstance(a, torch.Tensor) else max(a, 0.0), b)
-    return torch.where((b == 0) | (a > 0), raised, torch.zeros_like(raised))''',
-    "_odd_polynomial": '''def _odd_polynomial(x, a, b, c):
-    """Each singular value s of the matrix x becomes a s + b s^3 + c s^5."""
-    if x.shape[0] <= x.shape[1]:
-        square = x @ x.T
-        return a * x + (b * square + c * (square @ square)) @ x
-    square = x.T @ x
-    return a * x + x @ (b * square + c * (square @ square))''',
-    "_scramble": '''def _scramble(word):
-    """Mixes 32 bits, one to one (Wellons, lowbias32)."""
-    word = ((word ^ (word >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
-    word = ((word ^ (word >> 15)) * 0x846CA68B) & 0xFFFFFFFF
-    return word ^ (word >> 16)''',
-    "_uniform": '''def _uniform(seed, t, i, stream, like):
-    """Pseudo-random numbers in (0, 1]; the same for the same seed, step, tensor and stream."""
-    word = 0
-    for part in (*(int.from_bytes(seed[k : k + 4], "little") for k in range(0, len(seed), 4)), t, i, int(stream)):
-        word = _scramble((word + 0x9E3779B9 * (part + 1)) & 0xFFFFFFFF)
-    entries = torch.arange(like.numel(), dtype=torch.int64, device=like.device).reshape(like.shape)
-    return ((_scramble(_scramble(entries) ^ word) >> 8) + 1).to(like.dtype) * 2.0**-24''',
-    "_total": '''def _total(parts):
-    """Sum of one value a tensor, in order."""
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total''',
-    "_largest": '''def _largest(parts):
-    """Largest of one value a tensor."""
-    largest = parts[0]
-    for part in parts[1:]:
-        largest = torch.maximum(largest, part)
-    return largest''',
-}
+HELPERS: dict[str, FunctionType] = {
+    name_in_file(function): function
+    for function in (
+        *host_math.OPERATIONS.values(), *torch_reference.OPERATIONS.values(),
+        torch_reference.fit, torch_reference.uniform, random_word,
+    )
+    if is_ours(function)
+}  # fmt: skip
 _CLOCK_TEXT = {
     "t": 't = float(state["t"])',
     "epoch": "epoch = float(epoch)",
@@ -200,25 +123,23 @@ Zone = tuple[str, int]  # ("clock", 0), ("model", level) or ("tensor", level): w
 
 
 def render(program: Program) -> str:
-    """The functions' source: helpers, then optimizer_init_state, optimizer_query_at_params, optimizer_step."""
+    """The functions' source: helpers, then optimizer_init_state, optimizer_query_at_params, optimizer_step.
+
+    The helpers are the reference's own functions. Raises SourceError where their text is not installed.
+    """
     functions = "\n\n\n".join([_init_state(program), _query(program), _Step(program).text()])
-    text = functions
-    used: list[str] = []
-    for name in reversed(HELPERS):  # a helper stands before those that call it
-        if re.search(rf"(?<![\w.]){name}\(", text):
-            used.insert(0, name)
-            text += HELPERS[name]
-    imports = "import torch\n"
-    if "math." in functions or any("math." in HELPERS[name] for name in used):
-        imports = "import math\n\n" + imports
-    return "\n\n".join([imports, *(HELPERS[name] + "\n" for name in used), functions]) + "\n"
+    used = [function for name, function in HELPERS.items() if re.search(rf"(?<![\w.]){name}\(", functions)]
+    imports, helpers = collect(used)
+    needs_math = "import math" in imports or "math." in functions
+    head = "import math\n\nimport torch" if needs_math else "import torch"
+    return "\n\n\n".join([head, *helpers, functions]) + "\n"
 
 
 def _init_state(program: Program) -> str:
     used = {node.op for node in program.nodes}
     lines = [
         "def optimizer_init_state(seed, param_sizes, **context):",
-        '    """Fresh state. context: shapes; where known roles, trainable, layers (one a tensor), device, dtype."""',
+        '    """Fresh state. context: shapes; where known roles, trainable, layers (one per tensor), device, dtype."""',
         '    shapes = [tuple(shape) for shape in context["shapes"]]',
         '    roles = context.get("roles") or ["weight" if len(shape) > 1 else "bias" for shape in shapes]',
         '    trainable = context.get("trainable") or [not role.startswith("running") for role in roles]',
@@ -325,7 +246,7 @@ class _Step:
         last = max(self.levels)
         lines = [
             "def optimizer_step(state, model_params, gradients, epoch, train_loss, val_loss):",
-            '    """Updates to be added to the parameters: one a tensor, zero for those that are not trainable."""',
+            '    """Updates to be added to the parameters: one per tensor, zero for those that are not trainable."""',
             '    state["t"] += 1',
         ]
         lines += [f"    {line}" for line in self._clock_sources(_CLOCK_TEXT["t"])]
@@ -426,8 +347,9 @@ class _Step:
             slot = self.program.slots[int(node.attribute or 0)]
             return (f'tensor["{slot.name}"]' if slot.shape.per_tensor else f'state["{slot.name}"]'), _ATOM
         if node.op in MODEL_REDUCTIONS:
-            helper = "_total" if node.op == "sum_model" else "_largest"
-            return f'{helper}([{self._saved(node.arguments[0])} for tensor in state["tensors"]])', _ATOM
+            helper, _ = DEVICE[node.op]
+            parts = f'[{self._saved(node.arguments[0])} for tensor in state["tensors"]]'
+            return helper.format(parts), _ATOM
         hosts = [self.program.nodes[a].shape.on_host for a in node.arguments]
         if node.op == "expand" and not node.shape.on_host:
             return self._expand(node, zone, hosts[0])
@@ -439,7 +361,7 @@ class _Step:
         def argument(match: re.Match) -> str:
             operand = node.arguments[int(match[1])]
             if operand in fitted:
-                return f"_fit({self._argument(operand, zone[1], _CHOICE)}, model_params[0])"
+                return f"_fit({self._argument(operand, zone[1], _CHOICE)}, model_params[0].dtype)"
             return self._argument(operand, zone[1], int(match[2] or _CHOICE))
 
         return re.sub(r"\{(\d)(?::(\d))?\}", argument, template), precedence
@@ -449,7 +371,7 @@ class _Step:
         if from_host:
             value = self._argument(node.arguments[0], zone[1], _CHOICE)
             if self._unfit(node.arguments[0]):
-                value = f"_fit({value}, model_params[0])"
+                value = f"_fit({value}, model_params[0].dtype)"
             like = "theta" if node.shape.per_tensor else "model_params[0]"
             return f"torch.full({extent}, {value}, dtype={like}.dtype, device={like}.device)", _ATOM
         return f"{self._argument(node.arguments[0], zone[1], _ATOM)}.expand({extent})", _ATOM

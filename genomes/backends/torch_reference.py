@@ -31,28 +31,33 @@ _NO_LOSS = 1.0  # what train_loss and val_loss are while unknown
 
 
 def _larger(a: Any, b: Any) -> Tensor:
+    """The larger one, elementwise; NaN where either is NaN. One of the two may be a number."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return torch.maximum(a, b)
     return a.clamp(min=b) if isinstance(a, Tensor) else b.clamp(min=a)
 
 
 def _smaller(a: Any, b: Any) -> Tensor:
+    """The smaller one, elementwise; NaN where either is NaN. One of the two may be a number."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return torch.minimum(a, b)
     return a.clamp(max=b) if isinstance(a, Tensor) else b.clamp(max=a)
 
 
 def _safe_div(a: Any, b: Tensor) -> Tensor:
+    """a / b; 0 where b is 0."""
     return torch.where(b == 0, torch.zeros_like(b), a / b)
 
 
 def _mod(a: Any, b: Any) -> Tensor:
+    """Remainder with the divisor's sign; 0 where b is 0."""
     if not isinstance(b, Tensor):
         return torch.remainder(a, b) if b else torch.zeros_like(a)
     return torch.where(b == 0, torch.zeros_like(b), torch.remainder(a, b))
 
 
 def _power(a: Any, b: Any) -> Tensor:
+    """max(a, 0) ** b; 1 where b is 0, else 0 where a <= 0."""
     raised = torch.pow(_larger(a, 0.0) if isinstance(a, Tensor) else max(a, 0.0), b)
     return torch.where((b == 0) | (a > 0), raised, torch.zeros_like(raised))
 
@@ -64,11 +69,28 @@ def _where(mask: Any, a: Any, b: Any) -> Any:
 
 
 def _odd_polynomial(x: Tensor, a: float, b: float, c: float) -> Tensor:
+    """Each singular value s of the matrix x ``[rows, columns]`` becomes a s + b s^3 + c s^5."""
     if x.shape[0] <= x.shape[1]:
         square = x @ x.T
         return a * x + (b * square + c * (square @ square)) @ x
     square = x.T @ x
     return a * x + x @ (b * square + c * (square @ square))
+
+
+def _sum_model(parts: list[Tensor]) -> Tensor:
+    """Sum of one value per tensor, in order."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _max_model(parts: list[Tensor]) -> Tensor:
+    """Largest of one value per tensor."""
+    largest = parts[0]
+    for part in parts[1:]:
+        largest = torch.maximum(largest, part)
+    return largest
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
@@ -107,6 +129,8 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "sum_column": lambda a: a.sum(dim=0, keepdim=True),
     "max_column": lambda a: a.amax(dim=0, keepdim=True),
     "odd_polynomial": _odd_polynomial,
+    "sum_model": _sum_model,
+    "max_model": _max_model,
 }
 
 
@@ -118,23 +142,9 @@ def fit(value: float, dtype: torch.dtype) -> float:
     return math.copysign(math.inf, value) if abs(value) > torch.finfo(dtype).max else value
 
 
-def _sum_model(parts: Sequence[Tensor]) -> Tensor:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
-
-
-def _max_model(parts: Sequence[Tensor]) -> Tensor:
-    largest = parts[0]
-    for part in parts[1:]:
-        largest = torch.maximum(largest, part)
-    return largest
-
-
 @dataclass
 class State:
-    """What lasts between steps. ``slots``: one entry a slot of the program; a list over tensors, or one value."""
+    """What lasts between steps. ``slots``: one entry per slot of the program; a list over tensors, or one value."""
 
     trainable: list[int]
     roles: dict[str, list[Any]]
@@ -148,12 +158,15 @@ class State:
 
 @dataclass(frozen=True)
 class TorchOptimizer:
-    """The three functions of a program. Pure torch, one thread of control, no tensor of the caller is changed."""
+    """The three functions of a program, in torch. They change no tensor of the caller.
+
+    Shapes and arguments are those of `harness.optimizer.Optimizer`.
+    """
 
     program: Program
 
     def init_state(self, seed: bytes, param_sizes: list[int], **context: Any) -> State:
-        """Fresh state. ``context``: shapes, roles, trainable, layers (one entry a tensor), device, dtype."""
+        """Fresh state. ``context``: shapes, roles, trainable, layers (one entry per tensor), device, dtype."""
         trainable = [i for i, flag in enumerate(context["trainable"]) if flag]
         shapes = [matrix_shape(context["shapes"][i]) for i in trainable]
         state = State(
@@ -198,7 +211,7 @@ class TorchOptimizer:
         if query is None or state.t == 0:
             return None
         clock = clock_values(state.t + 1, epoch, train_loss, val_loss) | state.known
-        if not asks(query, clock):
+        if not is_queried(query, clock):
             return None
         queried = list(model_params)
         for k, i in enumerate(state.trainable):
@@ -214,7 +227,7 @@ class TorchOptimizer:
         train_loss: float | None,
         val_loss: float | None,
     ) -> list[Tensor]:
-        """Updates to be added to the parameters: one a tensor, zero for those that are not trainable."""
+        """Updates to be added to the parameters: one per tensor, zero for those that are not trainable."""
         state.t += 1
         clock = clock_values(state.t, epoch, train_loss, val_loss) | state.known
         sources = {
@@ -248,10 +261,8 @@ class TorchOptimizer:
             return sources[node.op]
         if node.op in ROLE_SOURCES:
             return state.roles[node.op]
-        if node.op == "sum_model":
-            return _sum_model(values[node.arguments[0]])
         if node.op in MODEL_REDUCTIONS:
-            return _max_model(values[node.arguments[0]])
+            return OPERATIONS[node.op](values[node.arguments[0]])
         if node.shape is ShapeClass.CLOCK:
             return host_value(node, values, clock)
         if node.shape is ShapeClass.MODEL:
@@ -287,7 +298,7 @@ def optimizer(program: Program) -> TorchOptimizer:
 
 
 def uniform(word: int, like: Tensor) -> Tensor:
-    """Pseudo-random numbers in (0, 1] for the entries of a matrix, from the word of its step, tensor and stream."""
+    """Pseudo-random numbers in (0, 1], one per entry of ``like``, from the word of its step, tensor and stream."""
     entries = torch.arange(like.numel(), dtype=torch.int64, device=like.device).reshape(like.shape)
     return ((scramble(scramble(entries) ^ word) >> 8) + 1).to(like.dtype) * 2.0**-24
 
@@ -333,8 +344,8 @@ def _matrix(tensor: Tensor) -> Tensor:
     return tensor.reshape(matrix_shape(tensor.shape))
 
 
-def asks(query: Query, clock: dict[str, float | bool]) -> bool:
-    """Whether a program queries in the step of these clock values."""
+def is_queried(query: Query, clock: dict[str, float | bool]) -> bool:
+    """Whether a program queries in the step of these clock values; ``clock``: by the names of CLOCK_SOURCES."""
     values: list[Any] = []
     for node in query.when:
         values.append(host_value(node, values, clock))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
-from evo.training.gpu.batches import train_batch
+from evo.training.batches import train_batch
 from evo.training.trainer import instance
 from genomes.compiler.lowering import lower
 from genomes.language.genome import parse
@@ -14,5 +13,5 @@ from genomes.language.genome import parse
 
 def train(lanes: list[dict[str, Any]], *, patience: int, **_: Any) -> Iterator[tuple[int, dict]]:
     batch = [(lower(parse(lane["text"])), instance(lane)) for lane in lanes]
-    for place, training in train_batch(batch, epochs=lanes[0]["epochs"], patience=patience, device="cpu"):
-        yield place, asdict(training)
+    for position, training in train_batch(batch, epochs=lanes[0]["epochs"], patience=patience, device="cpu"):
+        yield position, training.to_dict()

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from evo.training.gpu.batches import Backend
+from evo.training.batches import Backend
 from evo.training.gpu.lanes import CudaLanes, text_key
 from harness import lane_kernels
-from harness.lane_kernels import KernelPasses, Launch
+from harness.lane_kernels import KernelPasses, Launcher
 from tests.genomes.cuda_on_cpu import Kernels, compile_kernels
 
 
@@ -22,7 +22,7 @@ class Loader:
         self.folder = tempfile.TemporaryDirectory()
         self.known: dict[str, Kernels] = {}
 
-    def __call__(self, texts: Sequence[str]) -> list[Launch]:
+    def __call__(self, texts: Sequence[str]) -> list[Launcher]:
         new = {text: text for text in texts if text not in self.known}
         if new:
             folder = Path(tempfile.mkdtemp(dir=self.folder.name))

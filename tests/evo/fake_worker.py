@@ -85,13 +85,13 @@ def act(hash: str) -> None:
                 open(mark, "x").close()
                 os._exit(7)
         case "leave":
-            worker.leave("without this device I cannot go on")
+            worker.exit_process("without this device I cannot go on")
         case "unusable":
-            worker.leave("device cuda does not work: it has gone\nand some more words", worker.UNUSABLE)
+            worker.exit_process("device cuda does not work: it has gone\nand some more words", worker.UNUSABLE)
         case "unusable once":
             if not os.path.exists(mark := os.environ["FAKE_MARK"]):
                 open(mark, "x").close()
-                worker.leave("device cuda does not work: it is busy", worker.UNUSABLE)
+                worker.exit_process("device cuda does not work: it is busy", worker.UNUSABLE)
         case "sleep":
             time.sleep(600)
         case "raise":

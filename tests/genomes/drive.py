@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genomes.backends.flat import optimizer as torch_flat
+from genomes.backends.flat.optimizer import FlatProgram
 from genomes.backends.python_source import render
 from genomes.backends.torch_reference import optimizer
 from genomes.compiler.lowering import lower
@@ -48,7 +48,7 @@ class Flat:
         sizes = [param_sizes[i] for i in trained]
         theta, gradient = torch.zeros(2, sum(sizes), dtype=context["dtype"])
         about = {name: [context[name][i] for i in trained] for name in ("shapes", "roles", "layers")}
-        run = torch_flat.optimizer(self.program).bind(theta, gradient, seed=seed, places=trained, **about)
+        run = FlatProgram(self.program).bind(theta, gradient, seed=seed, indices=trained, **about)
         return SimpleNamespace(run=run, theta=theta, gradient=gradient, trained=trained, sizes=sizes)
 
     def query_at_params(self, state: SimpleNamespace, params: list[Tensor], *known: Any) -> list[Tensor] | None:

@@ -257,7 +257,7 @@ for fd in range(3, 64):
 """
         ),
         "protocol_error",
-        "nobody asked for",
+        "without a request",
     ),
     Hostile("closes_all_files", step("import os; os.closerange(0, 64)"), "protocol_error", "closed its connection"),
     Hostile(

@@ -99,7 +99,7 @@ def train_batch(params, hidden, x, y):
         std = np.sqrt(batch_var + 1e-5)
         gradients[at] = (grad * (active - batch_mean) / std).sum(axis=0)
         gradients[at + 1] = grad.sum(axis=0)
-        # The chain rule, through normalised values, variance and mean one after the other.
+        # The chain rule, through normalized values, variance and mean one after the other.
         grad_normalized = grad * params[at]
         grad_var = (grad_normalized * (active - batch_mean)).sum(axis=0) * -0.5 * std**-3
         grad_mean = -(grad_normalized / std).sum(axis=0) - 2 * grad_var * (active - batch_mean).sum(axis=0) / n

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genomes import catalogue
 from genomes.backends import torch_reference
-from genomes.backends.flat import optimizer as torch_flat
+from genomes.backends.flat.optimizer import FlatProgram, serves
 from genomes.compiler.lowering import lower
 from genomes.compiler.program import Program
 from harness import flat
@@ -43,7 +43,7 @@ def both(program: Program, instance: Instance, dtype: torch.dtype = torch.float6
     """The flat training, and the literal one."""
     options = {"epochs": 3, "dtype": dtype} | options
     literal = train(instance, torch_reference.optimizer(program), **options)
-    return [flat.train(instance, torch_flat.optimizer(program), **options), literal]
+    return [flat.train(instance, FlatProgram(program), **options), literal]
 
 
 def reordered(program: Program, instance: Instance, dtype: torch.dtype) -> Training:
@@ -102,7 +102,7 @@ def test_losses_agree_in_every_way(name: str, depth: int, dtype: torch.dtype):
 
 
 def test_the_whole_catalogue_takes_the_flat_path():
-    assert all(torch_flat.serves(lower(catalogue.load(name))) for name in catalogue.names())
+    assert all(serves(lower(catalogue.load(name))) for name in catalogue.names())
 
 
 @pytest.mark.parametrize("task", ["tig", "seed"])
@@ -126,7 +126,7 @@ def test_patience_and_the_caller_end_both_at_the_same_epoch():
     ours, literal = both(still, Instance("tig", 2, SEED), epochs=20, patience=2)
     assert distance(ours, literal) < FLOAT64_BOUND
     assert ours.epochs_run < 20
-    stopped = flat.train(Instance("tig", 2, SEED), torch_flat.optimizer(still), on_epoch=lambda epoch, *_: epoch == 1)
+    stopped = flat.train(Instance("tig", 2, SEED), FlatProgram(still), on_epoch=lambda epoch, *_: epoch == 1)
     assert (stopped.status, stopped.epochs_run) == ("stopped", 2)
 
 
@@ -173,15 +173,13 @@ def test_passes_are_those_of_the_model(dtype: torch.dtype, bound: float):
 
 def _outcome(name: str, depth: int) -> dict:
     program = lower(catalogue.load(name))
-    training = flat.train(Instance("tig", depth, SEED), torch_flat.optimizer(program), epochs=2)
+    training = flat.train(Instance("tig", depth, SEED), FlatProgram(program), epochs=2)
     return dataclasses.asdict(dataclasses.replace(training, seconds=0.0))
 
 
 def test_a_lane_is_bit_equal_whatever_ran_before_it():
     first = _outcome("cautious_adanw", 2)
-    flat.train(
-        Instance("tig", 2, SEED), torch_flat.optimizer(from_expression("g * 1e30 * 1e30")), epochs=2
-    )  # full of NaN
+    flat.train(Instance("tig", 2, SEED), FlatProgram(from_expression("g * 1e30 * 1e30")), epochs=2)  # full of NaN
     _outcome("adam", 3)
     assert _outcome("cautious_adanw", 2) == first
     code = (

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from evo.training.gpu.flat_lanes import FlatLanes
+from evo.training.flat_lanes import FlatLanes
 from genomes import catalogue
 from genomes.backends import torch_reference
 from genomes.compiler.lowering import lower
@@ -76,11 +76,11 @@ def every_pass(passes: Passes, rows: int, dtype: torch.dtype, nan: bool) -> list
     block, output, grad, predicted = (values(k, 3, 128, width, dtype=dtype)[:, :rows] for k in range(2, 6))
     if nan:
         block[2, 1, 7] = math.nan
-    passes.normalise(block, output, bias, norm, flags)
+    passes.normalize(block, output, bias, norm, flags)
     gradient = torch.zeros(3, 4 * width, dtype=dtype)
     parts = gradient.split(width, 1)
-    passes.normalise_backward(grad, block, norm, Gradients(parts[1], None, parts[3]))
-    passes.normalise_by_running(predicted, bias, norm)
+    passes.normalize_backward(grad, block, norm, Gradients(parts[1], None, parts[3]))
+    passes.normalize_by_running(predicted, bias, norm)
     target, lost = values(6, 3, 5000, dtype=dtype), torch.zeros(3, dtype=torch.int32)
     passes.copy_lanes(target, values(7, 3, 5000, dtype=dtype), flags)
     for lane in (0, 1):

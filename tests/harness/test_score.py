@@ -1,4 +1,4 @@
-"""Quality, its clamp and rounding, bundles, and the zero predictor."""
+"""Quality, its clamp and rounding, and bundles."""
 
 import math
 
@@ -8,11 +8,9 @@ import pytest
 from harness.data import load_data
 from harness.score import (
     bundle_qualities,
-    mean_quality,
     median_quality,
     quality,
     target_loss,
-    zero_predictor_quality,
 )
 from harness.task import Instance, seed_bytes
 
@@ -60,16 +58,6 @@ def test_the_accuracy_factor_lowers_the_target():
     assert at[-4000] == pytest.approx(at[0] * 8 / 4)
 
 
-@pytest.mark.parametrize("task", ["tig", "seed"])
-def test_the_zero_predictor_scores_the_mean_square_of_the_outputs(golden, task):
-    _, f, y = golden[0].data[task]
-    target = 4 / 250 * np.sum((y[1200:].astype(float) - f[1200:]) ** 2)
-    expected = (target - np.mean(y[1200:].astype(float) ** 2)) / target
-    worth = zero_predictor_quality(Instance(task, 4, golden[0].seed))
-    assert worth == pytest.approx(expected, abs=1e-4)
-    assert worth < -1
-
-
 def test_a_bundle_scores_the_median():
     qualities = [0.1, 0.9, 0.2, 0.8, 0.5, 0.7, 0.3]
     assert bundle_qualities(qualities, 3) == [0.2, 0.7, 0.3]
@@ -79,11 +67,8 @@ def test_a_bundle_scores_the_median():
         bundle_qualities(qualities, 0)
 
 
-def test_runs_without_a_quality_rank_last_and_are_never_averaged():
+def test_runs_without_a_quality_rank_last():
     assert median_quality([None, 0.5, 0.7]) == 0.5
     assert median_quality([None, None, 0.7]) is None
     assert median_quality([None, 0.7]) is None
     assert median_quality([]) is None
-    assert mean_quality([0.5, 0.7]) == pytest.approx(0.6)
-    assert mean_quality([None, 0.7]) is None
-    assert mean_quality([]) is None

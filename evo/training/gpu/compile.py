@@ -1,4 +1,4 @@
-"""Compiles kernel texts to machine code of a GPU with NVRTC: in parallel threads, each text once, kept on disk.
+"""Compiles kernel texts to machine code of a GPU with NVRTC, in parallel threads; each text once, kept on disk.
 
 NVRTC comes with the optional packages cuda-bindings and nvidia-cuda-nvrtc. It needs no GPU, and compiles as many texts
 at once as there are threads.
@@ -23,7 +23,10 @@ from evo.training.pool import available_cpus
 
 @dataclass(frozen=True)
 class Compiler:
-    """``compile``: text -> machine code. ``name``: who compiles and for what; code of another name is never reused."""
+    """A compiler of kernel texts.
+
+    ``compile``: from text to machine code. ``name``: compiler and architecture; code of another name is never reused.
+    """
 
     name: str
     compile: Callable[[str], bytes]
@@ -70,9 +73,10 @@ def _first_error(log: bytes) -> str:
 
 
 def compile_all(texts: Iterable[str], compiler: Compiler, folder: Path, threads: int | None = None) -> dict[str, bytes]:
-    """Machine code for each text. ``folder``: where code is kept between runs, a file a text; ``threads``: all CPUs.
+    """Machine code for each text.
 
-    Raises EvoError where a text does not compile; what compiled before that stays on disk.
+    ``folder``: where code is kept between runs, one file per text; ``threads``: None for one per CPU. Raises
+    EvoError where a text does not compile; what compiled before that stays on disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
     unique = list(dict.fromkeys(texts))

@@ -1,6 +1,6 @@
 """The optimizers of many lanes as CUDA kernels: lanes whose programs share a text share its launches.
 
-See `genomes.backends.cuda.source` for what runs in a step. Nothing here asks the device anything.
+See `genomes.backends.cuda.source` for what runs in a step. Nothing here waits for the device.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genomes.backends.cuda.layout import PIECES, Arguments, Model, Product, Source, grid, model, seed_word
-from genomes.backends.cuda.layout import Launch as Step
+from genomes.backends.cuda.layout import PIECES, Arguments, Launch, Model, Product, Source, grid, seed_word
 from genomes.backends.cuda.products import carry_out
 from genomes.backends.cuda.source import constants, own_bytes, render
 from genomes.compiler.program import Program
-from harness.lane_kernels import REALS, Launch
+from harness.lane_kernels import REALS, Launcher
 from harness.lane_network import Kinds
 from harness.lane_optimizer import Slabs, keep_lanes
 from harness.model import Layout
@@ -31,44 +30,46 @@ _SHARED = ("tensors", "tile_tensor", "tile_start", "tensor_of_row", "tensor_of_c
 
 @dataclass(frozen=True)
 class CudaLanes:
-    """See `harness.lane_optimizer.LaneOptimizer`.
+    """A `harness.lane_optimizer.LaneOptimizer` of CUDA kernels.
 
-    ``programs``: one a lane; lanes that can share a text (see `text_key`) should lie side by side. ``load``: compiles
+    ``programs``: one per lane; lanes that can share a text (see `text_key`) should lie side by side. ``load``: compiles
     texts, and gives for each the function that launches its kernels.
     """
 
     programs: Sequence[Program]
-    load: Callable[[Sequence[str]], list[Launch]]
+    load: Callable[[Sequence[str]], list[Launcher]]
 
     @property
     def queries(self) -> bool:
+        """Whether any lane ever queries."""
         return any(program.query for program in self.programs)
 
     def bytes_per_lane(self, layout: Layout, dtype: torch.dtype) -> int:
-        """What the program that needs most needs."""
-        of, real = _model(layout), REALS[dtype]
-        return max(own_bytes(p, _render(p, real), of, real) for p in dict.fromkeys(self.programs))
+        """Bytes per lane beside the shared slabs: those of the program that needs most."""
+        model, real = _model(layout), REALS[dtype]
+        return max(own_bytes(p, _render(p, real), model, real) for p in dict.fromkeys(self.programs))
 
     def bind(self, slabs: Slabs, layout: Layout, seeds: Sequence[bytes]) -> CudaLanesRun:
+        """Begin a run on ``slabs``: compile the texts, and fill the state. ``seeds``: one per lane."""
         return CudaLanesRun(self, slabs, layout, seeds)
 
 
 def text_key(program: Program) -> str:
-    """Equal for programs that share a text."""
+    """A key that is equal for programs that share a text."""
     return _render(program, "float").key
 
 
-@lru_cache(maxsize=8192)  # lanes of a batch share programs, and each is asked for several times
+@lru_cache(maxsize=8192)  # lanes of a batch share programs, and each is needed several times
 def _render(program: Program, real: str) -> Source:
     return render(program, real, apply=True)
 
 
 def _model(layout: Layout) -> Model:
-    return model(layout.shapes, layout.roles, layout.trainable, layout.layers)
+    return Model.from_context(layout.shapes, layout.roles, layout.trainable, layout.layers)
 
 
 class CudaLanesRun:
-    """See `harness.lane_optimizer.LaneRun`."""
+    """A `harness.lane_optimizer.LaneRun` of CUDA kernels: groups of lanes, each with its text and arrays."""
 
     def __init__(self, optimizer: CudaLanes, slabs: Slabs, layout: Layout, seeds: Sequence[bytes]) -> None:
         self._slabs, self._queries, self._model = slabs, optimizer.queries, _model(layout)
@@ -93,6 +94,7 @@ class CudaLanesRun:
             group.run(group.source.start, self._model)
 
     def query(self) -> Tensor | None:
+        """Fill ``queried``; returns int32 ``[lane]``, which lanes query now, or None where no lane ever does."""
         if not self._queries:
             return None
         self._side_by_side(self._query)
@@ -105,9 +107,11 @@ class CudaLanesRun:
             self._slabs.queried[group.lanes].copy_(self._slabs.theta[group.lanes])
 
     def step(self) -> None:
+        """Add the update to the theta of each lane that is alive."""
         self._side_by_side(lambda group: group.run(group.source.step, self._model))
 
     def keep(self, lanes: Tensor) -> None:
+        """Go on with ``lanes`` alone (ascending), which have moved to the beginnings of the slabs."""
         for group in self._groups:
             own = lanes[(lanes >= group.lanes.start) & (lanes < group.lanes.stop)] - group.lanes.start
             index = own.to(self._slabs.theta.device)
@@ -122,7 +126,7 @@ class CudaLanesRun:
         for group in self._groups:
             group.lanes = slice(first, first + len(group.arrays["steps"]))
             first = group.lanes.stop
-            of, slabs, lanes = self._model, self._slabs, group.lanes
+            model, slabs, lanes = self._model, self._slabs, group.lanes
             arrays = {
                 **self._tables,
                 **group.arrays,
@@ -133,15 +137,16 @@ class CudaLanesRun:
                 "active": self._active[lanes],
             }
             group.arguments = Arguments(
-                lanes.stop - lanes.start, of.n_tensors, of.n_params, of.n_rows, of.n_columns, of.n_layers
+                lanes.stop - lanes.start, model.n_tensors, model.n_params, model.n_rows, model.n_columns, model.n_layers
             )
             for name, array in arrays.items():
                 setattr(group.arguments, name, array.data_ptr())
             group.alive = arrays["alive"]
 
     def _side_by_side(self, work: Callable[[_Group], None]) -> None:
-        """``work`` on each group, dealt out to streams that begin after all that was asked for so far and end before
-        what comes. All begin before the first ends: one that began later would wait for those that have ended."""
+        """Do ``work`` on each group, on streams that begin after all earlier work and end before all later work.
+
+        All streams begin before the first ends: one that began later would wait for those that have ended."""
         if not self._streams:
             for group in self._groups:
                 work(group)
@@ -160,26 +165,26 @@ class CudaLanesRun:
 
 
 class _Group:
-    """Lanes that share a text. ``arrays``: what is theirs alone, ``[lane, n]``; ``lanes``: their place in the slabs."""
+    """Lanes that share a text. ``arrays``: what is theirs alone, ``[lane, n]``; ``lanes``: their rows in the slabs."""
 
-    def __init__(self, source: Source, launch: Launch, arrays: dict[str, Tensor]) -> None:
+    def __init__(self, source: Source, launch: Launcher, arrays: dict[str, Tensor]) -> None:
         self.source, self._launch, self.arrays = source, launch, arrays
         self.lanes, self.arguments, self.alive = slice(0, 0), Arguments(), self.arrays["steps"]
 
-    def run(self, steps: Sequence[Step | Product], of: Model) -> None:
+    def run(self, steps: Sequence[Launch | Product], model: Model) -> None:
         for step in steps:
             if isinstance(step, Product):
-                carry_out(step, self.source, of, self.arrays["scratch"], self.alive)
+                carry_out(step, self.source, model, self.arrays["scratch"], self.alive)
                 continue
-            blocks = grid(step.unit, of, self.arguments.lanes)
+            blocks = grid(step.unit, model, self.arguments.lanes)
             if all(blocks):  # a network may have nothing that trains
                 self._launch(step.kernel, blocks, PIECES, self.arguments)
 
 
-def _tables(of: Model, device: torch.device) -> dict[str, Tensor]:
+def _tables(model: Model, device: torch.device) -> dict[str, Tensor]:
     """The model's tables, which all lanes share."""
-    tiles = np.array(of.tiles(), np.int32).reshape(-1, 2).T.copy()
-    tables = (np.frombuffer(bytes(of.tensors()), np.uint8).copy(), *tiles, of.tensor_of(0), of.tensor_of(1))
+    tiles = np.array(model.tiles(), np.int32).reshape(-1, 2).T.copy()
+    tables = (np.frombuffer(bytes(model.tensors()), np.uint8).copy(), *tiles, model.tensor_of(0), model.tensor_of(1))
     kinds = (torch.uint8, *[torch.int32] * 4)
     return {
         name: torch.as_tensor(table, dtype=kind).to(device)
@@ -188,10 +193,10 @@ def _tables(of: Model, device: torch.device) -> dict[str, Tensor]:
 
 
 def _arrays(
-    source: Source, of: Model, programs: Sequence[Program], seeds: np.ndarray, theta: Tensor
+    source: Source, model: Model, programs: Sequence[Program], seeds: np.ndarray, theta: Tensor
 ) -> dict[str, Tensor]:
-    """What the kernels of a group keep for its lanes. ``theta`` says device and type."""
-    lanes, sizes = len(programs), source.sizes(of)
+    """The arrays that the kernels of a group keep for its lanes, on the device and of the type of ``theta``."""
+    lanes, sizes = len(programs), source.sizes(model)
     numbers = np.array([constants(program) for program in programs], np.float64).reshape(lanes, -1)
     arrays = {name: torch.zeros(lanes, dtype=torch.int32, device=theta.device) for name in ("steps", "not_finite")}
     arrays |= {name: theta.new_zeros(lanes, sizes[name]) for name in ("state", "scratch")}

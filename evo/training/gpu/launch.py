@@ -13,17 +13,17 @@ import torch
 
 from evo.errors import EvoError
 from evo.training.gpu.compile import compile_all, nvrtc
-from harness.lane_kernels import Launch
+from harness.lane_kernels import Launcher
 
-KEPT_CODES = 20_000  # machine codes on disk; beyond that the older half goes
+KEPT_CODES = 20_000  # files of machine code on disk; beyond that the older half is deleted
 
 
 def code_folder() -> Path:
-    """Where machine codes are kept between runs: in the user's cache."""
+    """The folder where machine code is kept between runs, in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "evo" / "kernels"
 
 
-def load(texts: Sequence[str], device: torch.device, folder: Path | None = None) -> list[Launch]:
+def load(texts: Sequence[str], device: torch.device, folder: Path | None = None) -> list[Launcher]:
     """Compile texts for ``device``, in parallel, and load them. Returns the function that launches the kernels of each.
 
     Raises UsageError where NVRTC is missing, EvoError where a text does not compile or load.
@@ -72,7 +72,7 @@ class Module:
 
 
 def _forget_old(folder: Path) -> None:
-    """Keep the folder of codes from growing without end."""
+    """Delete the older half of the machine codes where there are too many."""
     codes = list(folder.glob("*.cubin"))
     if len(codes) > KEPT_CODES:
         for code in sorted(codes, key=lambda path: path.stat().st_mtime)[: len(codes) // 2]:

@@ -1,4 +1,4 @@
-"""The shapes of a CUDA kernel: what its threads stand for, what its loop runs over, which local names it defines."""
+"""The frames of CUDA kernels: what the threads stand for, what the loop runs over, which local names are defined."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ class Frame:
     first: str = ""
 
     def text(self, name: str, before: list[str], inside: list[str], after: list[str], sizes: dict[str, str]) -> str:
-        """The kernel with statements before, in and after its loop. ``sizes``: C text of the numbers a lane of each
-        array; ``partials``: where the partial sums begin in scratch."""
+        """The text of a kernel with statements before, in and after its loop.
+
+        ``sizes``: C text of the numbers per lane of each array; ``partials``: where the partial sums begin in scratch.
+        """
         body = [*before]
         if inside:
             inner = _used(self.inner, inside)

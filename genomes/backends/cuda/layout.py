@@ -1,4 +1,4 @@
-"""What a program's kernels find in memory: the table of tensors, one slab a lane, the arguments of a launch.
+"""The memory of a program's kernels: the table of tensors, one slab per lane, the arguments of a launch.
 
 All arrays are ``[lanes, n]``, contiguous, so that lanes can be dropped by moving rows. Within a lane:
 
@@ -6,7 +6,7 @@ All arrays are ``[lanes, n]``, contiguous, so that lanes can be dropped by movin
 |---|---|---|
 | theta, g, update, queried | real | all trainable tensors, one after the other, each row by row |
 | state | real | the slots of classes element, row, column, tensor, model, in this order, each over all tensors |
-| scratch | real | what stages leave for later ones (cuda_stages.py), in the same order; partial sums of reductions |
+| scratch | real | what stages leave for later ones (`stages`), in the same order; partial sums of reductions |
 | host_state, host_values | double | clock values, then role values (all tensors of the first, of the second, ...) |
 
 ``real`` is float or double; clock and role values are double whatever it is.
@@ -17,6 +17,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from genomes.backends.torch_reference import matrix_shape
 from genomes.compiler.program import scramble
@@ -40,7 +41,8 @@ ROLE_BITS = {
 class Tensor(ctypes.Structure):
     """One trainable tensor, as the kernels see it.
 
-    ``offset``: of its elements (rows, columns) among all tensors'; ``place``: its number among the model's parameters.
+    ``offset``: of its elements (rows, columns) among all tensors'; ``param_index``: its index in the list of all
+    parameters.
     """
 
     _fields_ = (
@@ -51,13 +53,13 @@ class Tensor(ctypes.Structure):
         ("rows", ctypes.c_int),
         ("columns", ctypes.c_int),
         ("roles", ctypes.c_int),
-        ("place", ctypes.c_int),
+        ("param_index", ctypes.c_int),
         ("unused", ctypes.c_int),
     )
 
 
 class Arguments(ctypes.Structure):
-    """What every kernel is given, by value. Sizes, then the addresses of the model's tables, then of the lanes' arrays.
+    """The argument of every kernel, by value: sizes, addresses of the model's tables, addresses of the lanes' arrays.
 
     ``alive``, ``steps``, ``epoch``, ``has_loss``, ``active``, ``not_finite``: int32 ``[lanes]``; ``seed``: uint32
     ``[lanes]``, see ``seed_word``; ``train_loss``, ``val_loss``: double ``[lanes]``; ``constants``: double ``[lanes,
@@ -81,7 +83,7 @@ class Arguments(ctypes.Structure):
 DECLARATIONS = """\
 struct Tensor {  // one trainable tensor; offsets are those of its elements, rows and columns among all tensors'
     double depth_fraction;
-    int offset, row_offset, column_offset, rows, columns, roles, place, unused;
+    int offset, row_offset, column_offset, rows, columns, roles, param_index, unused;
 };
 
 struct Arguments {  // arrays of the model, then arrays [lanes, n]
@@ -105,32 +107,57 @@ struct Arguments {  // arrays of the model, then arrays [lanes, n]
 @dataclass(frozen=True)
 class Model:
     """The trainable tensors of a model, in order. ``shapes``: ``[out, in]`` each; ``roles``: bits; ``depths``: 0..1;
-    ``places``: their numbers among all parameters; ``n_layers``: the last trainable one included."""
+    ``param_indices``: in the list of all parameters; ``n_layers``: the last trainable one included."""
 
     shapes: tuple[tuple[int, int], ...]
     roles: tuple[int, ...]
     depths: tuple[float, ...]
-    places: tuple[int, ...]
+    param_indices: tuple[int, ...]
     n_layers: int
+
+    @classmethod
+    def from_context(
+        cls, shapes: Sequence[Sequence[int]], roles: Sequence[str], trainable: Sequence[bool], layers: Sequence[int]
+    ) -> Self:
+        """The model of ``init_state``'s context: one entry per tensor; those that do not train are left out."""
+        kept = [i for i, flag in enumerate(trainable) if flag]
+        last = max((layers[i] for i in kept), default=0)
+        bits = [
+            ROLE_BITS.get(f"is_{roles[i]}", 0)
+            | (ROLE_BITS["is_first"] if layers[i] == 0 else 0)
+            | (ROLE_BITS["is_last"] if layers[i] == last else 0)
+            for i in kept
+        ]
+        return cls(
+            tuple(matrix_shape(shapes[i]) for i in kept),
+            tuple(bits),
+            tuple(layers[i] / last if last else 0.0 for i in kept),
+            tuple(kept),
+            last + 1,
+        )
 
     @property
     def n_tensors(self) -> int:
+        """Number of trainable tensors."""
         return len(self.shapes)
 
     @property
     def n_params(self) -> int:
+        """Number of elements of all tensors."""
         return sum(rows * columns for rows, columns in self.shapes)
 
     @property
     def n_rows(self) -> int:
+        """Number of rows of all tensors."""
         return sum(rows for rows, _ in self.shapes)
 
     @property
     def n_columns(self) -> int:
+        """Number of columns of all tensors."""
         return sum(columns for _, columns in self.shapes)
 
     def size(self, shape: ShapeClass) -> int:
-        """Numbers that a value of class ``shape`` holds in a lane."""
+        """Numbers per lane that a value of class ``shape`` holds."""
         name = EXTENT[shape][0]
         return getattr(self, name) if name else 1
 
@@ -139,11 +166,11 @@ class Model:
         table = (Tensor * self.n_tensors)()
         offset = row = column = 0
         for entry, (rows, columns), *about in zip(
-            table, self.shapes, self.roles, self.depths, self.places, strict=True
+            table, self.shapes, self.roles, self.depths, self.param_indices, strict=True
         ):
             entry.offset, entry.row_offset, entry.column_offset = offset, row, column
             entry.rows, entry.columns = rows, columns
-            entry.roles, entry.depth_fraction, entry.place = about
+            entry.roles, entry.depth_fraction, entry.param_index = about
             offset, row, column = offset + rows * columns, row + rows, column + columns
         return table
 
@@ -156,29 +183,8 @@ class Model:
         return [k for k, shape in enumerate(self.shapes) for _ in range(shape[axis])]
 
 
-def model(
-    shapes: Sequence[Sequence[int]], roles: Sequence[str], trainable: Sequence[bool], layers: Sequence[int]
-) -> Model:
-    """The model of ``init_state``'s context: one entry a tensor, those that do not train are left out."""
-    kept = [i for i, flag in enumerate(trainable) if flag]
-    last = max((layers[i] for i in kept), default=0)
-    bits = [
-        ROLE_BITS.get(f"is_{roles[i]}", 0)
-        | (ROLE_BITS["is_first"] if layers[i] == 0 else 0)
-        | (ROLE_BITS["is_last"] if layers[i] == last else 0)
-        for i in kept
-    ]
-    return Model(
-        tuple(matrix_shape(shapes[i]) for i in kept),
-        tuple(bits),
-        tuple(layers[i] / last if last else 0.0 for i in kept),
-        tuple(kept),
-        last + 1,
-    )
-
-
 def seed_word(seed: bytes) -> int:
-    """What a lane's seed comes to for its kernels: `random_word` goes on from it with step, tensor and stream."""
+    """The hash of a lane's seed that its kernels get: `random_word` goes on from it with step, tensor and stream."""
     word = 0
     for k in range(0, len(seed), 4):
         word = scramble((word + 0x9E3779B9 * (int.from_bytes(seed[k : k + 4], "little") + 1)) & 0xFFFFFFFF)
@@ -187,31 +193,31 @@ def seed_word(seed: bytes) -> int:
 
 @dataclass(frozen=True)
 class Slab:
-    """Where the values of some classes lie within a lane: ``values`` (the name of each, its class), in any order."""
+    """Where the values of some classes lie within a lane. ``values``: (number of a value, its class), in any order."""
 
     values: tuple[tuple[int, ShapeClass], ...]
 
-    def place(self, name: int) -> str:
-        """C text of the index of value ``name``: the offset of its block plus the variable of its class."""
+    def index_text(self, value: int) -> str:
+        """C text of the index of ``value``: the offset of its block plus the variable of its class. Raises KeyError."""
         terms: list[str] = []
         for shape, (extent, variable) in EXTENT.items():
             block = [n for n, s in self.values if s is shape]
-            before = block.index(name) if name in block else len(block)
+            before = block.index(value) if value in block else len(block)
             if before:
                 terms.append(_times(before, extent))
-            if name in block:
+            if value in block:
                 return " + ".join([*terms, variable] if variable else terms or ["0"])
-        raise KeyError(name)
+        raise KeyError(value)
 
-    def offset(self, name: int, of: Model) -> int:
-        """The index of the first number of value ``name``."""
+    def offset(self, value: int, model: Model) -> int:
+        """The index of the first number of ``value``."""
         order = [(n, s) for shape in EXTENT for n, s in self.values if s is shape]
-        before = [n for n, _ in order].index(name)
-        return sum(of.size(shape) for _, shape in order[:before])
+        before = [n for n, _ in order].index(value)
+        return sum(model.size(shape) for _, shape in order[:before])
 
-    def size(self, of: Model) -> int:
-        """Numbers a lane."""
-        return sum(of.size(shape) for _, shape in self.values)
+    def size(self, model: Model) -> int:
+        """Numbers per lane."""
+        return sum(model.size(shape) for _, shape in self.values)
 
     def size_text(self) -> str:
         """C text of ``size``."""
@@ -220,23 +226,23 @@ class Slab:
 
 @dataclass(frozen=True)
 class HostSlab:
-    """Double values of classes clock and role within a lane; ``clock`` and ``role`` are the names of the values."""
+    """Where double values of classes clock and role lie within a lane. ``clock``, ``role``: numbers of the values."""
 
     clock: tuple[int, ...]
     role: tuple[int, ...]
 
-    def place(self, name: int) -> str:
-        """C text of the index of value ``name``; ``index`` is the tensor's number."""
-        if name in self.clock:
-            return str(self.clock.index(name))
+    def index_text(self, value: int) -> str:
+        """C text of the index of ``value``; ``index`` is the tensor's number. Raises ValueError."""
+        if value in self.clock:
+            return str(self.clock.index(value))
         terms = [str(len(self.clock))] if self.clock else []
-        if before := self.role.index(name):
+        if before := self.role.index(value):
             terms.append(_times(before, "n_tensors"))
         return " + ".join([*terms, "index"])
 
-    def size(self, of: Model) -> int:
-        """Numbers a lane."""
-        return len(self.clock) + len(self.role) * of.n_tensors
+    def size(self, model: Model) -> int:
+        """Numbers per lane."""
+        return len(self.clock) + len(self.role) * model.n_tensors
 
     def size_text(self) -> str:
         """C text of ``size``."""
@@ -253,10 +259,10 @@ class Launch:
 
 @dataclass(frozen=True)
 class Product:
-    """A library call between two kernels: see `cuda_products.carry_out`.
+    """A library call between two kernels: see `genomes.backends.cuda.products.carry_out`.
 
     ``op``: an operation of `program.MATRIX`; ``matrix``: the value in `Source.scratch` that it reads and then
-    replaces; ``numbers``: for each time that it is done, the values in `Source.scratch` (one number a tensor) that it
+    replaces; ``numbers``: for each time that it is done, the values in `Source.scratch` (one number per tensor) that it
     takes besides the matrix.
     """
 
@@ -282,7 +288,7 @@ class Source:
     host_values: HostSlab
 
     def sizes(self, model: Model) -> dict[str, int]:
-        """Numbers a lane of the arrays ``state``, ``scratch``, ``host_state``, ``host_values``."""
+        """Numbers per lane of the arrays ``state``, ``scratch``, ``host_state``, ``host_values``."""
         return {
             "state": self.state.size(model),
             "scratch": self.scratch.size(model) + self.partials * model.n_tensors * PIECES,
@@ -292,7 +298,7 @@ class Source:
 
 
 def grid(unit: str, model: Model, lanes: int) -> tuple[int, int]:
-    """Blocks along x and y, of PIECES threads each."""
+    """Blocks along x and y of a launch, of PIECES threads each. ``unit``: see `Launch`."""
     per_thread = {"tensor": model.n_tensors, "row": model.n_rows, "column": model.n_columns}
     if unit == "lane":
         return -(-lanes // PIECES), 1

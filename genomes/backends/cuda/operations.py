@@ -1,7 +1,7 @@
-"""What the operations of a program mean in CUDA C++: one template each, and the helpers that templates call.
+"""The operations of a program in CUDA C++: one template each, and the helpers that templates call.
 
 Clock and role values (HOST) are double and follow host_math; tensors (DEVICE) are ``real`` and follow torch_reference.
-They part where those two do: a power of NaN, a remainder of an infinity by 0, a division by 0.
+They differ where those two do: a power of NaN, a remainder of an infinity by 0, a division by 0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ C = {
 HOST = {**C, "div": "safe_div({0}, {1})", "mod": "host_mod({0}, {1})", "power": "host_power({0}, {1})",
         "number": "{0} ? 1.0 : 0.0"}  # fmt: skip
 DEVICE = {**C, "bfloat16": "bfloat16({0})",
-          "uniform": "uniform(a.seed[lane], a.steps[lane], tensor.place, (unsigned){0}, element - tensor.offset)",
+          "uniform": "uniform(a.seed[lane], a.steps[lane], tensor.param_index, (unsigned){0}, element - tensor.offset)",
           "div": "{0} / {1}", "mod": "mod({0}, {1})", "power": "power({0}, {1})",
           "number": "{0} ? real(1) : real(0)"}  # fmt: skip
 HELPERS = {
@@ -51,9 +51,9 @@ __device__ unsigned scramble(unsigned x) {  // mixes 32 bits, one to one
     return x ^ x >> 16;
 }
 
-__device__ real uniform(unsigned seed, unsigned t, unsigned place, unsigned stream, unsigned entry) {  // in (0, 1]
+__device__ real uniform(unsigned seed, unsigned t, unsigned tensor, unsigned stream, unsigned entry) {  // in (0, 1]
     unsigned word = scramble(seed + 0x9e3779b9u * (t + 1));
-    word = scramble(word + 0x9e3779b9u * (place + 1));
+    word = scramble(word + 0x9e3779b9u * (tensor + 1));
     word = scramble(word + 0x9e3779b9u * (stream + 1));
     return real((scramble(scramble(entry) ^ word) >> 8) + 1) * real(5.9604644775390625e-08);  // times 2^-24
 }""",

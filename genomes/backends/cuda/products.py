@@ -1,8 +1,8 @@
 """Products of matrices of many lanes, by torch's library calls between two kernels of a program's text.
 
-A program's step holds them as `cuda_layout.Product`. Nothing here waits for the device, asks it for a value or depends
-on values on the host, so that a step can be captured in a CUDA graph; what it allocates depends on sizes alone. It runs
-on any device of torch, in the dtype of ``scratch``; on a GPU float products follow torch's TF32 switch.
+A program's step holds them as `layout.Product`. Nothing here waits for the device, asks it for a value or depends on
+values on the host, so that a step can be captured in a CUDA graph; what it allocates depends on sizes alone. It runs on
+any device of torch, in the dtype of ``scratch``; on a GPU float products follow torch's TF32 switch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _odd_polynomial(x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     return (factor @ x if wide else x @ factor).addcmul_(x, a)
 
 
-OPERATIONS: dict[str, Callable[..., Tensor]] = {"odd_polynomial": _odd_polynomial}
+PRODUCTS: dict[str, Callable[..., Tensor]] = {"odd_polynomial": _odd_polynomial}
 
 
 def carry_out(product: Product, source: Source, model: Model, scratch: Tensor, alive: Tensor) -> None:
@@ -44,20 +44,20 @@ def carry_out(product: Product, source: Source, model: Model, scratch: Tensor, a
     numbers = [[source.scratch.offset(i, model) for i in link] for link in product.numbers]
     start = scratch.storage_offset()
     for run in _runs(model):
-        place = scratch.as_strided(
+        matrices = scratch.as_strided(
             (lanes, run.count, run.rows, run.columns), (size, run.spacing, run.columns, 1), start + matrix + run.offset
         )
-        x = place.clone(memory_format=torch.contiguous_format).view(-1, run.rows, run.columns)
+        x = matrices.clone(memory_format=torch.contiguous_format).view(-1, run.rows, run.columns)
         for link in numbers:
             given = [
                 scratch.as_strided((lanes, run.count), (size, run.step), start + offset + run.index) for offset in link
             ]
-            x = OPERATIONS[product.op](x, *(number.reshape(-1, 1, 1) for number in given))
-        torch.where(alive[:, None, None, None] != 0, x.view(place.shape), place, out=place)
+            x = PRODUCTS[product.op](x, *(number.reshape(-1, 1, 1) for number in given))
+        torch.where(alive[:, None, None, None] != 0, x.view(matrices.shape), matrices, out=matrices)
 
 
 def workspace(source: Source, model: Model) -> int:
-    """Numbers a lane that `carry_out` holds at most, besides ``scratch``, for any product of the source."""
+    """Numbers per lane that `carry_out` holds at most, besides ``scratch``, for any product of the source."""
     if not any(isinstance(entry, Product) for entry in source.step):
         return 0
     sizes = ((run, min(run.rows, run.columns)) for run in _runs(model))
@@ -88,15 +88,15 @@ def _runs(model: Model) -> Iterator[_Run]:
         else:
             vectors.setdefault((rows, columns), []).append((offset, index))
         offset += rows * columns
-    for shape, places in vectors.items():
-        while places:
-            count = _equally_spaced(places)
-            spacing, step = (b - a for a, b in zip(places[0], places[1], strict=True)) if count > 1 else (0, 0)
-            yield _Run(*shape, *places[0], count, spacing, step)
-            places = places[count:]
+    for shape, starts in vectors.items():
+        while starts:
+            count = _equally_spaced(starts)
+            spacing, step = (b - a for a, b in zip(starts[0], starts[1], strict=True)) if count > 1 else (0, 0)
+            yield _Run(*shape, *starts[0], count, spacing, step)
+            starts = starts[count:]
 
 
-def _equally_spaced(places: list[tuple[int, int]]) -> int:
-    """How many of the first places are equally far apart."""
-    gaps = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(places)]
+def _equally_spaced(starts: list[tuple[int, int]]) -> int:
+    """How many of the first starts (offset, index) are equally far apart."""
+    gaps = [(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(starts)]
     return 1 + next((k for k, gap in enumerate(gaps) if gap != gaps[0]), len(gaps))

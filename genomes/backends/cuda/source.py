@@ -5,12 +5,12 @@ launch serves them all. The text needs no header; real is float or double.
 
 What runs in a step, in this order (``Source.step``; nothing is launched that the program does not need):
 
-1. ``clock_values`` one thread a lane, ``role_values`` one a tensor: schedules, multipliers, their state; in double.
-   ``coefficients`` one thread a tensor: those of products of matrices.
-2. For each stage of reductions and products: ``sums_N`` (256 partial results a tensor) and ``finish_N``; ``rows_N``,
-   ``columns_N`` (one thread a row or column); ``model_N`` (one thread a lane, tensor after tensor); ``matrices_N``,
+1. ``clock_values`` one thread per lane, ``role_values`` one per tensor: schedules, multipliers, their state; in double.
+   ``coefficients`` one thread per tensor: those of products of matrices.
+2. For each stage of reductions and products: ``sums_N`` (256 partial results per tensor) and ``finish_N``; ``rows_N``,
+   ``columns_N`` (one thread per row or column); ``model_N`` (one thread per lane, tensor after tensor); ``matrices_N``,
    one pass that writes the matrices of products, and for each a ``Product``: no kernel, but a library's work, see
-   cuda_products.py. A stage holds what needs only what earlier stages found.
+   `products`. A stage holds what needs only what earlier stages found.
 3. ``update_elements``: one pass that writes the update and the element slots; then ``store_rows``, ``store_columns``,
    ``store_tensors``, ``store_lanes``: the smaller slots, each class after all that read it.
 
@@ -20,9 +20,9 @@ one of it writes, so there are no barriers, shared memory or atomics, and every 
 shape.
 
 Before the first step run ``Source.start`` (fills the slots; theta must be set); before a gradient is taken run
-``Source.query`` where there is one: it writes ``queried`` (theta where a lane asks for nothing) and ``active``.
+``Source.query`` where there is one: it writes ``queried`` (theta in lanes that do not query) and ``active``.
 Lanes whose ``alive`` is 0 stay as they are. ``not_finite`` of a lane is set where an update is infinite or NaN.
-The arrays, and the grid of blocks of each launch, are in cuda_layout.py; the shapes of kernels in cuda_frames.py.
+The arrays, and the grid of blocks of each launch, are in `layout`; the shapes of kernels in `frames`.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import groupby
 
-from genomes.backends.cuda import products as cuda_products
 from genomes.backends.cuda.frames import FRAMES
 from genomes.backends.cuda.layout import DECLARATIONS, PIECES, Launch, Model, Product, Source
 from genomes.backends.cuda.operations import CLOCK_TEXT, DEVICE, HELPERS, ROLE_TEXT
+from genomes.backends.cuda.products import PRODUCTS, workspace
 from genomes.backends.cuda.statements import Statements, constants, number_text
 from genomes.compiler.program import MODEL_REDUCTIONS, REDUCTIONS, Node, Program, Query
 from genomes.compiler.shapes import ShapeClass
@@ -59,7 +59,7 @@ class UnsupportedOperation(ValueError):
 def unsupported(program: Program) -> list[str]:
     """The operations that have neither a kernel nor a library call: none, as long as this back end is complete."""
     kernels = {*DEVICE, *CLOCK_TEXT, *ROLE_TEXT, *REDUCTIONS, *MODEL_REDUCTIONS, "const", "load", "g", "theta"}
-    able = kernels.union(cuda_products.OPERATIONS)
+    able = kernels.union(PRODUCTS)
     return sorted({node.op for node in program.nodes} - able)
 
 
@@ -80,24 +80,30 @@ def skeleton(program: Program) -> Program:
 
 
 def bytes_per_lane(program: Program, model: Model, real: str = "float") -> int:
-    """Device memory a lane: parameters, gradients, updates, queried parameters, and `own_bytes`."""
+    """Bytes per lane of device memory: parameters, gradients, updates, queried parameters, and `own_bytes`."""
     slabs = 3 + bool(program.query)
     return slabs * model.n_params * _BYTES[real] + own_bytes(program, render(program, real), model, real)
 
 
 def own_bytes(program: Program, source: Source, model: Model, real: str = "float") -> int:
-    """Device memory a lane without the slabs that an optimizer shares with its loop: slots, what passes store for later
-    ones, constants, flags, and what products of matrices need besides. ``source``: the program's, with any options."""
+    """Bytes per lane without the slabs that an optimizer shares with its loop.
+
+    Those are slots, what passes store for later ones, constants, flags, and what products of matrices need besides.
+    ``source``: the program's, with any options.
+    """
     sizes = source.sizes(model)
-    reals = sizes["state"] + sizes["scratch"] + cuda_products.workspace(source, model)
+    reals = sizes["state"] + sizes["scratch"] + workspace(source, model)
     doubles = 2 + len(constants(program)) + sizes["host_state"] + sizes["host_values"]
     return reals * _BYTES[real] + 8 * doubles + 7 * 4
 
 
 def render(program: Program, real: str = "float", literal: bool = False, apply: bool = False) -> Source:
-    """The text of a program. ``real``: ``float`` or ``double``; ``literal``: its own numbers and names stand in it, for
-    people to read, instead of lane arrays; ``apply``: the update is added to theta in the same pass instead of being
-    written to ``update``. Raises UnsupportedOperation."""
+    """The text of a program.
+
+    ``real``: ``float`` or ``double``; ``literal``: its own numbers and names stand in it, for people to read, instead
+    of lane arrays; ``apply``: the update is added to theta in the same pass instead of being written to ``update``.
+    Raises UnsupportedOperation.
+    """
     if lacking := unsupported(program):
         raise UnsupportedOperation(
             f"{program.name or 'program'}: the CUDA back end has no kernel for the operation {', '.join(lacking)}"
@@ -114,6 +120,7 @@ class _Writer(Statements):
         self.kernels: list[str] = []
 
     def source(self) -> Source:
+        """The text, and what to launch."""
         start, query, step = self._start(), self._query(), self._step()
         kernels = "\n\n".join(self.kernels)
         helpers = [text.replace("{f}", self.suffix) for name, text in HELPERS.items() if _calls(kernels, name)]
@@ -145,9 +152,9 @@ class _Writer(Statements):
         lines: dict[ShapeClass, list[str]] = {shape: [] for shape in ShapeClass}
         for k, slot in enumerate(self.program.slots):
             host = slot.shape.on_host
-            place = f"host_state[{self.host_state.place(k)}]" if host else f"state[{self.state.place(k)}]"
+            target = f"host_state[{self.host_state.index_text(k)}]" if host else f"state[{self.state.index_text(k)}]"
             value = "a.theta[params + element]" if slot.init == "theta" else number_text(float(slot.init))
-            lines[slot.shape].append(f"{place} = {value};")
+            lines[slot.shape].append(f"{target} = {value};")
         flags = ["a.steps[lane] = 0;", "a.not_finite[lane] = 0;"]
         of_lane = [*flags, *lines[ShapeClass.CLOCK], *lines[ShapeClass.MODEL]]
         launches = [self._kernel("start_lanes", "lane over tensors", of_lane, lines[ShapeClass.ROLE])]
@@ -168,9 +175,10 @@ class _Writer(Statements):
         when.constant_of = {i: before + k for i, k in when.constant_of.items()}
         lines = [line for _, line in when.statements({last}, ShapeClass.CLOCK)]
         lines.append(f"a.active[lane] = a.steps[lane] > 0 && {when.atom(last)};")
+        offset = self.state.index_text(query.offset)
         moved = [
             "const real theta = a.theta[params + element];",
-            f"a.queried[params + element] = a.active[lane] ? theta + state[{self.state.place(query.offset)}] : theta;",
+            f"a.queried[params + element] = a.active[lane] ? theta + state[{offset}] : theta;",
         ]
         return self._kernel("query_lanes", "lane", lines), self._kernel("query_elements", "tile", [], moved)
 
@@ -191,14 +199,14 @@ class _Writer(Statements):
     def _host_lines(self, shape: ShapeClass, shared: tuple[int, ...]) -> list[str]:
         """Compute the values of a class on the host, write those that are shared, then the state."""
         lines = [line for _, line in self.statements(self.stored_in(shape).union(shared), shape)]
-        lines += [f"host_values[{self.host_values.place(i)}] = {self.atom(i)};" for i in shared]
+        lines += [f"host_values[{self.host_values.index_text(i)}] = {self.atom(i)};" for i in shared]
         stores = self.stores_of(shape)
-        return lines + [f"host_state[{self.host_state.place(slot)}] = {self.atom(i)};" for slot, i in stores]
+        return lines + [f"host_state[{self.host_state.index_text(slot)}] = {self.atom(i)};" for slot, i in stores]
 
     def _coefficients(self) -> list[Launch]:
         """Write the host values that products take into scratch, where the library finds them."""
         lines = [line for _, line in self.statements(set(self.numbers))]
-        lines += [f"scratch[{self.scratch.place(i)}] = {self.atom(i)};" for i in self.numbers]
+        lines += [f"scratch[{self.scratch.index_text(i)}] = {self.atom(i)};" for i in self.numbers]
         return [self._kernel("coefficients", "tensor", lines)] if lines else []
 
     def _reduce(self, number: int, stage: list[int]) -> list[Launch]:
@@ -212,18 +220,18 @@ class _Writer(Statements):
                 lines += [
                     f"real {self.names[i]} = partials[({blocks[i]}) * {PIECES}];",
                     f"for (int piece = 1; piece < pieces; ++piece) {self._gather(i, pieces[i])}",
-                    f"scratch[{self.scratch.place(i)}] = {self.names[i]};",
+                    f"scratch[{self.scratch.index_text(i)}] = {self.names[i]};",
                 ]
             launches.append(self._kernel(f"finish_{number}", "tensor", lines))
         for shape, (name, frame) in _REDUCTION_FRAMES.items():
-            places = {i: f"scratch[{self.scratch.place(i)}]" for i in self.of_class(stage, shape)}
-            if places:
-                launches.append(self._reduction(f"{name}_{number}", frame, places))
+            targets = {i: f"scratch[{self.scratch.index_text(i)}]" for i in self.of_class(stage, shape)}
+            if targets:
+                launches.append(self._reduction(f"{name}_{number}", frame, targets))
         return launches
 
-    def _reduction(self, name: str, frame: str, places: dict[int, str]) -> Launch:
-        """A kernel whose loop gathers the arguments of reductions and that writes the results to their places."""
-        arguments = {i: self.program.nodes[i].arguments[0] for i in places}
+    def _reduction(self, name: str, frame: str, targets: dict[int, str]) -> Launch:
+        """A kernel whose loop gathers the arguments of reductions. ``targets``: where each node's result goes."""
+        arguments = {i: self.program.nodes[i].arguments[0] for i in targets}
         before, inside = self.split(set(arguments.values()), FRAMES[frame])
         for i, argument in arguments.items():
             before.append(f"real {self.names[i]} = 0;")
@@ -231,7 +239,9 @@ class _Writer(Statements):
             if "max" in self.program.nodes[i].op:
                 gathered = f"if ({FRAMES[frame].first}) {self.names[i]} = {self.atom(argument)}; else {gathered}"
             inside.append(gathered)
-        return self._kernel(name, frame, before, inside, [f"{place} = {self.names[i]};" for i, place in places.items()])
+        return self._kernel(
+            name, frame, before, inside, [f"{target} = {self.names[i]};" for i, target in targets.items()]
+        )
 
     def _gather(self, i: int, value: str) -> str:
         name = self.names[i]
@@ -245,7 +255,7 @@ class _Writer(Statements):
         nodes = self.program.nodes
         matrices = {i: nodes[self.chains[i][0]].arguments[0] for i in ends}
         before, inside = self.split(set(matrices.values()), FRAMES["tile"])
-        inside += [f"scratch[{self.scratch.place(i)}] = {self.atom(matrix)};" for i, matrix in matrices.items()]
+        inside += [f"scratch[{self.scratch.index_text(i)}] = {self.atom(matrix)};" for i, matrix in matrices.items()]
         launch = self._kernel(f"matrices_{number}", "tile", before, inside)
         products = [Product(nodes[i].op, i, tuple(nodes[link].arguments[1:] for link in self.chains[i])) for i in ends]
         self.kernels += [self._remark(product) for product in products]
@@ -253,13 +263,13 @@ class _Writer(Statements):
 
     def _remark(self, product: Product) -> str:
         """What the text's reader is told of a library's work between two kernels."""
-        x = f"scratch[{self.scratch.place(product.matrix)}]"
+        x = f"scratch[{self.scratch.index_text(product.matrix)}]"
         lines = [
             f"// Here a library computes {product.op} for each lane and tensor (index), of the matrix x: [rows,",
-            f"// columns] entries, {x}. It writes the result in the place of x. In turn, with",
+            f"// columns] entries, {x}. It writes the result over x. In turn, with",
         ]
         for link, same in groupby(product.numbers):
-            numbers = ", ".join(f"scratch[{self.scratch.place(i)}]" for i in link)
+            numbers = ", ".join(f"scratch[{self.scratch.index_text(i)}]" for i in link)
             count = len(list(same))
             lines.append(f"//     {numbers}" + (f"; {count} times" if count > 1 else ""))
         return "\n".join(lines)
@@ -271,7 +281,7 @@ class _Writer(Statements):
         inside += [
             f"a.theta[params + element] += {update};" if self.apply else f"a.update[params + element] = {update};",
             f"if ({update} - {update} != 0) a.not_finite[lane] = 1;",
-            *(f"state[{self.state.place(slot)}] = {self.atom(i)};" for slot, i in stores),
+            *(f"state[{self.state.index_text(slot)}] = {self.atom(i)};" for slot, i in stores),
         ]
         return self._kernel("update_elements", "tile", before, inside)
 
@@ -280,7 +290,7 @@ class _Writer(Statements):
         for shape, unit in _UNITS.items():
             if stores := self.stores_of(shape):
                 lines = [line for _, line in self.statements({i for _, i in stores})]
-                lines += [f"state[{self.state.place(slot)}] = {self.atom(i)};" for slot, i in stores]
+                lines += [f"state[{self.state.index_text(slot)}] = {self.atom(i)};" for slot, i in stores]
                 launches.append(self._kernel(f"store_{unit}s", unit, lines))
         return launches
 

@@ -1,4 +1,4 @@
-"""What is stored between the passes of a step: results of reductions and of products of matrices, stage by stage."""
+"""The values that are stored between the passes of a step: of reductions and products of matrices, by stage."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from genomes.compiler.program import MATRIX, MODEL_REDUCTIONS, REDUCTIONS, Progr
 
 
 def chains(program: Program) -> dict[int, tuple[int, ...]]:
-    """Products of matrices that follow one another, under the last one's node: all but the last are only there for the
-    next, so that one library call does all of them and stores the last one's result alone."""
+    """Chains of matrix products, each under the node of its last one.
+
+    All but the last of a chain are used by the next alone, so one library call does all and stores the last result.
+    """
     nodes = program.nodes
     uses = Counter(a for node in nodes for a in node.arguments)
     uses.update([program.update, *(node for _, node in program.stores)])
@@ -24,9 +26,10 @@ def chains(program: Program) -> dict[int, tuple[int, ...]]:
 
 
 def stages(program: Program, products: Mapping[int, tuple[int, ...]]) -> list[list[int]]:
-    """The nodes whose values are stored, grouped by how many others stand before them along the longest path.
+    """The nodes whose values are stored, grouped by the number of others before them along the longest path.
 
-    ``products``: the chains of the program."""
+    ``products``: the chains of the program.
+    """
     stages: list[list[int]] = []
     ready: list[int] = []
     for i, node in enumerate(program.nodes):

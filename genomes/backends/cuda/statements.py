@@ -1,4 +1,4 @@
-"""Statements of kernels: what a program's values are called in C, where they lie in memory, how they are computed."""
+"""The statements of kernels: names of a program's values in C, where they lie in memory, how they are computed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def constants(program: Program) -> tuple[float, ...]:
 class Statements:
     """Prints the values of one program as definitions of local variables.
 
-    ``stages``: the nodes whose values are stored between passes, see `cuda_stages.stages`; ``chains``: the products
-    that end in one of them; ``scratch``, ``state``, ``host_state``, ``host_values``: where values lie.
+    ``stages``: the nodes whose values are stored between passes (`genomes.backends.cuda.stages`); ``chains``: the
+    products that end in one of them; ``scratch``, ``state``, ``host_state``, ``host_values``: where values lie.
     """
 
     def __init__(self, program: Program, real: str, literal: bool):
@@ -103,17 +103,20 @@ class Statements:
         if node.op in ROLE_SOURCES:
             return ROLE_TEXT[node.op]
         if node.shape.on_host and node.shape is not host:
-            return f"host_values[{self.host_values.place(i)}]"
+            return f"host_values[{self.host_values.index_text(i)}]"
         if node.op in CLOCK_SOURCES:
             return CLOCK_TEXT[node.op]
         if node.op == "load":
             slot = int(node.attribute or 0)
-            return f"host_state[{self.host_state.place(slot)}]" if host else f"state[{self.state.place(slot)}]"
+            return (
+                f"host_state[{self.host_state.index_text(slot)}]" if host else f"state[{self.state.index_text(slot)}]"
+            )
         if node.op in ("g", "theta"):
             return f"a.{node.op}[params + element]"
-        return f"scratch[{self.scratch.place(i)}]" if i in self.stored else None
+        return f"scratch[{self.scratch.index_text(i)}]" if i in self.stored else None
 
     def split(self, roots: set[int], frame: Frame) -> tuple[list[str], list[str]]:
+        """Definitions of the roots: those before the loop of ``frame``, and those inside it."""
         lines = self.statements(roots)
         return [x for shape, x in lines if shape in frame.outer], [x for shape, x in lines if shape not in frame.outer]
 
@@ -126,13 +129,15 @@ class Statements:
         return self.names[i]
 
     def of_class(self, stage: list[int], shape: ShapeClass) -> list[int]:
+        """The nodes of a stage that are of class ``shape``."""
         return [i for i in stage if self.program.nodes[i].shape is shape]
 
     def stored_in(self, shape: ShapeClass) -> set[int]:
+        """The nodes that are stored into slots of class ``shape``."""
         return {i for _, i in self.stores_of(shape)}
 
     def stores_of(self, shape: ShapeClass) -> list[tuple[int, int]]:
-        """Stores into slots of a class, without those that leave a slot as it is."""
+        """(slot, node) of the stores into slots of class ``shape``, without those that leave a slot as it is."""
         nodes = self.program.nodes
         return [
             (slot, i)

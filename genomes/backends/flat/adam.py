@@ -1,6 +1,7 @@
-"""Adam's quotient in a program: two averages, their bias corrections, root and division, for torch's one fused kernel.
+"""Finds Adam's quotient in a program: two averages, their bias corrections, root and division.
 
-Torch computes it in one pass over memory; as operations of their own it takes nine.
+Torch's fused kernel computes it in one pass over memory; as separate operations it takes nine. Source: Kingma & Ba
+2015, "Adam: a method for stochastic optimization", algorithm 1.
 """
 
 from __future__ import annotations
@@ -49,13 +50,13 @@ class AdamQuotient:
 
     @property
     def replaced(self) -> tuple[int, ...]:
-        """All nodes that need no operation of their own."""
+        """The nodes that need no operation of their own."""
         return (self.node, self.mean.node, self.square.node, *self.absorbed)
 
 
 @lru_cache
-def torch_has_it() -> bool:
-    """Whether torch's kernel is there and means what it meant: it is an internal of torch.optim, so it may go."""
+def has_fused_kernel() -> bool:
+    """Whether torch's kernel exists and computes what is expected: as an internal of torch.optim it may change."""
     out, mean, square = torch.zeros(3, 2)
     one, half = (lambda: 1.0), (lambda: 0.5)
     try:
@@ -93,7 +94,8 @@ class Finder:
         self._reads = Counter({slot: sum(uses[i] for other, i in loads if other == slot) for slot, _ in loads})
 
     def all(self) -> list[AdamQuotient]:
-        if not torch_has_it():
+        """The quotients of the program; none where torch has no fused kernel."""
+        if not has_fused_kernel():
             return []
         found: dict[int, AdamQuotient] = {}
         for i, node in enumerate(self._nodes):

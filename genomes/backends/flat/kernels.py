@@ -1,7 +1,7 @@
-"""What each operation of a program does to whole vectors: few passes over memory, results written into a given buffer.
+"""The operations of a program on whole vectors: few passes over memory, results written into a given buffer.
 
 A kernel is made once for given tensors and then called every step: ``make(out, *inputs)`` returns a function without
-arguments. Clock values change from step to step, so a kernel reads them from ``host``, a list with one entry a node.
+arguments. Clock values change from step to step, so a kernel reads them from ``host``, a list with one entry per node.
 
 Masks are vectors of 0 and 1 in the training's dtype: torch compares and multiplies such vectors with the widest
 instructions, but neither makes nor reads bool vectors so.
@@ -72,7 +72,7 @@ def _unary(operation: Callable[..., Any]) -> Callable[[Any], Make]:
 
 
 def _safe_div(a: Any, b: Any) -> Make:
-    """0 where b is 0, however large the quotient there. Needs one buffer more, for the magnitude of b."""
+    """a / b; 0 where b is 0, however large the quotient there. Needs one more buffer, for the magnitude of b."""
     divide = _ordered(torch.div)(a, b)
 
     def make(out: Tensor, *rest: Tensor) -> Action:
@@ -155,7 +155,7 @@ def add_product(scale: Number | None, sign: float) -> Make:
 
 
 def select(out: Tensor, mask: Tensor, x: Tensor, y: Tensor, kept: Tensor) -> Action:
-    """x where the mask is 1, else y; exact, whatever stands in what is not chosen. Takes a buffer more, ``kept``."""
+    """x where the mask is 1, else y; exact whatever the other values are. Needs one more buffer, ``kept``."""
 
     def act() -> None:
         zero_where_at_most(x, mask, 0, grad_input=kept)
@@ -190,18 +190,22 @@ def select_by_host(mask: Number) -> Make:
 
 
 def fill(number: Number) -> Make:
+    """out = number"""
     return lambda out: lambda: out.fill_(number())
 
 
 def copy(out: Tensor, x: Tensor) -> Action:
+    """out = x"""
     return lambda: out.copy_(x)
 
 
 def sum_model(out: Tensor, x: Tensor) -> Action:
+    """out ``[1]`` = the sum of ``x`` ``[tensors]``"""
     return lambda: torch.sum(x, 0, keepdim=True, out=out)
 
 
 def max_model(out: Tensor, x: Tensor) -> Action:
+    """out ``[1]`` = the largest of ``x`` ``[tensors]``"""
     return lambda: torch.amax(x, 0, keepdim=True, out=out)
 
 
@@ -209,7 +213,7 @@ _AXES = {"tensor": (0, 1), "row": (1,), "column": (0,)}
 
 
 def reduce(op: str, inputs: list[Tensor], outputs: list[Tensor]) -> Action:
-    """``op``: ``sum_tensor`` ... ``max_column``; ``inputs``: a ``[rows, columns]`` matrix a tensor."""
+    """Reduce each tensor: ``op`` is ``sum_tensor`` ... ``max_column``, ``inputs`` a matrix ``[rows, columns]`` each."""
     name, _, axis = op.partition("_")
     function, axes = (torch.sum if name == "sum" else torch.amax), _AXES[axis]
     pairs = list(zip(inputs, outputs, strict=True))

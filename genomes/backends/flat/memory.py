@@ -1,4 +1,4 @@
-"""Where the values of a program live: in vectors that hold tensor after tensor, and in few of these."""
+"""Allocates the vectors that hold a program's values, tensor after tensor, and reuses them within a step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from genomes.backends.flat import kernels as flat_kernels
+from genomes.backends.flat import kernels
 from genomes.backends.flat.kernels import Action
 from genomes.backends.flat.plan import Kernel, Key, Planner
 from genomes.backends.torch_reference import extent
@@ -69,7 +69,7 @@ def allocate(
         spare[shape] += scratch
         actions.append(_action(kernel, [vectors[key] for key in kernel.inputs], vectors[kernel.out], scratch, space))
     copied = [(slots[slot], vectors[key]) for slot, key in plan.stored.items() if home.get(key) != slot]
-    return [*actions, *(flat_kernels.copy(out, x) for out, x in copied)]
+    return [*actions, *(kernels.copy(out, x) for out, x in copied)]
 
 
 def _written_in_place(plan: Planner, program: Program, last: dict[Key, int]) -> dict[Key, int]:

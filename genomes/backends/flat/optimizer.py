@@ -1,8 +1,8 @@
-"""Programs over one flat vector of all trainable parameters: the quick back end for one thread of a CPU.
+"""Programs over one flat vector of all trainable parameters: the fast back end for one thread of a CPU.
 
-It gives what `torch_reference` gives, within rounding, in a fraction of the time: one call of torch a pass over the
-whole model instead of one an operation and tensor, several operations in a pass, buffers that are used again. A run
-owns all its buffers, so that no run can see another's.
+Its results are those of `torch_reference` within rounding, in a fraction of the time: one call of torch per pass over
+the whole model instead of one per operation and tensor, several operations per pass, buffers that are used again. A
+run owns all its buffers, so that no run can see another's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from genomes.backends.flat.memory import Space, allocate
 from genomes.backends.flat.plan import OPERATIONS, Planner
-from genomes.backends.torch_reference import asks, clock_values, fit, matrix_shape, role_values
+from genomes.backends.torch_reference import clock_values, fit, is_queried, matrix_shape, role_values
 from genomes.compiler.program import CLOCK_SOURCES, ROLE_SOURCES, VIEWS, Program, random_word
 from genomes.compiler.shapes import ShapeClass
 from genomes.language import host_math
@@ -37,11 +37,13 @@ class FlatProgram:
         shapes: Sequence[tuple[int, ...]],
         roles: Sequence[str],
         layers: Sequence[int],
-        places: Sequence[int],
+        indices: Sequence[int],
     ) -> FlatRun:
-        """Begin a run on ``theta`` and ``gradient``, ``[n]``: the trainable tensors one after another. Both are the
-        caller's to change between calls. ``shapes``, ``roles``, ``layers``, ``places`` (in the list of all
-        parameters): one entry a tensor."""
+        """Begin a run on ``theta`` and ``gradient``, ``[n]``: the trainable tensors one after another.
+
+        The caller may change both between calls. ``shapes``, ``roles``, ``layers``, ``indices`` (in the list of all
+        parameters): one entry per tensor. ``seed``: 32 bytes.
+        """
         matrices = [matrix_shape(shape) for shape in shapes]
         known = {"model_size": float(theta.numel()), "layer_count": 1.0 + max(layers, default=0)}
         about = role_values(matrices, list(roles), list(layers))
@@ -52,13 +54,8 @@ class FlatProgram:
             matrices,
             about,
             known,
-            lambda t, tensor, stream: random_word(seed, t, places[tensor], stream),
+            lambda t, tensor, stream: random_word(seed, t, indices[tensor], stream),
         )
-
-
-def optimizer(program: Program) -> FlatProgram:
-    """The program for flat vectors."""
-    return FlatProgram(program)
 
 
 def serves(program: Program) -> bool:
@@ -67,7 +64,7 @@ def serves(program: Program) -> bool:
 
 
 class FlatRun:
-    """A program at work on the vectors that it was bound to, which it only reads."""
+    """A program on the vectors that it was bound to, which it only reads."""
 
     def __init__(
         self,
@@ -108,16 +105,17 @@ class FlatRun:
         self._queried = torch.empty_like(theta)
 
     def query(self, epoch: int, train_loss: float | None, val_loss: float | None) -> Tensor | None:
-        """The parameters at which to take the gradient, always in the same vector; None for theta."""
+        """The parameters ``[n]`` at which to take the gradient, always in the same vector; None for theta."""
         query = self.program.query
         if query is None or self.t == 0:
             return None
         clock = clock_values(self.t + 1, epoch, train_loss, val_loss) | self._known
-        asked = asks(query, clock)
-        return torch.add(self._theta, self._slots[query.offset], out=self._queried) if asked else None
+        if not is_queried(query, clock):
+            return None
+        return torch.add(self._theta, self._slots[query.offset], out=self._queried)
 
     def step(self, epoch: int, train_loss: float | None, val_loss: float | None) -> Tensor:
-        """The update, to be added to theta; valid until the next call."""
+        """The update ``[n]``, to be added to theta; valid until the next call."""
         self.t += 1
         if self.t == 1:
             for slot, kept in enumerate(self.program.slots):
@@ -159,10 +157,11 @@ class _Host:
                 self._compute(i)
 
     def keep_filled(self, node: int, parts: list[Tensor]) -> None:
-        """From now on the parts of a vector hold a role node's values, one a tensor."""
+        """Keep the parts of a vector filled with a role node's values, one per tensor."""
         self._filled.append((node, parts, [None] * self._tensors))
 
     def step(self, clock: dict[str, float | bool]) -> None:
+        """Compute all values of a step."""
         for i, name in self._sources:
             self.values[i] = clock[name]
         for i in self._changing:

@@ -1,4 +1,4 @@
-"""From a program to kernels over flat vectors: which operations share a pass, and which vector each value lives in.
+"""Plans a program as kernels over flat vectors: which operations share a pass, and which vector holds each value.
 
 The planner knows nothing of sizes. Values are named by keys: ``(node, class)``, where a class other than the node's own
 means the value spread out to that class.
@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from genomes.backends.flat import adam as flat_adam
-from genomes.backends.flat import kernels as flat_kernels
+from genomes.backends.flat import adam, kernels
 from genomes.backends.flat.adam import AdamQuotient
 from genomes.backends.flat.kernels import KERNELS, Make, Number
 from genomes.compiler.program import MATRIX, MODEL_REDUCTIONS, REDUCTIONS, VIEWS, Node, Program
@@ -116,13 +115,13 @@ class Planner:
         if constant is not None:
             self.constants[key] = constant
         elif inner.shape is ShapeClass.CLOCK:
-            self.kernels.append(Kernel(key, (), flat_kernels.fill(self._number(node))))
+            self.kernels.append(Kernel(key, (), kernels.fill(self._number(node))))
         elif inner.shape is ShapeClass.ROLE:
             self.roles.append(key)
         elif inner.shape is ShapeClass.MODEL:
-            self.kernels.append(Kernel(key, ((node, inner.shape),), flat_kernels.copy))
+            self.kernels.append(Kernel(key, ((node, inner.shape),), kernels.copy))
         else:
-            self.kernels.append(Kernel(key, ((node, inner.shape),), flat_kernels.expand, by_tensor=True))
+            self.kernels.append(Kernel(key, ((node, inner.shape),), kernels.expand, by_tensor=True))
         return key
 
     def _emit(self, kernel: Kernel) -> None:
@@ -134,7 +133,7 @@ class Planner:
         if any(kernel.out == key for kernel in self.kernels):
             return key
         copied = (-1 - len(self.kernels), shape)
-        self._emit(Kernel(copied, (key,), flat_kernels.copy))
+        self._emit(Kernel(copied, (key,), kernels.copy))
         return copied
 
     # --- kernels -----------------------------------------------------------------------------------------------------
@@ -144,17 +143,17 @@ class Planner:
         out = i, node.shape
         if node.op in REDUCTIONS:
             x = self._operand(node.arguments[0], ShapeClass.ELEMENT, whole=True)
-            return Kernel(out, (x,), partial(flat_kernels.reduce, node.op), by_tensor=True)
+            return Kernel(out, (x,), partial(kernels.reduce, node.op), by_tensor=True)
         if node.op in MODEL_REDUCTIONS:
             x = self._operand(node.arguments[0], ShapeClass.TENSOR, whole=True)
-            return Kernel(out, (x,), getattr(flat_kernels, node.op))
+            return Kernel(out, (x,), getattr(kernels, node.op))
         if node.op in MATRIX:
             x, *rest = node.arguments
-            make = flat_kernels.matrix(node.op, lambda k: [self._host_value(a, k) for a in rest])
+            make = kernels.matrix(node.op, lambda k: [self._host_value(a, k) for a in rest])
             return Kernel(out, (self._operand(x, ShapeClass.ELEMENT, whole=True),), make, by_tensor=True)
         if node.op == "uniform":
             (stream,) = node.arguments
-            make = flat_kernels.noise(lambda k: self._random_word(k, int(self._host_value(stream, k))))
+            make = kernels.noise(lambda k: self._random_word(k, int(self._host_value(stream, k))))
             return Kernel(out, (), make, by_tensor=True)
         if node.op == "where":
             return self._choice(out, *node.arguments)
@@ -173,17 +172,17 @@ class Planner:
         shape = out[1]
         if self._is_number(mask):
             values = self._operand(x, shape), self._operand(y, shape)
-            return Kernel(out, values, flat_kernels.select_by_host(self._number(mask)))
+            return Kernel(out, values, kernels.select_by_host(self._number(mask)))
         chosen = self._operand(mask, shape, whole=True)
         numbers = [self._unexpanded(a) for a in (x, y)]
         if all(self._is_number(a) for a in numbers):
-            return Kernel(out, (chosen,), flat_kernels.select_number(*(self._number(a) for a in numbers)))
+            return Kernel(out, (chosen,), kernels.select_number(*(self._number(a) for a in numbers)))
         if self._constant(y) == 0:
-            return Kernel(out, (chosen, self._operand(x, shape)), flat_kernels.select_or_zero)
+            return Kernel(out, (chosen, self._operand(x, shape)), kernels.select_or_zero)
         values = self._operand(x, shape), self._operand(y, shape)
         if self._leaves_of(x) == self._leaves_of(y):
-            return Kernel(out, (chosen, *values), flat_kernels.select_finite)
-        return Kernel(out, (chosen, *values), flat_kernels.select, in_place=False, scratch=1)
+            return Kernel(out, (chosen, *values), kernels.select_finite)
+        return Kernel(out, (chosen, *values), kernels.select, in_place=False, scratch=1)
 
     def _unexpanded(self, node: int) -> int:
         return self._unexpanded(self.nodes[node].arguments[0]) if self.nodes[node].op == "expand" else node
@@ -207,14 +206,14 @@ class Planner:
 
     def _quotients(self) -> dict[int, AdamQuotient]:
         """Adam's quotients, each where the first of its values is computed."""
-        found = flat_adam.Finder(self.program, self._uses).all()
+        found = adam.Finder(self.program, self._uses).all()
         return {min(quotient.mean.node, quotient.square.node): quotient for quotient in found}
 
     def _adam(self, quotient: AdamQuotient) -> Kernel:
         mean, square = quotient.mean, quotient.square
         t = next(i for i, node in enumerate(self.nodes) if node.op == "t")
         scale = None if quotient.scale is None else self._number(quotient.scale)
-        make = flat_adam.kernel(self._number(t), scale, mean.beta, square.beta, self._number(quotient.eps))
+        make = adam.kernel(self._number(t), scale, mean.beta, square.beta, self._number(quotient.eps))
         keys = [(average.node, ShapeClass.ELEMENT) for average in (mean, square)]
         self.averages |= dict(zip(keys, (mean.slot, square.slot), strict=True))
         inputs = (self._operand(quotient.x, ShapeClass.ELEMENT), *keys)
@@ -256,15 +255,15 @@ class Planner:
         for p, (number, vectors, absorbed) in found:
             if len(vectors) == 2:
                 scale = None if number is None else self._number(number)
-                return flat_kernels.add_product(scale, sign), (p, *vectors), absorbed
+                return kernels.add_product(scale, sign), (p, *vectors), absorbed
         if len(found) == 2:
             (_, (w, y, absorbed)), (_, (v, x, also)) = found
             assert w is not None
             assert v is not None
             kept, moved = self._constant(v), self._constant(w)
             if kept is not None and moved is not None and abs(kept + moved - 1) < _ONE:
-                return flat_kernels.lerp(self._number(w)), (*x, *y), [*absorbed, *also]
+                return kernels.lerp(self._number(w)), (*x, *y), [*absorbed, *also]
         for p, (number, vectors, absorbed) in found:
             assert number is not None
-            return flat_kernels.add_scaled(self._number(number), sign), (p, *vectors), absorbed
+            return kernels.add_scaled(self._number(number), sign), (p, *vectors), absorbed
         return None

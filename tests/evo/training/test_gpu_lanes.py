@@ -15,16 +15,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from evo.errors import EvoError
-from evo.training.gpu import batches
-from evo.training.gpu import launch as cuda_launch
-from evo.training.gpu.batches import Backend, backend, bytes_of, train_batch
+from evo.training import batches
+from evo.training.batches import Backend, backend, bytes_of, train_batch
+from evo.training.gpu import launch
 from evo.training.gpu.lanes import CudaLanes, text_key
 from genomes import catalogue
 from genomes.backends import torch_reference
 from genomes.compiler.lowering import lower
 from genomes.compiler.program import Program
 from harness import lane_kernels, lanes
-from harness.lane_kernels import KernelPasses, Launch
+from harness.lane_kernels import KernelPasses, Launcher
 from harness.lane_passes import TorchPasses
 from harness.result import Training
 from harness.task import Instance, seed_bytes
@@ -300,24 +300,24 @@ class Driver:
 def test_a_module_launches_on_torchs_stream_and_goes_with_its_object(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=77))
     driver = Driver()
-    module = cuda_launch.Module(driver, b"code", torch.device("cuda"))
-    module("normalise", (4, 1000), 64, lane_kernels.Arguments(rows=104))
-    assert driver.launched == [("module.normalise", 4, 1000, 1, 64, 1, 1, 0, 77, 104, 0)]
+    module = launch.Module(driver, b"code", torch.device("cuda"))
+    module("normalize", (4, 1000), 64, lane_kernels.Arguments(rows=104))
+    assert driver.launched == [("module.normalize", 4, 1000, 1, 64, 1, 1, 0, 77, 104, 0)]
     with pytest.raises(EvoError, match="refuses a kernel"):
         module("missing", (1, 1), 1, lane_kernels.Arguments())
     del module
     assert driver.unloaded == ["module"]
     with pytest.raises(EvoError):
-        cuda_launch.Module(driver, b"no code", torch.device("cuda"))
+        launch.Module(driver, b"no code", torch.device("cuda"))
 
 
 def test_old_codes_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(cuda_launch, "KEPT_CODES", 3)
+    monkeypatch.setattr(launch, "KEPT_CODES", 3)
     for age in range(4):
         code = tmp_path / f"{age}.cubin"
         code.write_bytes(b"")
         os.utime(code, (100 - age, 100 - age))
-    cuda_launch._forget_old(tmp_path)
+    launch._forget_old(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.cubin", "1.cubin"]
 
 
@@ -340,7 +340,7 @@ class AsksNothing(TorchDispatchMode):
 def test_an_epoch_asks_the_device_nothing(names: Sequence[str], kernels: bool):
     """Tensors without content have no answers, and kernels that do nothing ask for none."""
 
-    def load(texts: Sequence[str]) -> list[Launch]:
+    def load(texts: Sequence[str]) -> list[Launcher]:
         return [lambda *_: None for _ in texts]
 
     passes = KernelPasses(load([""])[0]) if kernels else TorchPasses()

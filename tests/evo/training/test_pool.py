@@ -13,9 +13,9 @@ import pytest
 
 from evo.ledger.ledger import Ledger
 from evo.records import Lane
-from evo.training import pool as evaluator
 from evo.training.jobs import batches
-from evo.training.pool import EvaluatorError, Pool, evaluate
+from evo.training.pool import Pool, WorkerError, _Worker
+from evo.training.worker import TRAIN_LANES
 from genomes import catalogue
 from genomes.language import genome
 from harness.result import Training
@@ -30,7 +30,8 @@ def lane(hash: str, seed: int = 0, depth: int = 4) -> Lane:
 
 def outcomes(lanes: list[Lane], workers: int = 2, **options) -> dict[tuple, Training]:
     options = {"function": "tests.evo.fake_worker:misbehave", **options}
-    return {lane.key: training for lane, training in evaluate(lanes, workers, **options)}
+    with Pool(workers, **options) as pool:
+        return {lane.key: training for lane, training in pool.train(lanes)}
 
 
 def test_every_mishap_becomes_a_status_and_the_rest_goes_on(tmp_path, monkeypatch):
@@ -53,15 +54,16 @@ def test_every_mishap_becomes_a_status_and_the_rest_goes_on(tmp_path, monkeypatc
 
 def test_a_key_is_trained_once_and_the_deepest_go_first():
     lanes = [lane("0001", depth=4), lane("0001", depth=7), lane("0001", depth=4), lane("0002", depth=7)]
-    done = list(evaluate(lanes, 1, function="tests.evo.fake_worker:train"))
+    with Pool(1, function="tests.evo.fake_worker:train") as pool:
+        done = list(pool.train(lanes))
     assert [found.instance.num_hidden_layers for found, _ in done] == [7, 7, 4]
     assert len({found.key for found, _ in done}) == 3
 
 
 def starts(monkeypatch) -> list[int]:
     """Grows by one entry for each worker that is started."""
-    started, hire = [], evaluator._Worker.hire
-    monkeypatch.setattr(evaluator._Worker, "hire", lambda *args: started.append(1) or hire(*args))
+    started, spawn = [], _Worker.spawn
+    monkeypatch.setattr(_Worker, "spawn", lambda *args: started.append(1) or spawn(*args))
     return started
 
 
@@ -120,7 +122,7 @@ def test_an_exception_is_the_error_of_all_lanes_without_an_answer():
     lanes = [lane(name, seed) for seed, name in enumerate(["0001", "raise", "0001"])]
     found = outcomes(lanes, 1, batch=3)
     assert [found[lane.key].status for lane in lanes] == ["finished", "error", "error"]
-    for first, message in (("0001", "came to its end without an answer"), ("0002", "KeyError: 0")):
+    for first, message in (("0001", "ended without an answer"), ("0002", "KeyError: 0")):
         lanes = [lane(first), lane("0001", 1)]
         found = outcomes(lanes, 1, batch=2, function="tests.evo.fake_worker:answer_wrongly")
         assert [found[lane.key].status for lane in lanes] == ["finished", "error"]
@@ -136,7 +138,7 @@ def test_the_device_sets_how_many_lanes_come_at_once():
 
     assert said(workers=1) == {"1 on cpu at depth 4", "1 on cpu at depth 7"}
     assert said(workers=0, device="cuda") == {"3 on cuda at depth 4", "2 on cuda at depth 7"}
-    with Pool(device="cuda") as pool:
+    with Pool(device="cuda", function=TRAIN_LANES) as pool:
         assert pool.size == 1  # it holds the GPU
 
 
@@ -165,7 +167,7 @@ def test_real_trainings_do_not_depend_on_workers_or_batches():
     ]
     one, two = (
         {key: replace(training, seconds=0.0, target_loss=0.0) for key, training in found.items()}
-        for found in (outcomes(lanes, 1, function=TRAIN), outcomes(lanes, 2, batch=4, function=TRAIN))
+        for found in (outcomes(lanes, 1, function=TRAIN_LANES), outcomes(lanes, 2, batch=4, function=TRAIN_LANES))
     )
     assert one == two
     errors = [one.pop(key) for key in list(one) if key[0] == "broken"]
@@ -175,22 +177,19 @@ def test_real_trainings_do_not_depend_on_workers_or_batches():
     assert all(training.status == "finished" and training.quality for training in one.values())
 
 
-TRAIN = "evo.training.trainer:train_lanes"
-
-
 def test_stop_ends_at_once_and_drain_finishes_what_runs():
     with Pool(1, function="tests.evo.fake_worker:misbehave") as pool:
         started = time.monotonic()
         lanes = [lane("0001"), lane("0002"), lane("sleep", depth=2)]
         seen = []
-        for found, _ in pool.evaluate(lanes, stop=lambda: len(seen) == 2):
+        for found, _ in pool.train(lanes, stop=lambda: len(seen) == 2):
             seen.append(found.hash)
         assert seen == ["0001", "0002"]
     assert time.monotonic() - started < 30  # the sleeper did not hold us up
     with Pool(1, function="tests.evo.fake_worker:train") as pool:
         lanes = [lane(f"{i:04x}", seed=0) for i in range(1, 9)]
         seen = []
-        for found, _ in pool.evaluate(lanes, drain=lambda: len(seen) >= 2):
+        for found, _ in pool.train(lanes, drain=lambda: len(seen) >= 2):
             seen.append(found.hash)
         assert len(seen) in (2, 3)
 
@@ -199,24 +198,24 @@ def test_stop_and_drain_in_batches(monkeypatch):
     with Pool(1, batch=3, function="tests.evo.fake_worker:misbehave") as pool:
         lanes = [lane(name, seed) for seed, name in enumerate(["0001", "0001", "sleep"])]
         seen = []
-        for found, _ in pool.evaluate(lanes, stop=lambda: len(seen) == 2):
+        for found, _ in pool.train(lanes, stop=lambda: len(seen) == 2):
             seen.append(found.hash)
         assert seen == ["0001", "0001"]  # answered before their batch was done
     monkeypatch.setenv("FAKE_SECONDS", "0.05")
     with Pool(1, batch=4, function="tests.evo.fake_worker:train") as pool:
         seen = []
-        for found, _ in pool.evaluate([lane("0001", seed) for seed in range(12)], drain=lambda: bool(seen)):
+        for found, _ in pool.train([lane("0001", seed) for seed in range(12)], drain=lambda: bool(seen)):
             seen.append(found.hash)
         assert len(seen) in (4, 8)  # a batch that has begun comes to its end
 
 
 def test_workers_that_cannot_start_are_an_error_with_the_reason():
-    with pytest.raises(EvaluatorError, match=r"do not start: AttributeError: .*no attribute 'nonesuch'"):
+    with pytest.raises(WorkerError, match=r"do not start: AttributeError: .*no attribute 'nonesuch'"):
         outcomes([lane("x")], function="tests.evo.fake_worker:nonesuch")
 
 
 def test_a_device_that_fails_ends_the_evaluation_and_no_lane_is_blamed(tmp_path, monkeypatch):
-    with pytest.raises(EvaluatorError, match=r"do not start: device cuda does not work: it has gone$"):
+    with pytest.raises(WorkerError, match=r"do not start: device cuda does not work: it has gone$"):
         outcomes([lane("unusable"), lane("0001", 1)], 1, batch=2)
     monkeypatch.setenv("FAKE_MARK", str(tmp_path / "mark"))
     started = starts(monkeypatch)
@@ -243,7 +242,7 @@ def test_a_hundred_thousand_evaluations_leak_nothing(tmp_path, monkeypatch):
     ):
         for number in range(rounds):
             lanes = (lane("0001", seed=number * each + i) for i in range(each))
-            for found in pool.evaluate(lanes):
+            for found in pool.train(lanes):
                 ledger.add([found], "search", 0)
             status = Path("/proc/self/status").read_text()
             sizes.append(int(status.split("VmRSS:")[1].split()[0]))
@@ -261,7 +260,7 @@ def test_workers_die_with_a_parent_that_is_killed():
         "from evo.training.pool import Pool\n"
         "pool = Pool(2, function='tests.evo.fake_worker:misbehave')\n"
         "told = False\n"
-        "for _ in pool.evaluate(lane('0001', seed) for seed in range(100_000)):\n"  # more than there is time for
+        "for _ in pool.train(lane('0001', seed) for seed in range(100_000)):\n"  # more than there is time for
         "    if not told and [w.ready for w in pool._workers] == [True, True]:\n"
         "        told = True\n"
         "        print(*[w.process.pid for w in pool._workers], flush=True)\n"

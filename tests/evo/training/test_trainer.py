@@ -13,10 +13,10 @@ from evo.campaign.run import Machine
 from evo.errors import UsageError
 from evo.ledger.ledger import Ledger
 from evo.records import Lane
-from evo.training import trainer
+from evo.training import trainer, worker
 from evo.training.jobs import fields
 from genomes import catalogue
-from genomes.backends.flat import optimizer as torch_flat
+from genomes.backends.flat.optimizer import FlatProgram
 from genomes.compiler.lowering import lower
 from genomes.language.genome import GenomeError, dump, parse
 from harness import flat
@@ -54,7 +54,7 @@ def test_a_campaign_agrees_with_the_literal_loop_and_does_not_depend_on_workers_
     digest, quick = _results(tmp_path / "one", Machine(1))
     assert _results(tmp_path / "two", Machine(2, batch=3))[0] == digest
     _, batched = _results(tmp_path / "batched", Machine(1, batch=100, function="tests.evo.batched_worker:train"))
-    _, literal = _results(tmp_path / "literal", Machine(1, function=trainer.TRAIN_LITERAL))
+    _, literal = _results(tmp_path / "literal", Machine(1, function=worker.TRAIN_LITERAL))
     for path in (quick, batched):
         common = path.keys() & literal.keys()
         assert len(common) >= 5  # four individuals and a baseline; later lanes depend on what the first ones came to
@@ -91,7 +91,7 @@ class FakeGpu:
             program, instance = lanes[position]
             if program in self.faults:
                 raise self.faults[program]
-            yield position, flat.train(instance, torch_flat.optimizer(program), epochs=epochs, patience=patience)
+            yield position, flat.train(instance, FlatProgram(program), epochs=epochs, patience=patience)
 
 
 @pytest.fixture
@@ -100,8 +100,8 @@ def on_gpu(monkeypatch):
 
     def call(texts: list[str], **faults: Exception) -> tuple[FakeGpu, dict]:
         gpu = FakeGpu({dump(catalogue.load(name)): fault for name, fault in faults.items()})
-        monkeypatch.setitem(sys.modules, "evo.training.gpu.batches", gpu)
-        monkeypatch.setattr("evo.training.devices.expect_to_work", lambda name: None)
+        monkeypatch.setattr(trainer, "train_batch", gpu.train_batch)
+        monkeypatch.setattr(trainer, "expect_to_work", lambda device: None)
         lanes = [FIELDS | {"text": text} for text in texts]
         answers = list(trainer.train_lanes(lanes, patience=50, device="cuda"))
         assert sorted(position for position, _ in answers) == list(range(len(texts)))  # each once
@@ -131,14 +131,14 @@ def test_on_a_gpu_an_exception_is_the_error_of_its_cause_alone(on_gpu):
 
 
 def test_on_a_gpu_that_fails_the_process_ends_so_that_the_pool_takes_another(on_gpu, monkeypatch):
-    monkeypatch.setattr(trainer, "leave", sys.exit)
+    monkeypatch.setattr(trainer, "exit_process", sys.exit)
     with pytest.raises(SystemExit, match="the GPU failed: an illegal memory access"):
         on_gpu([dump(catalogue.load("sgd"))], sgd=torch.AcceleratorError("an illegal memory access"))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_without_a_gpu_a_worker_for_one_says_so_before_it_blames_a_lane(monkeypatch):
-    monkeypatch.setattr(trainer, "leave", lambda reason, code: sys.exit(f"{code}: {reason}"))
+    monkeypatch.setattr(trainer, "exit_process", lambda reason, code: sys.exit(f"{code}: {reason}"))
     with pytest.raises(SystemExit, match="69: device cuda does not work: "):
         list(trainer.train_lanes([FIELDS | {"text": ""}], patience=50, device="cuda"))
 

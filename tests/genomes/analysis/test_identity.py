@@ -255,7 +255,7 @@ class Reference:
     def __init__(self, program: Program) -> None:
         self.functions = optimizer(program)
 
-    def bind(self, theta: Tensor, gradient: Tensor, *, seed: bytes, shapes, roles, layers, places) -> Reference:
+    def bind(self, theta: Tensor, gradient: Tensor, *, seed: bytes, shapes, roles, layers, indices) -> Reference:
         sizes = [math.prod(shape) for shape in shapes]
         self.given = [
             [part.view(shape) for part, shape in zip(vector.split(sizes), shapes, strict=True)]

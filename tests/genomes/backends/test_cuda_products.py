@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 
 from genomes import catalogue
-from genomes.backends.cuda import products as cuda_products
-from genomes.backends.cuda.layout import Model, Product, Source, model
-from genomes.backends.cuda.products import carry_out, workspace
+from genomes.backends.cuda.layout import Model, Product, Source
+from genomes.backends.cuda.products import PRODUCTS, carry_out, workspace
 from genomes.backends.cuda.source import bytes_per_lane, render
 from genomes.backends.torch_reference import OPERATIONS
 from genomes.compiler.lowering import lower
@@ -16,7 +15,7 @@ from tests.genomes import cuda_cases
 
 # vectors that lie equally far apart and others, matrices of both orientations, a tensor of one entry
 SHAPES = ((8, 1), (8,), (8,), (5, 8), (5,), (8, 5), (8,), (1, 1), (6, 6), (1, 4), (8,))
-MODEL = model(SHAPES, ["weight"] * len(SHAPES), [True] * len(SHAPES), [0] * len(SHAPES))
+MODEL = Model.from_context(SHAPES, ["weight"] * len(SHAPES), [True] * len(SHAPES), [0] * len(SHAPES))
 COUNTS = {
     "product used twice": [1, 1],
     "two products of one matrix": [1, 1],
@@ -60,7 +59,7 @@ def test_nothing_depends_on_values_so_that_a_step_can_be_captured():
 
 
 def test_every_matrix_operation_has_a_library_call():
-    assert set(cuda_products.OPERATIONS) == set(MATRIX)
+    assert set(PRODUCTS) == set(MATRIX)
 
 
 def test_products_that_follow_one_another_are_one_library_call_and_one_slab():

@@ -16,7 +16,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from torch import Tensor
 
-from genomes.backends.cuda.layout import Launch, Model, model
+from genomes.backends.cuda.layout import Launch, Model
 from genomes.backends.cuda.products import workspace
 from genomes.backends.cuda.source import UnsupportedOperation, bytes_per_lane, constants, render, skeleton, unsupported
 from genomes.backends.torch_reference import optimizer
@@ -54,7 +54,7 @@ REDUCING = [p.name for p in TABLE.values() if p.group == "reduction" and p.op]
 _NOT_OF_NUMBERS = ("and", "or", "not", "where", "number", "expand", "bfloat16")  # they want masks or tensors
 HOST_OPERATIONS = [op for op in ELEMENTWISE_ARITY if op not in _NOT_OF_NUMBERS]
 MOMENTS = [now for k, now in enumerate(trajectory.moments()) if k < 4 or k % 6 == 0]
-MODEL = model(trajectory.SHAPES, trajectory.ROLES, trajectory.TRAINABLE, trajectory.LAYERS)
+MODEL = Model.from_context(trajectory.SHAPES, trajectory.ROLES, trajectory.TRAINABLE, trajectory.LAYERS)
 TRAINABLE = [i for i, flag in enumerate(trajectory.TRAINABLE) if flag]
 
 
@@ -205,7 +205,9 @@ def test_special_values_mean_what_they_mean_in_the_reference(name: str, library)
         device=torch.device("cpu"), dtype=torch.float64,
     )  # fmt: skip
     wanted = functions.step(state, [theta.reshape(shape)], [g.reshape(shape)], 0, None, None)[0].flatten().numpy()
-    run = lanes(library, render(program, "double"), model([shape], ["weight"], [True], [0]), [constants(program)])
+    run = lanes(
+        library, render(program, "double"), Model.from_context([shape], ["weight"], [True], [0]), [constants(program)]
+    )
     run.arrays["theta"][0], run.arrays["g"][0] = theta.numpy(), g.numpy()
     run.start()
     run.step()
@@ -342,13 +344,13 @@ def test_memory_of_a_known_optimizer_at_depth_4():
     """Adam: parameters, gradients, updates and two buffers, and next to nothing else."""
     shapes = [(256, 1), (256,), (256, 256), (256,), (256, 256), (256,)] + [(256,)] * 6
     roles = ["weight", "bias"] * 3 + ["norm_scale", "norm_shift"] * 3
-    depth_4 = model(shapes, roles, [True] * 12, [0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2])
+    depth_4 = Model.from_context(shapes, roles, [True] * 12, [0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2])
     size = bytes_per_lane(CATALOGUE["adam"], depth_4)
     assert depth_4.n_params * 4 * 5 <= size <= depth_4.n_params * 4 * 5 + 1000
 
 
 def test_the_model_table_leaves_out_what_does_not_train():
-    found = model([(3, 2), (3,), (3,), (2, 3)], ["weight", "bias", "running_mean", "weight"],
+    found = Model.from_context([(3, 2), (3,), (3,), (2, 3)], ["weight", "bias", "running_mean", "weight"],
                   [True, True, False, True], [0, 0, 0, 1])  # fmt: skip
     assert found == Model(((3, 2), (3, 1), (2, 3)), (1 + 16, 2 + 16, 1 + 32), (0.0, 0.0, 1.0), (0, 1, 3), 2)
     assert [(t.offset, t.row_offset, t.column_offset) for t in found.tensors()] == [(0, 0, 0), (6, 3, 2), (9, 6, 3)]

@@ -10,7 +10,7 @@ from torch import Tensor
 from evo.recipe.schema import Limits
 from evo.search.variation.random_genome import random_genome
 from genomes import catalogue
-from genomes.backends.flat import optimizer as torch_flat
+from genomes.backends.flat.optimizer import FlatProgram, serves
 from genomes.backends.flat.plan import Planner
 from genomes.backends.torch_reference import optimizer
 from genomes.compiler.lowering import lower
@@ -134,8 +134,8 @@ def test_two_runs_of_one_program_do_not_meet():
     program = lower(catalogue.load("cautious_adanw"))
     alone = drive(Flat(program), 12)
     other, context = (
-        torch_flat.optimizer(program),
-        {"shapes": [(4, 2)], "roles": ["weight"], "layers": [0], "places": [0]},
+        FlatProgram(program),
+        {"shapes": [(4, 2)], "roles": ["weight"], "layers": [0], "indices": [0]},
     )
     vectors = torch.ones(2, 8, dtype=torch.float64)
     busy = other.bind(*vectors, seed=bytes(32), **context)
@@ -145,6 +145,6 @@ def test_two_runs_of_one_program_do_not_meet():
 
 def test_a_program_with_an_unknown_operation_is_left_to_others():
     program = lower(catalogue.load("adam"))
-    assert torch_flat.serves(program)
+    assert serves(program)
     nodes = tuple(type(n)("new", n.arguments, n.shape) if n.op == "sqrt" else n for n in program.nodes)
-    assert not torch_flat.serves(type(program)(**{**vars(program), "nodes": nodes}))
+    assert not serves(type(program)(**{**vars(program), "nodes": nodes}))

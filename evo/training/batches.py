@@ -1,7 +1,7 @@
 """Trains many lanes of one task and depth at once: which lanes go together, and how many fit into memory.
 
-Lanes that query go apart from the others, for a query costs everyone in its batch a copy of the parameters; lanes that
-share a kernel text lie side by side. A batch that is too large for the device's memory is split.
+Lanes that query train apart from the others, for a query costs every lane of its batch a copy of the parameters; lanes
+that share a kernel text lie side by side. A batch that is too large for the device's memory is split.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from evo.training.gpu.flat_lanes import FlatLanes
+from evo.training.flat_lanes import FlatLanes
 from evo.training.gpu.lanes import CudaLanes, text_key
 from evo.training.gpu.launch import load
 from genomes.compiler.program import Program
@@ -37,8 +37,11 @@ MOST_LANES = 65_535  # a grid's second extent
 
 @dataclass(frozen=True)
 class Backend:
-    """What trains a batch on a device. ``optimizer``: of one program a lane; ``order``: lanes with equal ones should
-    lie side by side; ``free_memory``: in bytes."""
+    """What trains a batch on a device.
+
+    ``optimizer``: from one program per lane; ``passes``: through the network, for a dtype; ``order``: lanes with equal
+    keys should lie side by side; ``free_memory``: in bytes.
+    """
 
     device: torch.device
     optimizer: Callable[[Sequence[Program]], LaneOptimizer]
@@ -48,17 +51,19 @@ class Backend:
 
 
 def backend(device: str) -> Backend:
-    """CUDA kernels on ``cuda``. On ``cpu`` the same loop in torch operations, for tests and dry runs: `trainer` is
-    quicker there."""
-    place = torch.device(device)
-    if place.type == "cpu":
-        return Backend(place, FlatLanes, lambda _: TorchPasses(), lambda _: "", _free_host_memory)
+    """The back end for a device: CUDA kernels on ``cuda``, torch operations on ``cpu``.
+
+    The CPU form is for tests and dry runs: `evo.training.trainer` has a faster one.
+    """
+    target = torch.device(device)
+    if target.type == "cpu":
+        return Backend(target, FlatLanes, lambda _: TorchPasses(), lambda _: "", _free_host_memory)
     return Backend(
-        place,
-        lambda programs: CudaLanes(programs, lambda texts: load(texts, place)),
-        lambda dtype: KernelPasses(load([lane_kernels.text(lane_kernels.REALS[dtype])], place)[0]),
+        target,
+        lambda programs: CudaLanes(programs, lambda texts: load(texts, target)),
+        lambda dtype: KernelPasses(load([lane_kernels.text(lane_kernels.REALS[dtype])], target)[0]),
         text_key,
-        lambda: _free_device_memory(place),
+        lambda: _free_device_memory(target),
     )
 
 
@@ -71,46 +76,46 @@ def train_batch(
     dtype: str = "float32",
     memory: int | None = None,
 ) -> Iterator[tuple[int, Training]]:
-    """Train all lanes, of one task and depth; yields (place in ``batch``, training) as they are done, in any order.
+    """Train all lanes, of one task and depth; yields (position in ``batch``, training) as they are done, in any order.
 
     ``dtype``: a name of PRECISIONS; ``memory``: bytes to use at most, None for what is free. Raises UsageError where
     NVRTC is missing, EvoError where a kernel does not compile or load.
     """
     chosen = backend(device) if isinstance(device, str) else device
-    asks = [program.query is not None for program, _ in batch]
+    queries = [program.query is not None for program, _ in batch]
     ordered = sorted(range(len(batch)), key=lambda k: chosen.order(batch[k][0]))
     real, precision = PRECISIONS[dtype]
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:
-        for group in ([k for k in ordered if not asks[k]], [k for k in ordered if asks[k]]):
+        for group in ([k for k in ordered if not queries[k]], [k for k in ordered if queries[k]]):
             yield from _train_group(batch, group, chosen, epochs, patience, real, memory)
     finally:
         torch.set_float32_matmul_precision(before)
 
 
 def bytes_of(programs: Sequence[Program], instance: Instance, chosen: Backend, dtype: torch.dtype, epochs: int) -> int:
-    """Forecast of a batch's device memory: each lane takes what the hungriest of ``programs`` takes."""
+    """Forecast of a batch's device memory in bytes: each lane takes what the largest of ``programs`` takes."""
     layout = network_layout(instance.task, instance.num_hidden_layers)
     return len(programs) * lanes.bytes_per_lane(layout, chosen.optimizer(programs), dtype, epochs)
 
 
 def _train_group(
     batch: Sequence[tuple[Program, Instance]],
-    places: list[int],
+    positions: list[int],
     chosen: Backend,
     epochs: int,
     patience: int,
     dtype: torch.dtype,
     memory: int | None,
 ) -> Iterator[tuple[int, Training]]:
-    """In parts that fit. Where the forecast fails, what was not done goes on in halves."""
-    while places:
-        programs, instances = zip(*(batch[k] for k in places), strict=True)
+    """Train in parts that fit. Where the forecast fails, what was not done goes on in halves."""
+    while positions:
+        programs, instances = zip(*(batch[k] for k in positions), strict=True)
         limit = FREE_SHARE * chosen.free_memory() if memory is None else memory
-        of_lane = bytes_of(programs, instances[0], chosen, dtype, epochs) / len(places)
-        count = max(1, min(len(places), MOST_LANES, int(limit / of_lane)))
-        waiting = dict(enumerate(places[:count]))
+        bytes_per_lane = bytes_of(programs, instances[0], chosen, dtype, epochs) / len(positions)
+        count = max(1, min(len(positions), MOST_LANES, int(limit / bytes_per_lane)))
+        waiting = dict(enumerate(positions[:count]))
         try:
             for lane, training in lanes.train(
                 instances[:count],
@@ -125,12 +130,12 @@ def _train_group(
         except torch.OutOfMemoryError:
             if count == 1:
                 raise
-            memory = int(of_lane * count / 2)
-        places = [*waiting.values(), *places[count:]]
+            memory = int(bytes_per_lane * count / 2)
+        positions = [*waiting.values(), *positions[count:]]
 
 
 def _free_device_memory(device: torch.device) -> int:
-    """What the driver has, and what torch has taken from it and does not use."""
+    """Bytes that the driver has free, and that torch has reserved and does not use."""
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
