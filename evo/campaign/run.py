@@ -40,6 +40,17 @@ class Outcome:
     generations: int
     champion: Fame | None
 
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain data, ready for JSON. ``quality``: on the selection instances."""
+        best = self.champion
+        champion = best and {"id": best.individual.id, "name": best.individual.name, "quality": best.quality}
+        return {
+            "finished": self.finished,
+            "generation": self.generation,
+            "generations": self.generations,
+            "champion": champion,
+        }
+
 
 @dataclass(frozen=True)
 class Machine:

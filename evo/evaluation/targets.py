@@ -18,13 +18,14 @@ import torch
 from evo.errors import UsageError
 from evo.recipe.validation import suggestion
 from evo.training import trainer
-from evo.training.worker import Answers, failed, one_by_one
+from evo.training.worker import Answers, one_by_one
 from genomes import catalogue
 from genomes.backends import torch_reference
 from genomes.compiler.lowering import lower, read
 from genomes.language import genome
 from genomes.language.genome import GenomeError
 from harness.optimizer import Optimizer, OptimizerFault
+from harness.result import Training
 from harness.sandbox import DEFAULT_LIMITS, Limits
 from harness.score import target_loss
 from harness.submission import open_submission
@@ -50,6 +51,7 @@ class Target:
 
     @property
     def foreign(self) -> bool:
+        """Whether it is a submission, which runs in the sandbox."""
         return self.text.startswith(_SUBMISSION)
 
     @contextmanager
@@ -94,9 +96,9 @@ def _train(lane: dict[str, Any], *, patience: int, device: str, dtype: str = "fl
     options: dict[str, Any] = {"patience": patience, "device": device, "dtype": getattr(torch, dtype)}
     try:
         with Target("", lane["text"]).optimizer() as optimizer:
-            return asdict(train(instance, optimizer, epochs=lane["epochs"], **options))
+            return train(instance, optimizer, epochs=lane["epochs"], **options).to_dict()
     except OptimizerFault as fault:  # it could not even be opened
-        return failed(fault.status, fault.message) | {"target_loss": target_loss(instance)}
+        return Training.failed(fault.status, fault.message, target_loss=target_loss(instance)).to_dict()
 
 
 def _resolve(name: str, limits: Limits) -> Target:
