@@ -18,7 +18,7 @@ def gaussian_process_loss(task: str, seed: bytes) -> float:
     that the variance is 1).
     """
     data = load_data(task, seed)
-    length = float(TASKS[task].omega_divisor)
+    length = TASKS[task].omega_divisor
     x, y = data.x.astype(np.float64), data.y.astype(np.float64)
     covariance = _kernel(x[TRAIN], x[TRAIN], length)
     covariance[np.diag_indices_from(covariance)] += NOISE_STD**2
