@@ -112,7 +112,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="look again every two seconds, while it runs")] = False,
 ) -> None:
     """Show where a campaign stands; it may be running meanwhile."""
-    from evo.cli.campaigns import print_status
+    from evo.cli.status import print_status
 
     print_status(run, as_json=as_json, watch=watch)
 

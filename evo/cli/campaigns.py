@@ -1,17 +1,13 @@
-"""What ``evo launch``, ``evo resume`` and ``evo status`` print."""
+"""What ``evo launch`` and ``evo resume`` print."""
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from evo.campaign import progress
-from evo.campaign.run import Machine, Outcome, launch, resume, status
+from evo.campaign.run import Machine, Outcome, launch, resume
 from evo.cli.terminal import say
-
-WATCH_SECONDS = 2.0
 
 
 def launch_campaign(run: Path, overrides: Sequence[str], *, device: str, machine: Machine) -> bool:
@@ -22,23 +18,6 @@ def launch_campaign(run: Path, overrides: Sequence[str], *, device: str, machine
 def resume_campaign(run: Path, overrides: Sequence[str], *, machine: Machine) -> bool:
     """Go on with a campaign, and say how it ended; False where it was stopped before its end."""
     return _ended(run, resume(run, overrides, machine=machine, progress=progress.on()))
-
-
-def print_status(run: Path, *, as_json: bool, watch: bool) -> None:
-    """Print where a campaign stands; with ``watch``, again with every change while it runs, until Ctrl-C."""
-    last = None
-    try:
-        while True:
-            found = status(run)
-            text = json.dumps(found) if as_json else progress.summary(found)
-            if text != last:
-                print(text, flush=True)
-            last = text
-            if not watch or found["state"] != "running":
-                return
-            time.sleep(WATCH_SECONDS)
-    except KeyboardInterrupt:
-        return
 
 
 def _ended(run: Path, outcome: Outcome) -> bool:
