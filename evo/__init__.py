@@ -1,1 +1,26 @@
-"""The search: campaigns that evolve genomes on the harness, their ledger, reports and command line."""
+"""Evo discovers neural-network optimizers by evolution; this is its Python interface.
+
+``evo.launch``, ``evo.resume``, ``evo.evaluate``, ``evo.compare``, ``evo.calibrate``, ``evo.export``: see `evo.api`,
+which is imported when one of them is first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evo.api import calibrate, compare, evaluate, export, launch, resume
+
+__all__ = ["calibrate", "compare", "evaluate", "export", "launch", "resume"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'evo' has no attribute {name!r}")
+    from evo import api
+
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

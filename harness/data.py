@@ -61,7 +61,7 @@ def load_data(task: str, seed: bytes) -> Data:
     features = Xorwow(seed64, np.arange(spec.output_dims * FEATURES))
     a = features.normal()
     b = features.uniform() * np.float32(2 * np.pi)
-    w = np.stack([features.normal() for _ in range(spec.input_dims)], axis=1) / spec.omega_divisor
+    w = np.stack([features.normal() for _ in range(spec.input_dims)], axis=1) / np.float32(spec.omega_divisor)
 
     samples = Xorwow(seed64, _FIRST_SAMPLE_INDEX + np.arange(_ROWS))
     x = np.stack([samples.uniform() * np.float32(2) - np.float32(1) for _ in range(spec.input_dims)], axis=1)

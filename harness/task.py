@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
-
-import numpy as np
 
 SEED_BYTES = 32
 HIDDEN_WIDTH = 256
@@ -15,7 +14,7 @@ INITS = ("per_layer", "shared")
 class Task:
     """What distinguishes one task from another; all else in the loop is common to both.
 
-    ``omega_divisor``: what divides the standard normal Fourier frequencies. ``frozen_linears``,
+    ``omega_divisor``: what divides the standard normal Fourier frequencies, a float32. ``frozen_linears``,
     ``frozen_norms``: how many of the last Linear and BatchNorm layers keep their parameters (running
     statistics move all the same). ``restores_running_stats``: whether the restore after a query also reverts
     the running statistics. ``threshold``: whether a run passes or fails at its target (then
@@ -26,7 +25,7 @@ class Task:
     name: str
     input_dims: int
     output_dims: int
-    omega_divisor: np.float32
+    omega_divisor: float
     frozen_linears: int
     frozen_norms: int
     restores_running_stats: bool
@@ -34,7 +33,12 @@ class Task:
     depths: tuple[int, ...]
 
 
-LENGTH_SCALE = np.float32(0.3)
+def _float32(value: float) -> float:
+    """``value`` rounded to float32; in numpy's place, whose import takes longer than all that a recipe needs."""
+    return struct.unpack("f", struct.pack("f", value))[0]
+
+
+LENGTH_SCALE = _float32(0.3)
 TRACKS = (4, 7, 10, 14, 18)
 
 TASKS = {
@@ -44,7 +48,7 @@ TASKS = {
             name="tig",
             input_dims=1,
             output_dims=2,
-            omega_divisor=LENGTH_SCALE * LENGTH_SCALE,
+            omega_divisor=_float32(LENGTH_SCALE * LENGTH_SCALE),
             frozen_linears=2,
             frozen_norms=1,
             restores_running_stats=True,

@@ -17,6 +17,7 @@ ORDER = {
         "errors",
         "randomness",
         "files",
+        "events",
         "formatting",
         "records",
         "recipe",

@@ -1,8 +1,9 @@
-"""What `evo doctor` looks at: whether this machine has what a campaign needs."""
+"""``evo doctor``: whether this machine has what a campaign needs."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
@@ -28,6 +29,18 @@ class Check:
     optional: bool = False
 
 
+def print_checks(as_json: bool) -> bool:
+    """Print all checks; returns whether those hold that evo cannot do without."""
+    found = examine()
+    if as_json:
+        print(json.dumps({"checks": [vars(check) for check in found]}))
+    else:
+        for check in found:
+            mark = "ok" if check.ok else "--" if check.optional else "!!"
+            print(f"{mark} {check.name:<10} {check.found}".replace("\n", "\n" + " " * 14))
+    return all(check.ok or check.optional for check in found)
+
+
 def examine(folder: Path = Path()) -> list[Check]:
     """All checks, in order; takes a few seconds, because it starts a worker and trains with it."""
     examiners = (_python, _packages, _cpu, _device, lambda: _disk(folder), _training, _sandbox)
@@ -37,7 +50,7 @@ def examine(folder: Path = Path()) -> list[Check]:
 def _guarded(examiner: Callable[[], Iterator[Check]]) -> Iterator[Check]:
     try:
         yield from examiner()
-    except Exception as error:  # a doctor does not die of the patient's disease
+    except Exception as error:  # what fails is a finding, not the end of the examination
         yield Check(examiner.__name__.strip("_"), False, f"{type(error).__name__}: {error}")
 
 
@@ -107,7 +120,7 @@ def _training() -> Iterator[Check]:
         seconds = time.monotonic() - started
     pace = epochs / trainings[-1].seconds if trainings[-1].seconds else 0.0
     ok = all(training.status == "finished" for training in trainings)
-    found = f"{pace:.0f} epochs a second and worker at 4 hidden layers; a worker was ready after {seconds:.1f} s"
+    found = f"{pace:.0f} epochs a second per worker at 4 hidden layers; a worker was ready after {seconds:.1f} s"
     yield Check("training", ok, found if ok else f"{trainings[0].status}: {trainings[0].message}")
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
 from rich.table import Table
 
-from evo.errors import UsageError
-from evo.evaluation.evaluate import terminal
+from evo.cli.terminal import console, say
+from evo.exports.source import load_genome
 from evo.files import write
 from evo.recipe.limits import buffers
 from evo.search import screening
@@ -18,40 +17,27 @@ from genomes import catalogue
 from genomes.analysis.describe import describe
 from genomes.analysis.identity import probe_genome
 from genomes.analysis.simplify import simplify
-from genomes.compiler.lowering import lower, read
-from genomes.language.genome import Genome, dump
+from genomes.compiler.lowering import lower
+from genomes.language.genome import dump
 
 
-def load(file: str) -> Genome:
-    """The genome of a file, or the known optimizer of that name. Raises GenomeError, UsageError."""
-    path = Path(file)
-    if path.suffix not in (".yaml", ".yml"):
-        return catalogue.load(file)
-    if not path.is_file():
-        raise UsageError(f"{file}: no such file")
-    return read(path)
-
-
-def check(file: str) -> None:
-    """Print that the genome is sound. Raises GenomeError, which names all that is not."""
-    found = load(file)
+def print_check(file: str) -> None:
+    """Print that the genome is sound. Raises UsageError, which names all that is not."""
+    found = load_genome(file)
     program = lower(found)
     print(
         f"{file}: {found.name} is sound: {found.size} nodes, {buffers(found)} buffers; as a program "
         f"{len(program.nodes)} operations, {len(program.slots)} state values"
     )
     if not probe_genome(found).finite:
-        print(f"{file}: warning: on the probe its updates do not stay finite", file=sys.stderr)
+        say(f"{file}: warning: on the probe its updates do not stay finite")
     elif not screening.acts(found):
-        print(
-            f"{file}: warning: on the probe its updates do not depend on the gradient, or it never moves",
-            file=sys.stderr,
-        )
+        say(f"{file}: warning: on the probe its updates do not depend on the gradient, or it never moves")
 
 
-def genome(file: str, as_json: bool) -> None:
+def print_genome(file: str, as_json: bool) -> None:
     """Print the genome's formula and cost."""
-    found = load(file)
+    found = load_genome(file)
     description = describe(found)
     if as_json:
         print(json.dumps({"name": found.name, "source": found.source, **asdict(description)}))
@@ -70,11 +56,11 @@ def genome(file: str, as_json: bool) -> None:
     print("\n".join(lines))
 
 
-def simplified(file: str, out: Path | None) -> None:
+def print_simplified(file: str, out: Path | None) -> None:
     """Print (or write) the genome without what does not change how it acts; say on stderr what that was."""
-    result = simplify(load(file))
+    result = simplify(load_genome(file))
     for line in result.removed or ("nothing could be removed",):
-        print(f"removed: {line}" if result.removed else line, file=sys.stderr)
+        say(f"removed: {line}" if result.removed else line)
     if out is None:
         print(dump(result.genome), end="")
     else:
@@ -82,7 +68,7 @@ def simplified(file: str, out: Path | None) -> None:
         print(out)
 
 
-def catalogue_list(as_json: bool) -> None:
+def print_catalogue(as_json: bool) -> None:
     """Print all known optimizers, with the largest error seen against their oracles."""
     verified = catalogue.verified()
     entries = [
@@ -96,10 +82,10 @@ def catalogue_list(as_json: bool) -> None:
     for entry in entries:
         error = f"{entry['largest_error']:.1e}" if "largest_error" in entry else "–"
         table.add_row(entry["name"], entry["source"], entry["oracle"], error)
-    terminal().print(table)
+    console().print(table)
 
 
-def catalogue_entry(name: str, as_json: bool) -> None:
+def print_catalogue_entry(name: str, as_json: bool) -> None:
     """Print one known optimizer. Raises GenomeError where there is none of this name."""
     found = catalogue.load(name)
     if as_json:

@@ -1,18 +1,26 @@
-"""Writing pictures: which files can be asked for, and the same bytes for the same picture."""
+"""Pictures of comparisons and calibrations; the same picture is written as the same bytes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 
 from evo.errors import EvoError, UsageError
+from evo.evaluation.calibration import WRITTEN_ALPHA, Calibration, Reached
+from evo.evaluation.comparison import Comparison, Pair
+from evo.evaluation.statistics import LEVEL
+from harness.score import QUALITY_BOUND
+from harness.task import TASKS
 
+MAX_PANELS = 12
 KINDS = (".png", ".svg", ".pdf")
 
 
-def check(path: Path) -> None:
+def check_path(path: Path) -> None:
     """Raise UsageError where no picture can be written to ``path``: better before the work than after it."""
     if path.suffix.lower() not in KINDS:
         raise UsageError(f"--out {path}: a picture's name ends in {', '.join(KINDS)}")
@@ -28,3 +36,98 @@ def save(figure: Figure, path: Path) -> None:
             figure.savefig(path, dpi=150, metadata=dates.get(path.suffix.lower()))
     except OSError as error:
         raise EvoError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def draw_comparison(comparison: Comparison) -> Figure:
+    """Every difference as a dot, by depth, with the mean and its interval; a panel for each pair of targets."""
+    asked, pairs = comparison.question, comparison.pairs
+    together = [pair for pair in pairs if pair.depth is None]
+    if len(together) > MAX_PANELS:
+        together = [pair for pair in together if pair.a == asked.targets[0].name][:MAX_PANELS]
+    columns = min(3, len(together))
+    rows = -(-len(together) // columns)
+    figure = Figure(figsize=(1.2 + 3.6 * columns, 0.6 + 3.0 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    reach = _reach(together)
+    for panel in panels.flat[len(together) :]:
+        panel.set_axis_off()
+    for panel, whole in zip(panels.flat, together, strict=False):
+        by_depth = {p.depth: p.paired for p in pairs if (p.a, p.b) == (whole.a, whole.b)}
+        shown = {depth: by_depth.get(depth, whole.paired) for depth in asked.depths}
+        panel.axhline(0, color="0.6", linewidth=1)
+        for place, d in enumerate(shown.values()):
+            values = np.array(d.differences)
+            x = place + np.linspace(-0.25, 0.25, len(values)) if len(values) > 1 else np.array([place])
+            inside = np.abs(values) <= reach
+            panel.plot(x[inside], values[inside], ".", color="tab:blue", alpha=0.5, markersize=5)
+            for sign, marker in ((1, "^"), (-1, "v")):
+                beyond = values * sign > reach
+                panel.plot(x[beyond], np.full(beyond.sum(), sign * reach), marker, color="tab:red", markersize=5)
+            if d.low is not None and d.high is not None:
+                error = [[d.mean - d.low], [d.high - d.mean]]
+                panel.errorbar([place + 0.36], [d.mean], error, fmt="o", color="black", capsize=3, markersize=4)
+        panel.set_title(f"{_short(whole.a)} − {_short(whole.b)}", fontsize=9)
+        panel.set_xticks(range(len(shown)), [str(depth) for depth in shown])
+        panel.set_xlim(-0.5, len(shown) - 0.4)
+        panel.set_ylim(-1.08 * reach, 1.08 * reach)
+    figure.supylabel("difference of quality (above 0: the first is better)", fontsize=9)
+    figure.supxlabel("hidden layers", fontsize=9)
+    figure.suptitle(
+        f"task {asked.task}, same instances\nblack: mean and {LEVEL:.0%} interval; red: beyond the axis", fontsize=9
+    )
+    return figure
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 24 else "…" + name[-23:]
+
+
+def _reach(pairs: Sequence[Pair]) -> float:
+    """Half the height of the axis: a few failed runs do not flatten all the rest."""
+    sizes = np.abs(np.concatenate([pair.paired.differences for pair in pairs]))
+    usual = float(np.quantile(sizes, 0.9))
+    largest = float(sizes.max())
+    if largest > 4 * usual:
+        largest = max(2 * usual, *(abs(end) for pair in pairs for end in (pair.paired.low or 0, pair.paired.high or 0)))
+    return max(0.01, 1.08 * largest)
+
+
+def draw_calibration(calibration: Calibration) -> Figure:
+    """By depth: the bound and zero as bands over instances, optimizers as dots with their medians.
+
+    ``tig``: quality; ``seed``: the alpha at which a run would pass.
+    """
+    asked, reached = calibration.question, calibration.reached
+    threshold = TASKS[asked.task].threshold
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+
+    def values(r: Reached) -> np.ndarray:
+        top = WRITTEN_ALPHA * (1 + QUALITY_BOUND)
+        return np.minimum(r.alphas, top) if threshold else np.array(r.qualities)
+
+    for r, color in zip(reached, ("tab:green", "tab:gray"), strict=False):
+        axes.axhspan(values(r).min(), values(r).max(), color=color, alpha=0.25, linewidth=0)
+        axes.axhline(float(np.median(values(r))), color=color, label=f"{r.name} (median, range)")
+    optimizers = list(dict.fromkeys(r.name for r in reached[2:]))
+    for k, name in enumerate(optimizers):
+        shift = 0.16 * (k - (len(optimizers) - 1) / 2)
+        runs = [r for r in reached[2:] if r.name == name]
+        middles = [float(np.median(values(r))) for r in runs]
+        places = [asked.depths.index(r.depth) + shift for r in runs if r.depth is not None]
+        axes.plot(places, middles, "_", markersize=14, markeredgewidth=2, color=f"C{k}", label=f"{name} (median)")
+        for place, r in zip(places, runs, strict=True):
+            axes.plot([place] * len(r.losses), values(r), "o", markersize=4, alpha=0.6, color=f"C{k}")
+    axes.set_xticks(range(len(asked.depths)), [str(depth) for depth in asked.depths])
+    axes.set_xlim(-0.5, len(asked.depths) - 0.5)
+    axes.set_xlabel("hidden layers")
+    if threshold:
+        axes.set_ylim(bottom=0)
+        axes.axhline(WRITTEN_ALPHA, color="tab:red", linestyle="--", label="target at accuracy_factor 0")
+        axes.set_ylabel("alpha at which a run passes (lower is better)")
+    else:
+        axes.set_ylabel("quality")
+    trained = f"; optimizers: {asked.epochs} epochs at most" if optimizers else ""
+    axes.set_title(f"what can be reached: task {asked.task}{trained}", fontsize=10)
+    axes.legend(fontsize=8, loc="best")
+    return figure

@@ -1,4 +1,4 @@
-"""What ``evo evaluate`` and ``evo compare`` are asked: targets, instances and how to train, read from options."""
+"""What is to be trained: targets, instances and how, read from what the user wrote."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from evo.errors import UsageError
+from evo.evaluation.defaults import ACCURACY_FACTOR, DEPTHS, DTYPE, EPOCHS, INIT, PATIENCE, SEEDS, TASK
 from evo.evaluation.targets import Target, resolve
 from harness.sandbox import DEFAULT_LIMITS, Limits
 from harness.task import INITS, SEED_BYTES, TASKS, Instance, seed_bytes
@@ -29,15 +31,15 @@ class Question:
     targets: tuple[Target, ...]
     depths: tuple[int, ...]
     seeds: dict[bytes, int | str]
-    epochs: int = 1000
-    patience: int = 50
-    init: str = "per_layer"
-    accuracy_factor: int = 0
-    dtype: str = "float32"
+    epochs: int = EPOCHS
+    patience: int = PATIENCE
+    init: str = INIT
+    accuracy_factor: int = ACCURACY_FACTOR
+    dtype: str = DTYPE
 
     @property
     def instances(self) -> list[Instance]:
-        """Depth by depth, in the order asked."""
+        """All instances, depth by depth, in the order asked."""
         return [
             Instance(self.task, depth, seed, self.init, self.accuracy_factor)
             for depth in self.depths
@@ -45,20 +47,23 @@ class Question:
         ]
 
 
-def question(
-    names: Sequence[str],
+def parse_question(
+    names: Sequence[str | Path],
     *,
-    task: str = "tig",
-    depths: str = "4",
-    seeds: str = "0:8",
-    epochs: int = 1000,
-    patience: int = 50,
-    init: str = "per_layer",
-    accuracy_factor: int = 0,
-    dtype: str = "float32",
+    task: str = TASK,
+    depths: str | int | Sequence[int] = DEPTHS,
+    seeds: str | int | Sequence[int | str] = SEEDS,
+    epochs: int = EPOCHS,
+    patience: int = PATIENCE,
+    init: str = INIT,
+    accuracy_factor: int = ACCURACY_FACTOR,
+    dtype: str = DTYPE,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Question:
-    """Read what the user asks for. Raises UsageError that names every mistake."""
+    """Read what the user asks for; ``depths``, ``seeds``: see `parse_depths`, `parse_seeds`.
+
+    Raises UsageError that names every mistake.
+    """
     errors: list[str] = []
 
     def read(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -68,7 +73,7 @@ def question(
             errors.append(str(error))
             return ()
 
-    found = read(resolve, names, limits)
+    found = read(resolve, [str(name) for name in names], limits)
     if not names:
         errors.append("TARGET: name at least one, for example adam")
     if task not in TASKS:
@@ -84,14 +89,15 @@ def question(
             errors.append(f"{option} {value}: must be at least 1")
     chosen_depths, chosen_seeds = read(parse_depths, depths), read(parse_seeds, seeds)
     if len(chosen_depths) * len(chosen_seeds) > MAX_INSTANCES:
-        errors.append(f"--seeds {seeds}: more than {MAX_INSTANCES} instances")
+        errors.append(f"--seeds {_text(seeds)}: more than {MAX_INSTANCES} instances")
     if errors:
         raise UsageError("\n".join(errors))
     return Question(task, tuple(found), chosen_depths, chosen_seeds, epochs, patience, init, accuracy_factor, dtype)
 
 
-def parse_depths(text: str) -> tuple[int, ...]:
-    """``4,7`` -> (4, 7). Raises UsageError."""
+def parse_depths(value: str | int | Sequence[int]) -> tuple[int, ...]:
+    """``4,7``, or the numbers themselves, -> (4, 7). Raises UsageError."""
+    text = _text(value)
     depths = []
     for part in text.split(","):
         if not re.fullmatch(r" *\d{1,4} *", part) or not 1 <= int(part) <= MAX_DEPTH:
@@ -101,11 +107,12 @@ def parse_depths(text: str) -> tuple[int, ...]:
     return tuple(depths)
 
 
-def parse_seeds(text: str) -> dict[bytes, int | str]:
-    """``0:8,42,hex:00ff...`` -> the 32 bytes of each seed and the number or text that stands for it.
+def parse_seeds(value: str | int | Sequence[int | str]) -> dict[bytes, int | str]:
+    """``0:8,42,hex:00ff...``, or a sequence of such parts, -> each seed's 32 bytes, and what stands for it.
 
     ``a:b`` are the numbers from a to b - 1, ``a:b:step`` every step-th of them. Repeats count once. Raises UsageError.
     """
+    text = _text(value)
     seeds: dict[bytes, int | str] = {}
     for part in (part.strip() for part in text.split(",")):
         if match := _HEX.fullmatch(part):
@@ -122,6 +129,11 @@ def parse_seeds(text: str) -> dict[bytes, int | str]:
         for number in numbers:
             seeds.setdefault(seed_bytes(number), number)
     return seeds
+
+
+def _text(value: str | int | Sequence[int | str]) -> str:
+    """What the user would write on the command line."""
+    return str(value) if isinstance(value, str | int) else ",".join(map(str, value))
 
 
 def _numbers(part: str) -> range:

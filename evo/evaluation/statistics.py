@@ -36,6 +36,7 @@ class Paired:
 
     @property
     def count(self) -> int:
+        """The number of instances."""
         return len(self.differences)
 
 

@@ -51,6 +51,7 @@ class Target:
 
     @property
     def foreign(self) -> bool:
+        """Whether it is a submission, which runs in the sandbox."""
         return self.text.startswith(_SUBMISSION)
 
     @contextmanager

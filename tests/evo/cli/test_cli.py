@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from evo.cli import app as cli
+from evo.cli.app import main
+from evo.exports.formats import formats
 from tests.evo.campaign.test_run import Interrupting
 from tests.evo.fake_campaign import RECIPE, folder, run
 
@@ -19,7 +20,7 @@ generations: 2
 epochs: 1
 difficulty: {depths: [2]}
 instances: {search: 1, retest: 1, selection: 1}
-selection: {tournament: 2, elites: 1, contenders: 1}
+search: {tournament: 2, elites: 1, contenders: 1}
 start: {catalogue: [adam, lion], random: 1}
 baselines: [adam]
 """
@@ -33,7 +34,7 @@ def evo(monkeypatch, capfd):
         monkeypatch.setattr(sys, "argv", ["evo", *map(str, arguments)])
         capfd.readouterr()
         try:
-            cli.main()
+            main()
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
@@ -83,7 +84,7 @@ def test_a_real_campaign_from_launch_to_report(evo, tmp_path):
 def test_stopped_is_75_and_says_how_to_go_on(evo, tmp_path, monkeypatch):
     path = folder(tmp_path / "run")
     outcome = run("launch", path, progress=Interrupting(generation=1))
-    monkeypatch.setattr("evo.campaign.run.resume", lambda *_, **__: outcome)
+    monkeypatch.setattr("evo.cli.campaigns.resume", lambda *_, **__: outcome)
     code, out, err = evo("resume", path)
     assert (code, out) == (75, "")
     assert "stopped after 1 of 6 generations" in err
@@ -130,13 +131,45 @@ def test_the_printed_recipe_is_one(evo, tmp_path):
     assert evo("recipe", "--name", "A b")[0] == 2
 
 
-def test_status_and_help_wait_for_nothing_heavy(tmp_path):
-    code = "import sys, evo.cli.app, evo.campaign.run, evo.ledger.ledger; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+def imports_torch(*arguments: object, code: int) -> bool:
+    """Whether ``evo`` with these arguments, in a process of its own, imports torch before it ends with ``code``."""
+    script = (
+        "import atexit, sys\nfrom evo.cli.app import main\n"
+        "atexit.register(lambda: print('torch' in sys.modules))\nmain()"
+    )
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    return done.stdout.splitlines()[-1] == "True"
+
+
+def test_help_and_recipe_wait_for_nothing_heavy():
     done = subprocess.run([sys.executable, "-m", "evo", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
     for command in ("launch", "resume", "status", "report", "doctor"):
         assert f" {command} " in done.stdout
+    assert not imports_torch("--help", code=0)
+    assert not imports_torch("export", "--help", code=0)
+    assert not imports_torch("recipe", code=0)
+
+
+def test_status_waits_for_nothing_heavy(tmp_path):
+    path = folder(tmp_path / "run")
+    assert not imports_torch("status", path, code=0)
+    run("launch", path)
+    assert not imports_torch("status", path, code=0)
+
+
+@pytest.mark.parametrize("recipe", ["name: X\n", "name: x\npopulaton: 3\n", "name: x\nbaselines: [adm]\n"])
+def test_a_recipe_is_refused_before_anything_heavy(tmp_path, recipe):
+    assert not imports_torch("launch", folder(tmp_path / "run", recipe), code=2)
+
+
+def test_the_help_of_export_lists_the_formats(evo, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, _ = evo("export", "--help")
+    assert code == 0
+    for format in formats().values():
+        assert f"{format.name}: {format.description}" in out
 
 
 def test_doctor_finds_this_machine_fit(evo):

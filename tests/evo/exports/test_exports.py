@@ -7,10 +7,12 @@ import os
 import pytest
 import torch
 
-from evo.errors import EvoError
-from evo.evaluation.evaluate import evaluate
-from evo.evaluation.question import question
-from evo.exports.formats import Export, Measured, as_python, as_yaml, file_name
+from evo.errors import EvoError, UsageError
+from evo.evaluation.question import parse_question
+from evo.evaluation.trainings import evaluate_targets
+from evo.exports.export import Export, Measured
+from evo.exports.formats import find_format, formats
+from evo.exports.source import find
 from evo.files import write
 from genomes import catalogue
 from genomes.backends.torch_reference import optimizer
@@ -19,6 +21,7 @@ from genomes.language.genome import parse
 from harness.task import Instance, seed_bytes
 from harness.train import train
 
+as_python, as_yaml = find_format("python").render, find_format("yaml").render
 MEASURED = Measured("tig, depth 3, 5 epochs, 2 instances", (("this", 0.5), ("adam", 0.4)), "Expect less elsewhere.")
 
 
@@ -55,7 +58,7 @@ def test_evo_evaluate_gives_the_file_and_its_genome_the_same_numbers(tmp_path):
     (tmp_path / "best.py").write_text(as_python(export))
     (tmp_path / "best.yaml").write_text(as_yaml(export))
     names = [str(tmp_path / "best.py"), str(tmp_path / "best.yaml")]
-    file, genome = evaluate(question(names, depths="4", seeds="7", epochs=3), workers=1, progress=False)
+    file, genome = evaluate_targets(parse_question(names, depths="4", seeds="7", epochs=3), workers=1).results
     assert file.training.status == genome.training.status == "finished"
     assert file.training.val_loss == genome.training.val_loss
     assert file.training.train_loss == genome.training.train_loss
@@ -99,13 +102,31 @@ def test_texts_of_a_genome_cannot_break_out_of_the_header(source):
     assert parse(as_yaml(Export(genome))) == genome
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "..", "", "x" * 500, "nul\0", "CON", "ünï", "-rf"])
-def test_file_names_stay_in_their_folder(name):
-    safe = file_name(name)
-    assert safe
-    assert safe == os.path.basename(safe)
-    assert not safe.startswith(".")
-    assert len(safe) <= 64
+@pytest.mark.parametrize("name", formats())
+def test_every_format_renders_every_kind_of_export(name):
+    found = formats()[name]
+    assert found.name == name
+    assert found.description
+    assert found.suffix.startswith(".")
+    bare, full = (found.render(Export(catalogue.load("adam"), *rest)) for rest in ((), ("the catalogue", MEASURED)))
+    assert bare.endswith("\n")
+    assert "Expect less elsewhere." in full
+
+
+def test_a_format_that_is_none_is_refused():
+    with pytest.raises(UsageError, match="--format c: not one of python, yaml"):
+        find_format("c")
+
+
+def test_what_is_no_genome_is_a_mistake_of_the_user(tmp_path):
+    (tmp_path / "broken.yaml").write_text("genome: 1\nname: broken\nlr: fast\n")
+    for target, message in (
+        ("adm", "did you mean adam"),
+        (str(tmp_path / "nowhere.yaml"), "no such file"),
+        (str(tmp_path / "broken.yaml"), "broken.yaml:3: lr:"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            find(target)
 
 
 def test_writing_is_complete_or_not_at_all(tmp_path, monkeypatch):

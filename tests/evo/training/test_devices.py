@@ -8,8 +8,8 @@ import torch
 from evo.campaign.folder import RunFolder
 from evo.cli import doctor
 from evo.errors import EvoError, UsageError
-from evo.evaluation.evaluate import evaluate
-from evo.evaluation.question import question
+from evo.evaluation.question import parse_question
+from evo.evaluation.trainings import evaluate_targets
 from evo.ledger.ledger import Ledger
 from evo.training import devices
 from tests.evo.campaign.test_run import Interrupting
@@ -52,9 +52,9 @@ def test_what_is_not_here_is_refused(machine):
     with pytest.raises(EvoError, match="device cuda: torch sees none here"):
         devices.for_campaign("cuda")
     with pytest.raises(EvoError, match="device cuda: torch sees none here"):
-        evaluate(question(["adam"]), device="cuda")
+        evaluate_targets(parse_question(["adam"]), device="cuda")
     with pytest.raises(UsageError, match="must be cpu or cuda, got 'auto'"):
-        evaluate(question(["adam"]), device="auto")
+        evaluate_targets(parse_question(["adam"]), device="auto")
     machine(gpu=True, compiler=False)
     with pytest.raises(EvoError, match="no compiler"):
         devices.for_campaign("cuda")

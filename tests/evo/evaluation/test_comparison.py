@@ -8,12 +8,10 @@ import pytest
 from matplotlib.image import imread
 
 from evo.errors import UsageError
-from evo.evaluation import compare as module
-from evo.evaluation.compare import compare, pair_table, picture, run, too_few
-from evo.evaluation.evaluate import FAILED_QUALITY, Result, terminal
-from evo.evaluation.pictures import check, save
-from evo.evaluation.question import Question, question
-from harness.result import Training
+from evo.evaluation.comparison import Pair, compare_targets, parse_comparison, too_few
+from evo.evaluation.pictures import check_path, draw_comparison, save
+from evo.evaluation.question import Question, parse_question
+from evo.evaluation.trainings import FAILED_QUALITY, Evaluation, Result
 from tests.evo.trainings import training
 
 SEEDS = "0:80000:10000"
@@ -25,19 +23,23 @@ QUALITIES = {
 
 
 def asked(*names: str, depths: str = "4,7") -> Question:
-    return question(names or tuple(QUALITIES), depths=depths, seeds=SEEDS)
+    return parse_question(names or tuple(QUALITIES), depths=depths, seeds=SEEDS)
 
 
-def results(question: Question, **changed: list[float | None]) -> list[Result]:
+def evaluation(question: Question, **changed: list[float | None]) -> Evaluation:
     found = []
     for target in question.targets:
         qualities = {**QUALITIES, **changed}[target.name] * len(question.depths)
         found += [Result(target.name, i, training(q)) for i, q in zip(question.instances, qualities, strict=True)]
-    return found
+    return Evaluation(question, tuple(found))
+
+
+def compare(question: Question, **changed: list[float | None]) -> tuple[Pair, ...]:
+    return compare_targets(evaluation(question, **changed)).pairs
 
 
 def test_every_pair_is_compared_over_all_depths_and_at_each():
-    pairs = compare(asked(), results(asked()))
+    pairs = compare(asked())
     assert [(p.a, p.b) for p in pairs if p.depth is None] == [("adam", "lion"), ("adam", "sgd"), ("lion", "sgd")]
     assert [p.depth for p in pairs if (p.a, p.b) == ("adam", "lion")] == [None, 4, 7]
     assert [p.paired.count for p in pairs[:4]] == [16, 16, 16, 8]
@@ -49,80 +51,64 @@ def test_every_pair_is_compared_over_all_depths_and_at_each():
 
 
 def test_pairing_is_by_instance_whatever_the_order_of_results():
-    shuffled = results(asked())[::-1]
-    assert compare(asked(), shuffled) == compare(asked(), results(asked()))
+    shuffled = Evaluation(asked(), evaluation(asked()).results[::-1])
+    assert compare_targets(shuffled).pairs == compare(asked())
 
 
 def test_a_failed_run_counts_as_the_worst_quality_and_ranks_last():
     failing: list[float | None] = [None, *QUALITIES["adam"][1:]]
     question = asked("adam", "lion", depths="4")
-    (pair,) = compare(question, results(question, adam=failing))
+    (pair,) = compare(question, adam=failing)
     assert pair.paired.differences[0] == pytest.approx(FAILED_QUALITY - QUALITIES["lion"][0])
     assert pair.paired.mean < 0 < pair.paired.median  # the mean shows the failure, the median does not
-    (whole,) = compare(question, results(question))
+    (whole,) = compare(question)
     assert pair.paired.p > whole.paired.p
 
 
 def test_too_few_instances_for_the_difference_seen_are_warned_of():
-    pairs = compare(asked(), results(asked()))
+    pairs = compare(asked())
     warned = too_few(pairs)
     assert any(w.startswith("adam − sgd: 16 instances are too few") for w in warned)
     assert not any("adam − lion" in w for w in warned)
     question = Question(**{**vars(asked("adam", "lion", depths="4")), "seeds": {bytes(32): 0}})
-    alone = [
-        Result(t.name, question.instances[0], training(q)) for t, q in zip(question.targets, (0.5, 0.4), strict=True)
-    ]
-    assert too_few(compare(question, alone)) == ["adam − lion: one instance says nothing about others"]
-
-
-def test_the_table_shows_every_pair():
-    console = terminal()
-    with console.capture() as captured:
-        console.print(pair_table(compare(asked(), results(asked()))))
-    rows = [line for line in captured.get().splitlines() if line.startswith("│")]
-    assert len(rows) == 9
-    assert "adam − lion" in rows[0]
+    alone = Evaluation(
+        question,
+        tuple(
+            Result(t.name, question.instances[0], training(q))
+            for t, q in zip(question.targets, (0.5, 0.4), strict=True)
+        ),
+    )
+    assert too_few(compare_targets(alone).pairs) == ["adam − lion: one instance says nothing about others"]
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_the_picture_is_written_and_repeats(kind, tmp_path):
     failing: list[float | None] = [None, *QUALITIES["adam"][1:]]
-    question = asked()
-    pairs = compare(question, results(question, adam=failing))
+    comparison = compare_targets(evaluation(asked(), adam=failing))
     first, second = tmp_path / f"first.{kind}", tmp_path / f"second.{kind}"
-    save(picture(question, pairs), first)
-    save(picture(question, pairs), second)
+    save(draw_comparison(comparison), first)
+    save(draw_comparison(comparison), second)
     assert first.read_bytes() == second.read_bytes()
     if kind == "png":
         assert imread(first)[..., :3].std() > 0.01  # something is drawn
 
 
-def test_where_no_picture_can_go_is_told_before_any_training(tmp_path, monkeypatch):
-    def never(*_, **__):
-        raise AssertionError("trained")
-
-    monkeypatch.setattr(module, "evaluate", never)
+def test_where_no_picture_can_go(tmp_path):
     for path in (tmp_path / "picture.txt", tmp_path / "nowhere" / "picture.png"):
         with pytest.raises(UsageError, match="--out"):
-            run(["adam", "lion"], out=path)
-    check(tmp_path / "picture.png")
+            check_path(path)
+    check_path(tmp_path / "picture.png")
+
+
+def test_a_comparison_needs_two_targets():
     with pytest.raises(UsageError, match="at least two"):
-        run(["adam"])
+        parse_comparison(["adam"])
 
 
-def test_the_command_prints_tables_or_json_and_writes_the_picture(tmp_path, monkeypatch, capsys):
-    def trained(question: Question, **_) -> list[Result]:
-        return results(question)
-
-    monkeypatch.setattr(module, "evaluate", trained)
-    options = {"depths": "4,7", "seeds": SEEDS}
-    run(["adam", "sgd"], out=tmp_path / "picture.png", **options)
-    printed = capsys.readouterr()
-    assert "adam − sgd" in printed.out
-    assert "too few" in printed.err
-    assert (tmp_path / "picture.png").is_file()
-    run(["adam", "sgd"], json_output=True, **options)
-    answer = json.loads(capsys.readouterr().out)
+def test_the_json_is_that_of_an_evaluation_and_more():
+    question = asked("adam", "sgd")
+    answer = json.loads(json.dumps(compare_targets(evaluation(question)).to_dict(), allow_nan=False))
+    assert answer.items() >= evaluation(question).to_dict().items()
     assert len(answer["results"]) == 32
     assert [s["n_hidden"] for s in answer["summaries"]] == [None, 4, 7] * 2
     assert [p["n_hidden"] for p in answer["pairs"]] == [None, 4, 7]
@@ -130,13 +116,10 @@ def test_the_command_prints_tables_or_json_and_writes_the_picture(tmp_path, monk
     assert len(answer["warnings"]) == 3
 
 
-def test_trainings_without_a_test_loss_do_not_break_the_json(monkeypatch, capsys):
-    def crashed(question: Question, **_) -> list[Result]:
-        nothing: Training = training(None, status="crashed", train_loss=[], val_loss=[], epochs_run=0, best_epoch=None)
-        return [Result(t.name, i, nothing) for t in question.targets for i in question.instances]
-
-    monkeypatch.setattr(module, "evaluate", crashed)
-    run(["adam", "lion"], json_output=True, seeds=SEEDS)
-    answer = json.loads(capsys.readouterr().out)
+def test_trainings_without_a_test_loss_do_not_break_the_json():
+    nothing = training(None, status="crashed", train_loss=[], val_loss=[], epochs_run=0, best_epoch=None)
+    question = asked("adam", "lion")
+    crashed = tuple(Result(t.name, i, nothing) for t in question.targets for i in question.instances)
+    answer = json.loads(json.dumps(compare_targets(Evaluation(question, crashed)).to_dict(), allow_nan=False))
     assert answer["pairs"][0]["p"] == 1
     assert answer["summaries"][0]["failed"] == 1

@@ -1,4 +1,4 @@
-"""``evo evaluate``: options, the JSON that scripts rely on, and the tables."""
+"""``evo evaluate``: options, and the JSON that scripts rely on."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from evo.errors import UsageError
-from evo.evaluation import evaluate
-from evo.evaluation.evaluate import Result, as_json, summarise, summary_table, terminal
-from evo.evaluation.question import parse_depths, parse_seeds, question, shared_streams
+from evo.evaluation.question import parse_depths, parse_question, parse_seeds, shared_streams
+from evo.evaluation.summaries import summarize
+from evo.evaluation.trainings import Evaluation, Result, evaluate_targets
 from harness.data import load_data
 from harness.result import NUMERICS_VERSION
 from harness.task import Instance, seed_bytes
@@ -62,14 +62,26 @@ def test_depths_are_numbers_of_hidden_layers():
             parse_depths(text)
 
 
+def test_depths_and_seeds_may_be_sequences():
+    assert parse_depths(4) == (4,)
+    assert parse_depths((7, 4, 7)) == (7, 4)
+    assert parse_seeds(range(0, 30_000, 10_000)) == parse_seeds("0:30000:10000")
+    assert parse_seeds([5, "hex:" + "FF" * 32, "0:2"]) == parse_seeds("5,hex:" + "ff" * 32 + ",0,1")
+    for value in ((), [0], (4, -1), [True], (4.5,)):
+        with pytest.raises(UsageError, match="--depths"):
+            parse_depths(value)
+    with pytest.raises(UsageError, match="--seeds"):
+        parse_seeds([-1])
+
+
 def test_every_mistake_in_a_question_is_told_at_once():
     with pytest.raises(UsageError) as caught:
-        question(["adm"], task="tig", depths="x", seeds="y", epochs=0, init="zeros", accuracy_factor=3)
+        parse_question(["adm"], task="tig", depths="x", seeds="y", epochs=0, init="zeros", accuracy_factor=3)
     text = str(caught.value)
     for part in ("adm", "--depths x", "--seeds y", "--epochs 0", "--init zeros", "--accuracy-factor 3"):
         assert part in text
     with pytest.raises(UsageError, match="TARGET"):
-        question([])
+        parse_question([])
 
 
 @pytest.mark.parametrize(
@@ -95,8 +107,8 @@ def outputs(tmp_path_factory):
     options = {"task": "seed", "depths": "3,2", "seeds": "7,hex:" + "ab" * 32, "epochs": 2, "accuracy_factor": -9000}
     texts = []
     for workers, targets in ((1, ["lion", str(path)]), (2, ["lion"])):
-        asked = question(targets, **options)
-        texts.append(json.dumps(as_json(asked, evaluate.evaluate(asked, workers=workers, progress=False))))
+        asked = parse_question(targets, **options)
+        texts.append(json.dumps(evaluate_targets(asked, workers=workers).to_dict()))
     return str(path), texts
 
 
@@ -126,9 +138,9 @@ def test_the_same_question_gives_the_same_json_whatever_the_number_of_workers(ou
 
 
 def test_numbers_that_are_not_finite_become_null():
-    asked = question(["adam"], seeds="0")
+    asked = parse_question(["adam"], seeds="0")
     diverged = training(None, status="diverged", train_loss=[math.nan, 1.0], val_loss=[math.inf, -math.inf])
-    text = json.dumps(as_json(asked, [Result("adam", asked.instances[0], diverged)]), allow_nan=False)
+    text = json.dumps(Evaluation(asked, (Result("adam", asked.instances[0], diverged),)).to_dict(), allow_nan=False)
     (entry,) = json.loads(text)["results"]
     assert entry["train_loss"] == [None, 1.0]
     assert entry["val_loss"] == [None, None]
@@ -136,7 +148,7 @@ def test_numbers_that_are_not_finite_become_null():
 
 
 def test_a_failed_run_counts_as_the_worst_quality():
-    summary = summarise(results("adam", [0.5, 0.7, 0.6, None]))
+    summary = summarize(results("adam", [0.5, 0.7, 0.6, None]))
     assert summary.failed == 0.25
     assert summary.mean == pytest.approx((0.5 + 0.7 + 0.6 - 10) / 4)
     assert summary.median == pytest.approx(0.55)
@@ -144,26 +156,11 @@ def test_a_failed_run_counts_as_the_worst_quality():
 
 def test_bundles_stay_within_a_depth():
     mixed = results("adam", [0.1, 0.2, 0.3, 0.4, 0.9]) + results("adam", [0.5, 0.5, 0.5], depth=7)
-    assert summarise(mixed).bundle_median == pytest.approx((0.25 + 0.9 + 0.5) / 3)
+    assert summarize(mixed).bundle_median == pytest.approx((0.25 + 0.9 + 0.5) / 3)
 
 
 def test_loss_ratio_and_passes_are_told_for_a_task_with_a_threshold():
     runs = [Result("adam", Instance("seed", 4, seed_bytes(n)), training(-5.0, passed=n == 0)) for n in range(4)]
-    summary = summarise(runs)
+    summary = summarize(runs)
     assert summary.passed == 0.25
     assert summary.loss_ratio == pytest.approx(6)
-
-
-def test_the_table_has_a_row_for_each_target_and_depth():
-    asked = question(["adam", "lion"], depths="4,7", seeds="0:2")
-    runs = [r for t, q in (("adam", 0.5), ("lion", None)) for d in (4, 7) for r in results(t, [q, q], d)]
-    console = terminal()
-    with console.capture() as captured:
-        console.print(summary_table(asked, runs))
-    text = captured.get()
-    rows = [line.split("│")[1:4] for line in text.splitlines() if line.startswith("│")]
-    assert [[cell.strip() for cell in row] for row in rows] == [
-        ["adam", "4", "2"], ["adam", "7", "2"], ["adam", "all", "4"],
-        ["lion", "4", "2"], ["lion", "7", "2"], ["lion", "all", "4"],
-    ]  # fmt: skip
-    assert "a failed run counts as -10" in text

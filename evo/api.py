@@ -1,0 +1,213 @@
+"""The Python interface: campaigns, evaluation and export, for notebooks and other programs.
+
+Every function returns a frozen object with ``to_dict()``, plain data that is ready for JSON. Nothing prints and nothing
+ends the process; what is wrong is an `evo.errors.EvoError`, or its `UsageError` where the request is. ``progress``,
+where it is taken, is called with `evo.events.Event` while the work goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import evo.campaign.run
+from evo import files
+from evo.campaign.progress import Progress
+from evo.campaign.run import Machine, Outcome
+from evo.evaluation.calibration import Calibration, calibrate_task, parse_calibration
+from evo.evaluation.comparison import Comparison, compare_targets, parse_comparison
+from evo.evaluation.defaults import (
+    ACCURACY_FACTOR,
+    BASELINE_INSTANCES,
+    BASELINES,
+    CALIBRATION_EPOCHS,
+    CALIBRATION_SEEDS,
+    COMPARISON_SEEDS,
+    DEPTHS,
+    DEVICE,
+    DTYPE,
+    EPOCHS,
+    INIT,
+    PATIENCE,
+    SEEDS,
+    TASK,
+)
+from evo.evaluation.question import Question, parse_question, shared_streams
+from evo.evaluation.trainings import Evaluation, evaluate_targets
+from evo.events import Event, Listener, ignore
+from evo.exports.formats import find_format
+from evo.exports.source import find
+from evo.records import Generation
+from harness.result import Training
+
+Targets = str | Path | Sequence[str | Path]
+Depths = str | int | Sequence[int]
+Seeds = str | int | Sequence[int | str]
+
+
+def launch(
+    run: Path | str,
+    overrides: Sequence[str] = (),
+    *,
+    device: str = "auto",
+    workers: int = 0,
+    max_minutes: float | None = None,
+    progress: Listener = ignore,
+) -> Outcome:
+    """Begin the campaign of ``run``/recipe.yaml; returns at its end, after ``max_minutes``, or after Ctrl-C.
+
+    ``overrides``: ``KEY=VALUE`` for keys of the recipe. ``device``: ``auto``, ``cpu`` or ``cuda``. ``workers``:
+    processes; 0: one per CPU, or one that holds the GPU. Events: ``training`` (of a request of the search),
+    ``generation``, ``message``. Raises UsageError, EvoError.
+    """
+    machine = Machine(workers, max_minutes)
+    return evo.campaign.run.launch(run, overrides, device=device, machine=machine, progress=_Forwarded(progress))
+
+
+def resume(
+    run: Path | str,
+    overrides: Sequence[str] = (),
+    *,
+    workers: int = 0,
+    max_minutes: float | None = None,
+    progress: Listener = ignore,
+) -> Outcome:
+    """Go on with the campaign in the folder ``run``; as `launch`, on the device that it was launched on."""
+    machine = Machine(workers, max_minutes)
+    return evo.campaign.run.resume(run, overrides, machine=machine, progress=_Forwarded(progress))
+
+
+def evaluate(
+    targets: Targets,
+    *,
+    task: str = TASK,
+    depths: Depths = DEPTHS,
+    seeds: Seeds = SEEDS,
+    epochs: int = EPOCHS,
+    patience: int = PATIENCE,
+    init: str = INIT,
+    accuracy_factor: int = ACCURACY_FACTOR,
+    dtype: str = DTYPE,
+    device: str = DEVICE,
+    workers: int = 0,
+    progress: Listener = ignore,
+) -> Evaluation:
+    """Train optimizers on the same instances: one per depth and seed.
+
+    ``targets``: known optimizers, genome files (.yaml), submissions (.py). ``depths``: numbers of hidden layers.
+    ``seeds``: numbers, or the command line's text, ``from:to:step`` or ``hex:`` and 64 digits. ``patience``: epochs
+    without improvement that end a training. Events: ``training``, ``warning``. Raises UsageError, EvoError.
+    """
+    question = parse_question(
+        _names(targets), task=task, depths=depths, seeds=seeds, epochs=epochs, patience=patience, init=init,
+        accuracy_factor=accuracy_factor, dtype=dtype,
+    )  # fmt: skip
+    _warn_of_shared_data(question, progress)
+    return evaluate_targets(question, workers=workers, device=device, progress=progress)
+
+
+def compare(
+    targets: Targets,
+    *,
+    task: str = TASK,
+    depths: Depths = DEPTHS,
+    seeds: Seeds = COMPARISON_SEEDS,
+    epochs: int = EPOCHS,
+    patience: int = PATIENCE,
+    init: str = INIT,
+    accuracy_factor: int = ACCURACY_FACTOR,
+    device: str = DEVICE,
+    workers: int = 0,
+    progress: Listener = ignore,
+) -> Comparison:
+    """Train optimizers as `evaluate` does, and compare all pairs of them, instance by instance."""
+    question = parse_comparison(
+        _names(targets), task=task, depths=depths, seeds=seeds, epochs=epochs, patience=patience, init=init,
+        accuracy_factor=accuracy_factor,
+    )  # fmt: skip
+    _warn_of_shared_data(question, progress)
+    return compare_targets(evaluate_targets(question, workers=workers, device=device, progress=progress))
+
+
+def calibrate(
+    task: str,
+    *,
+    depths: Depths | None = None,
+    seeds: Seeds = CALIBRATION_SEEDS,
+    epochs: int = CALIBRATION_EPOCHS,
+    baselines: Sequence[str] = BASELINES,
+    baseline_instances: int = BASELINE_INSTANCES,
+    device: str = DEVICE,
+    workers: int = 0,
+    progress: Listener = ignore,
+) -> Calibration:
+    """Find what can be reached in ``task``: a Gaussian-process bound, the zero predictor, known optimizers.
+
+    ``depths``: by default all of the task. ``baselines``: known optimizers, or none; they are trained as `evaluate`
+    does, on the first ``baseline_instances`` seeds.
+    """
+    question = parse_calibration(task, depths=depths, seeds=seeds, epochs=epochs, baselines=baselines)
+    _warn_of_shared_data(question, progress)
+    return calibrate_task(
+        question, workers=workers, device=device, baseline_instances=baseline_instances, progress=progress
+    )
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported file. ``name``: the genome's. ``text``: the content. ``path``: where it was written, if it was."""
+
+    name: str
+    format: str
+    text: str
+    path: Path | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain data, ready for JSON."""
+        path = None if self.path is None else str(self.path)
+        return {"name": self.name, "format": self.format, "text": self.text, "path": path}
+
+
+def export(target: Path | str, format: str = "python", *, rank: int = 1, out: Path | str | None = None) -> Exported:
+    """Render an optimizer as a file, and write it to ``out`` where that is given.
+
+    ``target``: a campaign's folder (``rank`` in its hall of fame), a genome file or a known optimizer. ``format``: see
+    `evo.exports.formats`. Raises UsageError, EvoError.
+    """
+    chosen = find_format(format)
+    found = find(str(target), rank)
+    text = chosen.render(found)
+    path = None if out is None else Path(out)
+    if path is not None:
+        files.write(path, text)
+    return Exported(found.genome.name, format, text, path)
+
+
+class _Forwarded(Progress):
+    """Tells a listener what the campaign tells its progress."""
+
+    def __init__(self, listener: Listener):
+        super().__init__()
+        self._listener = listener
+
+    def lane(self, training: Training) -> None:
+        super().lane(training)
+        self._listener(Event("training", self.done, self.total, self.purpose))
+
+    def generation(self, generation: Generation) -> None:
+        super().generation(generation)
+        self._listener(Event("generation", self.done_generations, self.generations))
+
+    def _show(self, message: str) -> None:
+        self._listener(Event("message", self.done_generations, self.generations, message))
+
+
+def _names(targets: Targets) -> Sequence[str | Path]:
+    return [targets] if isinstance(targets, str | Path) else targets
+
+
+def _warn_of_shared_data(question: Question, progress: Listener) -> None:
+    if warning := shared_streams(question.seeds):
+        progress(Event("warning", message=warning))

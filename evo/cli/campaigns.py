@@ -1,0 +1,36 @@
+"""What ``evo launch`` and ``evo resume`` print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from evo.campaign import progress
+from evo.campaign.run import Machine, Outcome, launch, resume
+from evo.cli.terminal import say
+
+
+def launch_campaign(run: Path, overrides: Sequence[str], *, device: str, machine: Machine) -> bool:
+    """Begin a campaign, and say how it ended; False where it was stopped before its end."""
+    return _ended(run, launch(run, overrides, device=device, machine=machine, progress=progress.on()))
+
+
+def resume_campaign(run: Path, overrides: Sequence[str], *, machine: Machine) -> bool:
+    """Go on with a campaign, and say how it ended; False where it was stopped before its end."""
+    return _ended(run, resume(run, overrides, machine=machine, progress=progress.on()))
+
+
+def _ended(run: Path, outcome: Outcome) -> bool:
+    """Say how a campaign ended and what comes next; returns whether it is complete."""
+    champion = outcome.champion
+    if champion:
+        quality = f"quality {champion.quality:.3f} on the selection instances"
+        say(f"champion {champion.individual.name}, {quality} ({run / 'out' / 'champion.yaml'})")
+    if not outcome.finished:
+        say(f"stopped after {outcome.generation} of {outcome.generations} generations, all that was trained is kept")
+        say(f"go on with: evo resume {run}")
+        return False
+    say(f"all {outcome.generations} generations are complete")
+    say(f"look at it: evo report {run}")
+    say(f"take it along: evo export {run} --format python --out champion.py")
+    return True

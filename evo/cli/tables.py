@@ -1,0 +1,124 @@
+"""Tables of evaluations, comparisons and calibrations."""
+
+from __future__ import annotations
+
+import math
+from statistics import fmean, median
+
+from rich.table import Table
+
+from evo.evaluation.calibration import WRITTEN_ALPHA, Calibration
+from evo.evaluation.comparison import Comparison
+from evo.evaluation.statistics import LEVEL, POWER
+from evo.evaluation.summaries import BUNDLE_SIZE, summarize
+from evo.evaluation.trainings import FAILED_QUALITY, Evaluation
+from harness.task import TASKS
+
+
+def summary_table(evaluation: Evaluation) -> Table:
+    """A row for each target and depth, and one for all depths of a target."""
+    asked = evaluation.question
+    threshold = TASKS[asked.task].threshold
+    table = Table(title=f"task {asked.task}, {asked.epochs} epochs at most, init {asked.init}")
+    table.add_column("target", overflow="fold")
+    columns = ["depth", "instances", "mean", "median", "bundle median", "failed"]
+    columns += ["test loss / target", "passed"] if threshold else []
+    for column in columns:
+        table.add_column(column, justify="right")
+    depths = [*asked.depths, None] if len(asked.depths) > 1 else list(asked.depths)
+    for target in asked.targets:
+        for depth in depths:
+            s = summarize(evaluation.of(target.name, depth))
+            cells = [
+                "all" if depth is None else str(depth),
+                str(s.count),
+                f"{s.mean:.3f}",
+                f"{s.median:.3f}",
+                f"{s.bundle_median:.3f}",
+                f"{s.failed:.0%}",
+            ]
+            if threshold:
+                cells += ["–" if s.loss_ratio is None else f"{s.loss_ratio:.3g}", f"{s.passed or 0:.0%}"]
+            table.add_row(target.name, *cells)
+    table.caption = f"quality; bundle median: mean over bundles of {BUNDLE_SIZE}"
+    if any(result.training.quality is None for result in evaluation.results):
+        table.caption += f"; a failed run counts as {FAILED_QUALITY:g}"
+    return table
+
+
+def training_table(evaluation: Evaluation) -> Table:
+    """A row for each training."""
+    table = Table("target", "depth", "seed", "status", "epochs", "best", "test loss", "target", "quality")
+    for result in evaluation.results:
+        t = result.training
+        table.add_row(
+            result.target,
+            str(result.instance.num_hidden_layers),
+            str(evaluation.question.seeds[result.instance.seed]),
+            t.status if not t.message else f"{t.status}: {t.message}",
+            str(t.epochs_run),
+            "–" if t.best_epoch is None else str(t.best_epoch),
+            "–" if t.test_loss is None else f"{t.test_loss:.4g}",
+            f"{t.target_loss:.4g}",
+            "–" if t.quality is None else f"{t.quality:.4f}",
+        )
+    return table
+
+
+def pair_table(comparison: Comparison) -> Table:
+    """A row for each pair of targets and depth."""
+    table = Table(title="paired differences of quality, first minus second")
+    table.add_column("targets", overflow="fold")
+    for column in ("depth", "instances", "mean", f"{LEVEL:.0%} interval", "median", "wins", "p", "p (Holm)", "needed"):
+        table.add_column(column, justify="right")
+    for pair in comparison.pairs:
+        d = pair.paired
+        table.add_row(
+            f"{pair.a} − {pair.b}",
+            "all" if pair.depth is None else str(pair.depth),
+            str(d.count),
+            f"{d.mean:+.4f}",
+            "–" if d.low is None else f"{d.low:+.4f} … {d.high:+.4f}",
+            f"{d.median:+.4f}",
+            f"{d.wins:.0%}",
+            f"{d.p:.2g}",
+            f"{pair.p_holm:.2g}",
+            "–" if d.needed is None else f"{d.needed:,}",
+        )
+    table.caption = (
+        f"interval: bootstrap of the mean; p: Wilcoxon signed-rank; a failed run counts as {FAILED_QUALITY:g}; needed: "
+        f"instances for this difference and spread at power {POWER:g} and level {1 - LEVEL:.2g}, "
+        "7.85 (standard deviation / mean)²"
+    )
+    return table
+
+
+def calibration_table(calibration: Calibration) -> Table:
+    """A row for each predictor and depth."""
+    asked = calibration.question
+    threshold = TASKS[asked.task].threshold
+    table = Table(title=f"what can be reached: task {asked.task}")
+    table.add_column("predictor", overflow="fold")
+    columns = ["depth", "instances", "test loss", "mean quality", "median quality", "worst", "best"]
+    columns += ["passes at alpha", "accuracy_factor"] if threshold else []
+    for column in columns:
+        table.add_column(column, justify="right")
+    for r in calibration.reached:
+        cells = [
+            r.name,
+            "any" if r.depth is None else str(r.depth),
+            str(len(r.losses)),
+            f"{fmean(r.losses):.4f}",
+            f"{fmean(r.qualities):.3f}",
+            f"{median(r.qualities):.3f}",
+            f"{min(r.qualities):.3f}",
+            f"{max(r.qualities):.3f}",
+        ]
+        if threshold:
+            middle = median(r.alphas)
+            cells += [f"{middle:.1f}", "–" if math.isinf(middle) else f"{1000 * (WRITTEN_ALPHA - middle):,.0f}"]
+        table.add_row(*cells)
+    table.caption = f"quality at alpha {WRITTEN_ALPHA:g}; optimizers: {asked.epochs} epochs at most"
+    if any(math.isinf(loss) for r in calibration.reached for loss in r.losses):
+        table.caption += f"; a failed run counts as {FAILED_QUALITY:g}"
+    return table

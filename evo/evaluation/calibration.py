@@ -1,0 +1,170 @@
+"""What can be reached in a task, so that a quality can be read: what ``evo calibrate`` computes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, median
+from typing import Any
+
+from evo.errors import UsageError
+from evo.evaluation.bounds import gaussian_process_loss, zero_loss
+from evo.evaluation.defaults import BASELINE_INSTANCES, BASELINES, CALIBRATION_EPOCHS, CALIBRATION_SEEDS, DEVICE
+from evo.evaluation.question import Question, parse_question
+from evo.evaluation.trainings import FAILED_QUALITY, Result, evaluate_targets, finite
+from evo.events import Listener, ignore
+from harness.data import load_data
+from harness.result import NUMERICS_VERSION
+from harness.score import quality
+from harness.task import TASKS
+
+WRITTEN_ALPHA = 4.0  # of the written challenge at accuracy_factor 0, and always of `tig`
+ASSUMPTIONS = (
+    "Gaussian process: knows the noise and the kernel exp(-s² |x - x'|² / 2), the limit of many random features "
+    "whose frequencies have the task's standard deviation s; learns from the 1000 training rows. For functions drawn "
+    "from that limit no predictor is better on average. It does not know the 128 features of an instance, which a "
+    "network does not either, so on a single instance a network may be better.",
+    "Zero: always predicts 0, the mean of all functions.",
+    "Data do not depend on depth, so both hold for every depth; known optimizers are trained at each.",
+)
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What one predictor reaches: test losses, and the alpha at which each run would just meet its target.
+
+    ``name``: ``Gaussian process``, ``zero`` or an optimizer. ``depth``: None where it does not matter.
+    ``losses``, ``alphas``: one per instance, infinite for a failed run. alpha = test loss / (target loss / alpha).
+    """
+
+    name: str
+    depth: int | None
+    losses: tuple[float, ...]
+    alphas: tuple[float, ...]
+
+    @property
+    def qualities(self) -> tuple[float, ...]:
+        """Qualities at WRITTEN_ALPHA: those of `tig`, and of the written challenge at accuracy_factor 0."""
+        return tuple(FAILED_QUALITY if math.isinf(a) else quality(a, WRITTEN_ALPHA) or 0.0 for a in self.alphas)
+
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """The greatest accuracy_factor at which each run would pass: 4000 - 1000 alpha."""
+        return tuple(1000 * (WRITTEN_ALPHA - alpha) for alpha in self.alphas)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What each predictor reaches: the Gaussian process, zero, then the question's targets at each depth."""
+
+    question: Question
+    reached: tuple[Reached, ...]
+
+    @property
+    def verdict(self) -> str:
+        """In words: what the bound means for the task."""
+        return _verdict(self.question.task, self.reached[0])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object of ``evo calibrate --json``; numbers that are not finite are None."""
+        return {
+            "task": self.question.task,
+            "numerics_version": NUMERICS_VERSION,
+            "epochs": self.question.epochs,
+            "seeds": list(self.question.seeds.values()),
+            "reached": [
+                {
+                    "name": r.name,
+                    "n_hidden": r.depth,
+                    "test_loss": finite(r.losses),
+                    "alpha": finite(r.alphas),
+                    "quality": list(r.qualities),
+                    "accuracy_factor": finite(r.factors),
+                }
+                for r in self.reached
+            ],
+            "verdict": self.verdict,
+            "assumptions": list(ASSUMPTIONS),
+        }
+
+
+def parse_calibration(
+    task: str,
+    *,
+    depths: str | int | Sequence[int] | None = None,
+    seeds: str | int | Sequence[int | str] = CALIBRATION_SEEDS,
+    epochs: int = CALIBRATION_EPOCHS,
+    baselines: Sequence[str] = BASELINES,
+) -> Question:
+    """`parse_question` for a calibration. ``depths``: by default all of the task. ``baselines``: may be empty.
+
+    Raises UsageError.
+    """
+    if task not in TASKS:
+        raise UsageError(f"TASK {task}: not one of {', '.join(TASKS)}")
+    chosen = TASKS[task].depths if depths is None else depths
+    question = parse_question(baselines or BASELINES, task=task, depths=chosen, seeds=seeds, epochs=epochs)
+    return question if baselines else replace(question, targets=())
+
+
+def calibrate_task(
+    question: Question,
+    *,
+    workers: int = 0,
+    device: str = DEVICE,
+    baseline_instances: int = BASELINE_INSTANCES,
+    progress: Listener = ignore,
+) -> Calibration:
+    """The bound and zero on all seeds of ``question``, its targets on the first ``baseline_instances`` of them.
+
+    Raises as `evaluate_targets` does.
+    """
+    task, seeds = question.task, list(question.seeds)
+    reached = [
+        _reached("Gaussian process", None, task, {seed: gaussian_process_loss(task, seed) for seed in seeds}),
+        _reached("zero", None, task, {seed: zero_loss(task, seed) for seed in seeds}),
+    ]
+    if question.targets and baseline_instances:
+        few = replace(question, seeds={seed: question.seeds[seed] for seed in seeds[:baseline_instances]})
+        evaluation = evaluate_targets(few, workers=workers, device=device, progress=progress)
+        for target in few.targets:
+            for depth in few.depths:
+                losses = {r.instance.seed: _loss(r) for r in evaluation.of(target.name, depth)}
+                reached.append(_reached(target.name, depth, task, losses))
+    return Calibration(question, tuple(reached))
+
+
+def _reached(name: str, depth: int | None, task: str, losses: dict[bytes, float]) -> Reached:
+    alphas = [loss / load_data(task, seed).target_loss(1.0) for seed, loss in losses.items()]
+    return Reached(name, depth, tuple(losses.values()), tuple(alphas))
+
+
+def _loss(result: Result) -> float:
+    loss = result.training.test_loss
+    return math.inf if loss is None or math.isnan(loss) else loss
+
+
+def _verdict(task: str, bound: Reached) -> str:
+    losses = f"{fmean(bound.losses):.3g} ({min(bound.losses):.3g} to {max(bound.losses):.3g})"
+    if not TASKS[task].threshold:
+        return (
+            f"A Gaussian process that knows kernel and noise reaches quality {fmean(bound.qualities):.3f} "
+            f"({min(bound.qualities):.3f} to {max(bound.qualities):.3f} over {len(bound.losses)} instances), test loss "
+            f"{losses}: no optimizer does better on average. A perfect predictor would have 0.875."
+        )
+    target = fmean(loss / alpha * WRITTEN_ALPHA for loss, alpha in zip(bound.losses, bound.alphas, strict=True))
+    factors = median(bound.factors), max(bound.factors), min(bound.factors)
+    typical, easiest, hardest = (100 * round(factor / 100) for factor in factors)
+    start = (
+        f"Passing becomes possible from about accuracy_factor {typical:,} on downwards "
+        f"(alpha {median(bound.alphas):.3g}; {easiest:,} on the easiest of {len(bound.losses)} instances, "
+        f"{hardest:,} on the hardest)."
+    )
+    if min(bound.alphas) > WRITTEN_ALPHA:
+        return (
+            f"As written, no optimizer can pass this task: at accuracy_factor 0 the target is {target:.2g} "
+            f"(alpha {WRITTEN_ALPHA:g}), and a Gaussian process that knows kernel and noise has test loss {losses}; "
+            f"greater accuracy factors are harder still. {start} Grade it by the ratio of test loss to target."
+        )
+    return start

@@ -1,0 +1,123 @@
+"""Trainings of targets on instances: what ``evo evaluate`` computes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from evo.evaluation.defaults import DEVICE
+from evo.evaluation.question import Question
+from evo.evaluation.targets import TRAIN_LANES
+from evo.events import Event, Listener, ignore
+from evo.records import Lane
+from evo.training import devices
+from evo.training.pool import Pool, available_cpus
+from harness.result import NUMERICS_VERSION, Training
+from harness.score import QUALITY_BOUND, target_loss
+from harness.task import Instance
+
+FAILED_QUALITY = -QUALITY_BOUND  # what a run without a saved model counts as: the least quality that there is
+SECONDS_PER_LANE = 86_400.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """The training of one target on one instance. ``target``: its name."""
+
+    target: str
+    instance: Instance
+    training: Training
+
+    @property
+    def counted_quality(self) -> float:
+        """The quality; FAILED_QUALITY for a run without one."""
+        return FAILED_QUALITY if self.training.quality is None else self.training.quality
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The results of a question, target by target, each in the order of the question's instances."""
+
+    question: Question
+    results: tuple[Result, ...]
+
+    def of(self, target: str, depth: int | None = None) -> list[Result]:
+        """The results of one target, at one depth or at all of them."""
+        return [r for r in self.results if r.target == target and depth in (None, r.instance.num_hidden_layers)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object of ``evo evaluate --json``: the same for the same question; numbers that are not finite are None.
+
+        A training's wall time is left out, because it differs from run to run.
+        """
+        asked = self.question
+        return {
+            "task": asked.task,
+            "numerics_version": NUMERICS_VERSION,
+            "epochs": asked.epochs,
+            "patience": asked.patience,
+            "init": asked.init,
+            "dtype": asked.dtype,
+            "accuracy_factor": asked.accuracy_factor,
+            "results": [self._entry(result) for result in self.results],
+        }
+
+    def _entry(self, result: Result) -> dict[str, Any]:
+        training = result.training.to_dict()
+        del training["seconds"]
+        return {
+            "target": result.target,
+            "n_hidden": result.instance.num_hidden_layers,
+            "seed": self.question.seeds[result.instance.seed],
+            **{name: finite(value) for name, value in training.items()},
+        }
+
+
+def evaluate_targets(
+    question: Question, *, workers: int = 0, device: str = DEVICE, progress: Listener = ignore
+) -> Evaluation:
+    """Train every target on every instance, in parallel, in the literal loop.
+
+    ``workers``: processes; 0: one per CPU. ``device``: ``cpu`` or ``cuda``; the loop trains one lane at a time on
+    either. ``progress`` gets an event ``training`` for each. Raises EvoError where no process can be started or the
+    device cannot be used, UsageError for an unknown device.
+    """
+    devices.for_literal_loop(device)
+    hashes = {target: target.hash for target in question.targets}
+    lanes = {
+        (target.name, instance): Lane(hashes[target], target.text, instance, question.epochs)
+        for target in question.targets
+        for instance in question.instances
+    }
+    total = len({lane.key for lane in lanes.values()})
+    done: dict[tuple, Training] = {}
+    with Pool(
+        min(workers or available_cpus(), len(lanes)),
+        batch=1,
+        patience=question.patience,
+        device=device,
+        dtype=question.dtype,
+        seconds_per_lane=SECONDS_PER_LANE,
+        function=TRAIN_LANES,
+    ) as pool:
+        for lane, training in pool.train(lanes.values()):
+            done[lane.key] = _with_target_loss(training, lane.instance)
+            progress(Event("training", len(done), total))
+    return Evaluation(
+        question, tuple(Result(name, instance, done[lane.key]) for (name, instance), lane in lanes.items())
+    )
+
+
+def _with_target_loss(training: Training, instance: Instance) -> Training:
+    """``training`` with its target loss, which a worker that died could not tell."""
+    if math.isnan(training.target_loss):
+        return replace(training, target_loss=target_loss(instance))
+    return training
+
+
+def finite(value: Any) -> Any:
+    """``value`` for JSON: a number that is not finite becomes None, also in a list."""
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,25 @@
+"""What is exported: a genome, where it comes from, and what was measured of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from genomes.language.genome import Genome
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Results that a header quotes. ``where``: task, depths, epochs, instances. ``rows``: (who, mean quality)."""
+
+    where: str
+    rows: tuple[tuple[str, float], ...]
+    caution: str = ""
+
+
+@dataclass(frozen=True)
+class Export:
+    """A genome to be exported. ``origin``: where it comes from, in one sentence."""
+
+    genome: Genome
+    origin: str = ""
+    measured: Measured | None = None

@@ -1,0 +1,97 @@
+"""Where an exported genome comes from: a campaign's hall of fame, a genome file, or the catalogue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evo.campaign.folder import RunFolder
+from evo.errors import UsageError
+from evo.exports.export import Export, Measured
+from evo.ledger.ledger import Ledger
+from evo.recipe import reader
+from evo.records import Individual
+from genomes import catalogue
+from genomes.analysis.identity import semantic_hash
+from genomes.compiler.lowering import read
+from genomes.language.genome import Genome, GenomeError
+from harness.result import mean_quality
+
+LISTED_STEPS = 12  # of a descent; of a longer one, the last few are named
+LAST_STEPS = 8
+
+
+def find(target: str, rank: int = 1) -> Export:
+    """What ``target`` names: a campaign's folder (``rank`` in its hall of fame), a genome file, a known optimizer.
+
+    Raises UsageError, LedgerError.
+    """
+    path = Path(target)
+    if path.is_dir() or path.name == "recipe.yaml":
+        return from_run(path, rank)
+    if rank != 1:
+        raise UsageError(f"--rank {rank}: {target} is one genome; only a campaign's folder has ranks")
+    return Export(load_genome(target))
+
+
+def load_genome(target: str) -> Genome:
+    """The genome of a file (.yaml), or the known optimizer of that name. Raises UsageError."""
+    path = Path(target)
+    try:
+        if path.suffix not in (".yaml", ".yml"):
+            return catalogue.load(target)
+        if not path.is_file():
+            raise UsageError(f"{target}: no such file")
+        return read(path)
+    except GenomeError as error:
+        raise UsageError(str(error)) from None
+    except OSError as error:
+        raise UsageError(f"{target}: cannot be read: {error.strerror or error}") from None
+
+
+def from_run(path: Path, rank: int = 1) -> Export:
+    """The genome at ``rank`` (from 1) in a campaign's hall of fame, with its ancestors and results.
+
+    Raises UsageError, LedgerError.
+    """
+    folder = RunFolder.find(path)
+    if not folder.ledger.is_file():
+        raise UsageError(f"{path}: this campaign has not begun; launch it with: evo launch {path}")
+    with Ledger.open_to_read(folder.ledger) as ledger:
+        recipe = reader.from_text(ledger.meta()["recipe"])
+        fame = ledger.checkpoint().hall_of_fame
+        if not fame:
+            raise UsageError(f"{path}: nobody is in the hall of fame yet; go on with: evo resume {path}")
+        if not 1 <= rank <= len(fame):
+            raise UsageError(f"--rank {rank}: the hall of fame of {path} has ranks 1 to {len(fame)}")
+        chosen = fame[rank - 1]
+        ancestors = main_line(ledger, chosen.individual)
+        baselines = [
+            (name, mean_quality(ledger.on_selection(semantic_hash(catalogue.load(name))))) for name in recipe.baselines
+        ]
+    founder = ancestors[-1]
+    steps = [i.operator for i in reversed(ancestors[:-1]) if i.operator != "elite"]
+    by = ", ".join(steps)
+    if len(steps) > LISTED_STEPS:
+        by = f"{len(steps)} steps, the last of them {', '.join(steps[-LAST_STEPS:])}"
+    origin = (
+        f"campaign {recipe.name} (seed {recipe.seed}), individual {chosen.individual.id}, place {rank} in its hall of "
+        f"fame; descends from {founder.name} ({founder.operator})" + (f" by {by}." if steps else ".")
+    )
+    depths = ", ".join(str(depth) for depth in recipe.difficulty.depths)
+    measured = Measured(
+        where=f"task {recipe.task}, depths {depths}, at most {recipe.epochs} epochs, "
+        f"{recipe.instances.selection} selection instances",
+        rows=(("this", chosen.quality), *((name, quality) for name, quality in baselines if quality is not None)),
+        caution="The search chose it by these instances: expect less on others.",
+    )
+    # the name it carries in files of its own; genomes in the ledger are called by generation and index
+    found = chosen.individual.genome.renamed(f"{recipe.name}-{chosen.individual.name}", origin)
+    return Export(found, origin, measured)
+
+
+def main_line(ledger: Ledger, individual: Individual) -> list[Individual]:
+    """The individual, its first parent, that one's first parent, and so on to the start."""
+    line = [individual]
+    while line[-1].parents:
+        line.append(ledger.individual(line[-1].parents[0]))
+    return line

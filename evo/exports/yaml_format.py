@@ -1,0 +1,23 @@
+"""The format ``yaml``: the genome, with its origin and results as comments."""
+
+from __future__ import annotations
+
+import textwrap
+
+from evo.exports.export import Export
+from evo.exports.formats import Format
+from genomes.language.genome import dump
+
+
+def render(export: Export) -> str:
+    """The genome's YAML, with origin and results as comments above it."""
+    notes = [export.origin] if export.origin else []
+    if export.measured:
+        notes.append(f"Measured (mean quality; {export.measured.where}):")
+        notes += [f"  {name:24} {quality:.4f}" for name, quality in export.measured.rows]
+        notes += [export.measured.caution] if export.measured.caution else []
+    comments = [f"# {line}" for note in notes for line in textwrap.wrap(note, 110, subsequent_indent="  ") or [""]]
+    return "\n".join([*comments, dump(export.genome)])
+
+
+FORMAT = Format("yaml", "the genome", ".yaml", render)
