@@ -1,21 +1,14 @@
-"""What is seen while a campaign runs: a live table on a terminal, a line per generation elsewhere, and the log."""
+"""What a campaign says while it runs: a line per generation, and the log. For a terminal see `evo.campaign.live`."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from statistics import median
-from typing import Any, TextIO
-
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
+from typing import TextIO
 
 from evo.formatting import duration, quality
 from evo.recipe.schema import Recipe
@@ -23,14 +16,6 @@ from evo.records import Champion, Generation, Request
 from harness.result import Training
 
 HEARTBEAT_SECONDS = 60
-ROWS = 10
-
-
-def on(stream: TextIO | None = None) -> Progress:
-    """The live table where ``stream`` (standard error) is a terminal that can show it, else plain lines."""
-    output: TextIO = sys.stderr if stream is None else stream
-    console = Console(file=output)
-    return LiveProgress(console) if console.is_terminal and not console.is_dumb_terminal else PlainProgress(output)
 
 
 class Progress:
@@ -143,67 +128,3 @@ class PlainProgress(Progress):
         if time.monotonic() - self._last > HEARTBEAT_SECONDS:
             number = f"{self.done_generations + 1}/{self.generations}"
             self._show(f"generation {number}: {self.purpose} lanes {self.done}/{self.total}")
-
-
-class LiveProgress(Progress):
-    """A table of the latest generations, with the lanes of the one under way below it."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__()
-        self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4)
-
-    def __enter__(self) -> LiveProgress:
-        self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
-
-    def _show(self, message: str) -> None:
-        if not message.startswith("generation "):  # the table says that
-            self._live.console.print(message, highlight=False, markup=False)
-
-    def render(self) -> Group:
-        """What stands on the terminal now."""
-        parts: list[Any] = [self._table()] if self.past else []
-        if self.done_generations < self.generations:
-            lanes = f"{self.purpose} lanes {self.done}/{self.total}" if self.total else "the search is thinking"
-            line = Table.grid(padding=(0, 2))
-            bar = ProgressBar(total=self.total or 1, completed=self.done, width=30)
-            line.add_row(f"generation {self.done_generations + 1}/{self.generations}", bar, lanes)
-            parts.append(line)
-        left = self.seconds_left()
-        times = [f"elapsed {duration(time.monotonic() - self.started)}"]
-        if left is not None and self.done_generations < self.generations:
-            times.append(f"about {duration(left)} left")
-        parts.append(Text(" · ".join(times), style="dim"))
-        if self.champion:
-            name, value = self.champion.name, quality(self.champion.quality)
-            parts.append(Text.assemble("champion ", (name, "bold"), f" {value} on the selection instances"))
-            parts.append(Text(f"  {self.champion.expr}", style="cyan", no_wrap=True, overflow="ellipsis"))
-        return Group(*parts)
-
-    def _table(self) -> Table:
-        baselines = list(self.past[-1].statistics.baselines or {})
-        recipe = self.recipe
-        title = f"{recipe.name} · task {recipe.task} · quality, higher is better" if recipe else None
-        table = Table(title=title, title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0))
-        table.add_column("generation", justify="right")
-        for name in ("best", "median"):
-            table.add_column(name, justify="right", style="bold" if name == "best" else "")
-        for name in baselines:
-            table.add_column(name, justify="right", style="dim")
-        for name in ("trained", "saved", "diverged", "time"):
-            table.add_column(name, justify="right")
-        for generation in self.past[-ROWS:]:
-            found = generation.statistics
-            measured = found.baselines or {}
-            table.add_row(
-                str(generation.number),
-                quality(found.best),
-                quality(found.median),
-                *(quality(measured.get(name)) for name in baselines),
-                *(str(count) for count in (found.trained, found.saved, found.diverged)),
-                duration(generation.seconds),
-            )
-        return table

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,12 +25,18 @@ from evo.ledger.ledger import Ledger
 from evo.recipe import reader
 from evo.recipe.rules import Known, check_start
 from evo.recipe.schema import Recipe
-from evo.search.variation.registry import OPERATORS
 from evo.training import devices
 from genomes import strict_yaml
 from harness.result import NUMERICS_VERSION
 
-KNOWN = Known(lambda: OPERATORS)
+
+def _operators() -> Collection[str]:
+    from evo.search.variation.registry import OPERATORS  # brings in DEAP, for the few recipes that name some
+
+    return OPERATORS
+
+
+KNOWN = Known(_operators)
 
 
 def launch(

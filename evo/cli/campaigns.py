@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from evo.campaign import progress
+from evo.campaign import live
 from evo.campaign.run import Machine, Outcome, launch, resume
 from evo.cli.terminal import say
 
 
 def launch_campaign(run: Path, overrides: Sequence[str], *, device: str, machine: Machine) -> bool:
     """Begin a campaign, and say how it ended; False where it was stopped before its end."""
-    return _ended(run, launch(run, overrides, device=device, machine=machine, progress=progress.on()))
+    return _ended(run, launch(run, overrides, device=device, machine=machine, progress=live.on()))
 
 
 def resume_campaign(run: Path, overrides: Sequence[str], *, machine: Machine) -> bool:
     """Go on with a campaign, and say how it ended; False where it was stopped before its end."""
-    return _ended(run, resume(run, overrides, machine=machine, progress=progress.on()))
+    return _ended(run, resume(run, overrides, machine=machine, progress=live.on()))
 
 
 def _ended(run: Path, outcome: Outcome) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from evo import files
-from evo.campaign import progress
+from evo.campaign import live
 from evo.campaign.folder import RunFolder
 from evo.campaign.run import KNOWN, Machine, launch, resume
 from evo.cli.tables import summary_table
@@ -28,7 +28,7 @@ def run_demo(path: Path, workers: int = 0) -> bool:
     """Launch or resume the campaign at ``path``, export, judge, report. False where it was stopped before its end."""
     folder = RunFolder.find(path)
     begin = resume if folder.ledger.is_file() else launch
-    outcome = begin(path, machine=Machine(workers), progress=progress.on())
+    outcome = begin(path, machine=Machine(workers), progress=live.on())
     if not outcome.finished:
         say(f"stopped; run the same command again, or: evo resume {path}")
         return False

@@ -4,8 +4,9 @@ import io
 
 from rich.console import Console
 
-from evo.campaign import progress
-from evo.campaign.progress import LiveProgress, PlainProgress, Progress
+from evo.campaign import live
+from evo.campaign.live import LiveProgress
+from evo.campaign.progress import PlainProgress, Progress
 from evo.formatting import duration
 from evo.recipe.schema import Recipe
 from evo.records import Champion, Generation, Purpose, Request, Statistics
@@ -70,7 +71,7 @@ def test_a_reader_that_has_gone_stops_nothing():
 
 
 def test_plain_lines_where_there_is_no_terminal():
-    assert isinstance(progress.on(io.StringIO()), PlainProgress)
+    assert isinstance(live.on(io.StringIO()), PlainProgress)
 
 
 def test_durations_read_naturally():
