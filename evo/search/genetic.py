@@ -30,8 +30,8 @@ from evo.search.variation import operators as variation
 from genomes import catalogue
 from genomes.analysis.identity import semantic_hash
 from genomes.compiler.lowering import read
-from genomes.language.expressions import show
 from genomes.language.genome import Genome, dump, parse
+from genomes.language.printer import show
 from harness import result
 from harness.sampling import sample_instances
 from harness.task import Instance

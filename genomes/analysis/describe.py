@@ -9,8 +9,8 @@ from genomes.backends import latex
 from genomes.compiler.lowering import lower
 from genomes.compiler.program import ELEMENTWISE, MODEL_REDUCTIONS, REDUCTIONS, Program
 from genomes.compiler.shapes import ShapeClass
-from genomes.language.expressions import show
 from genomes.language.genome import ONE, Genome
+from genomes.language.printer import show
 
 
 @dataclass(frozen=True)

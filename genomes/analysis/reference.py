@@ -6,21 +6,14 @@ import math
 import textwrap
 from collections.abc import Iterator
 
-from genomes.compiler.builder import MAX_PROGRAM_NODES, Builder, Value
+from genomes.compiler.builder import Builder, Value
+from genomes.compiler.nodes import MAX_PROGRAM_NODES
 from genomes.compiler.shapes import ShapeClass
-from genomes.language.expressions import (
-    MAX_CHARACTERS,
-    MAX_DEPTH,
-    MAX_NODES,
-    Expression,
-    call,
-    number,
-    parse,
-    show,
-    signature,
-)
+from genomes.language.expressions import Expression, call, number
 from genomes.language.genome import MAX_GATES, MAX_TERMS
+from genomes.language.parser import MAX_CHARACTERS, MAX_DEPTH, MAX_NODES, parse_expression
 from genomes.language.primitives import TABLE, Domain, Parameter, Primitive
+from genomes.language.printer import show, signature
 from genomes.strict_yaml import MAX_BYTES
 
 GROUPS = {
@@ -177,19 +170,19 @@ def _argument(parameter: Parameter, position: int) -> Expression:
         middle = math.sqrt(low * high) if whole or parameter.domain.scale == "log" else (low + high) / 2
         return number(round(middle) if whole else middle)
     if parameter.kind == "mask":
-        return parse("g > theta")
+        return parse_expression("g > theta")
     if parameter.kind == "average":
-        return parse("ema(g, 0.9)")
-    return parse("g" if position == 0 else f"abs(theta) + {position}")
+        return parse_expression("ema(g, 0.9)")
+    return parse_expression("g" if position == 0 else f"abs(theta) + {position}")
 
 
 def result_class(primitive: Primitive) -> ShapeClass:
     """The class of the primitive's result, where its values are element values."""
     builder = Builder("example")
-    element = Value(builder.source("g", ShapeClass.ELEMENT))
-    rate = Value(builder.source("rows", ShapeClass.ROLE))
+    element = Value(builder.source("g"))
+    rate = Value(builder.source("rows"))
     names = {"g": element, "theta": element, "u": element, "delta": element, "queried": element, "lr_t": rate}
-    return builder.nodes[builder.lower(parse(show(example(primitive)), primitive.scope), names).node].shape
+    return builder.nodes[builder.lower(parse_expression(show(example(primitive)), primitive.scope), names).node].shape
 
 
 if __name__ == "__main__":

@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from genomes.analysis.identity import semantic_hash
-from genomes.compiler.builder import body
 from genomes.compiler.canonical import canonical, with_composites
 from genomes.compiler.lowering import lower
-from genomes.language.expressions import Expression, constant, is_mask, number, show
+from genomes.language.expressions import Expression, is_mask, number
 from genomes.language.genome import ONE, Decay, Genome, GenomeError, dump, parse
+from genomes.language.operations import OPERATIONS
+from genomes.language.parser import body, constant
 from genomes.language.primitives import TABLE
+from genomes.language.printer import show
 
 EXACT, ON_THE_PROBE = "exact", "on the probe"
 
@@ -125,7 +127,7 @@ def _chooses(name: str) -> bool:
     primitive = TABLE.get(name)
     if primitive is None:  # a name in a body
         return False
-    if primitive.result == "mask" or name in ("where", "floor", "mod", "sign", "bfloat16"):
+    if primitive.result == "mask" or (primitive.op and OPERATIONS[primitive.op].chooses):
         return True
     return bool(primitive.body) and any(_has_choice(statement) for _, statement in body(name))
 

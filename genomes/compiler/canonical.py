@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from genomes.compiler.builder import body
-from genomes.compiler.program import COMMUTATIVE
-from genomes.compiler.rules import folded
-from genomes.language import host_math
-from genomes.language.expressions import Expression, number, show
+from genomes.language.expressions import Expression, number
 from genomes.language.genome import LR_RANGE, WEIGHT_RANGE, Genome, Term
+from genomes.language.operations import COMMUTATIVE, ON_FLOATS, folded
+from genomes.language.parser import body
 from genomes.language.primitives import TABLE
+from genomes.language.printer import show
 
 
 def canonical(genome: Genome) -> Genome:
@@ -46,7 +45,7 @@ def canonical_expression(tree: Expression) -> Expression:
     arguments = tuple(canonical_expression(a) for a in tree.arguments)
     values = [a.value for a in arguments]
     op = TABLE[tree.name].op
-    if op in host_math.OPERATIONS and TABLE[tree.name].result == "number" and None not in values:
+    if op in ON_FLOATS and TABLE[tree.name].result == "number" and None not in values:
         value = folded(op, [v for v in values if v is not None])
         if math.isfinite(value):
             return number(value + 0.0)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from genomes import strict_yaml
 from genomes.compiler import program
-from genomes.compiler.builder import MAX_PROGRAM_NODES, Builder, LoweringError, Value
+from genomes.compiler.builder import Builder, Value
 from genomes.compiler.graph import live
+from genomes.compiler.nodes import MAX_PROGRAM_NODES, LoweringError
 from genomes.compiler.program import Node, Program, Query
 from genomes.compiler.shapes import ShapeClass
 from genomes.language.expressions import Expression
@@ -34,8 +35,8 @@ def lower(genome: Genome) -> Program:
     """The program of a genome. Raises GenomeError where a gene has no meaning (its key is named)."""
     builder = Builder(genome.name)
     at = _Place(genome)
-    theta = builder.source("theta", ShapeClass.ELEMENT)
-    g = builder.source("g", ShapeClass.ELEMENT)
+    theta = builder.source("theta")
+    g = builder.source("g")
     with at.key("schedule"):
         schedule = builder.lower(genome.schedule, {}).node
         if builder.nodes[schedule].shape is not ShapeClass.CLOCK:
@@ -102,7 +103,7 @@ def _decay_rate(builder: Builder, decay: Decay) -> int:
     """The decay rate as a role value: 0 for tensors whose role is not decayed."""
     decayed = None
     for role in decay.roles:
-        flag = builder.source(f"is_{role}", ShapeClass.ROLE)
+        flag = builder.source(f"is_{role}")
         decayed = flag if decayed is None else builder.op("or", decayed, flag)
     assert decayed is not None, "the reader refuses an empty list of roles"
     return builder.op("where", decayed, builder.const(decay.rate), builder.const(0.0))
@@ -124,7 +125,7 @@ def _role_scale(builder: Builder, genome: Genome) -> int:
     """The product of the multipliers of all roles that a tensor has."""
     scale = builder.const(1.0)
     for role, multiplier in genome.roles:
-        flag = builder.source(f"is_{role}", ShapeClass.ROLE)
+        flag = builder.source(f"is_{role}")
         scale = builder.op("mul", scale, builder.op("where", flag, builder.const(multiplier), builder.const(1.0)))
     return scale
 

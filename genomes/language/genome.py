@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from genomes import strict_yaml
-from genomes.language.expressions import Expression, ExpressionError, is_mask, number
-from genomes.language.expressions import parse as parse_expression
-from genomes.language.expressions import show as show_expression
+from genomes.language.expressions import Expression, is_mask, number
+from genomes.language.parser import ExpressionError, parse_expression
+from genomes.language.printer import show
 
 VERSION = 1
 MAX_TERMS, MAX_GATES = 12, 8
@@ -144,23 +144,23 @@ def dump(genome: Genome) -> str:
         lines.append(f"oracle: {_quoted(genome.oracle)}")
     lines.append(f"lr: {genome.lr!r}")
     lines.append("terms:")
-    lines += [f"  - {{weight: {t.weight!r}, expr: {_quoted(show_expression(t.expr))}}}" for t in genome.terms]
+    lines += [f"  - {{weight: {t.weight!r}, expr: {_quoted(show(t.expr))}}}" for t in genome.terms]
     if genome.gates:
         lines.append("gates:")
-        lines += [f"  - {_quoted(show_expression(gate))}" for gate in genome.gates]
+        lines += [f"  - {_quoted(show(gate))}" for gate in genome.gates]
     if genome.decay.kind != "none":
         roles = ", ".join(genome.decay.roles)
         lines.append(f"decay: {{kind: {genome.decay.kind}, rate: {genome.decay.rate!r}, roles: [{roles}]}}")
     if genome.schedule != ONE:
-        lines.append(f"schedule: {_quoted(show_expression(genome.schedule))}")
+        lines.append(f"schedule: {_quoted(show(genome.schedule))}")
     if genome.roles:
         lines.append(f"roles: {{{', '.join(f'{role}: {scale!r}' for role, scale in genome.roles)}}}")
     if genome.query:
-        offset, when = show_expression(genome.query.offset), show_expression(genome.query.when)
+        offset, when = show(genome.query.offset), show(genome.query.when)
         lines.append(f"query: {{offset: {_quoted(offset)}, when: {_quoted(when)}}}")
     if genome.post:
         lines.append("post:")
-        lines += [f"  - {_quoted(show_expression(gate))}" for gate in genome.post]
+        lines += [f"  - {_quoted(show(gate))}" for gate in genome.post]
     return "\n".join(lines) + "\n"
 
 

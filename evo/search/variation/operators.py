@@ -29,7 +29,6 @@ from evo.search.variation.deap_trees import (
 )
 from evo.search.variation.paths import at, expression_of, genes, literals, paths, replaced, with_expression, with_term
 from genomes.analysis.identity import semantic_hash
-from genomes.compiler.builder import body
 from genomes.compiler.canonical import canonical
 from genomes.language.expressions import Expression, call, number
 from genomes.language.genome import (
@@ -50,6 +49,7 @@ from genomes.language.genome import (
     dump,
     parse,
 )
+from genomes.language.parser import body
 from genomes.language.primitives import BETA, TABLE, Domain
 
 ATTEMPTS = 12  # draws before an operator gives way to another
