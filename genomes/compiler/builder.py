@@ -27,6 +27,11 @@ class Value:
     unbiased: int | None = None
 
 
+def slot_prefix(primitive: Primitive, state: str) -> str:
+    """What the names of slots for this state of a primitive begin with; ``_1``, ``_2`` ... follow."""
+    return f"{primitive.name}_{state}" if len(primitive.state) > 1 else primitive.name
+
+
 class Builder(Nodes):
     """Nodes, state slots and stores of one program, gathered from expressions."""
 
@@ -142,7 +147,7 @@ class Builder(Nodes):
             signs.update(dict.fromkeys(negative, False))
 
     def _state_slot(self, primitive: Primitive, state: str, init: float | str, shape: ShapeClass) -> int:
-        prefix = f"{primitive.name}_{state}" if len(primitive.state) > 1 else primitive.name
+        prefix = slot_prefix(primitive, state)
         count = sum(slot.name.startswith(prefix) for slot in self.slots)
         if init == "theta":
             shape = join(shape, ShapeClass.ELEMENT)

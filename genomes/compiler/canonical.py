@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from genomes.language.decay import DECAY_KINDS
 from genomes.language.expressions import Expression, number
 from genomes.language.genome import LR_RANGE, WEIGHT_RANGE, Genome, Term
 from genomes.language.operations import COMMUTATIVE, ON_FLOATS, folded
@@ -28,7 +29,7 @@ def canonical(genome: Genome) -> Genome:
     terms = [Term(min(max(w, low), high), e) for e, w in weights.items() if w != 0 and e != number(0)]
     terms = sorted(terms, key=lambda t: (show(t.expr), t.weight)) or [Term(1.0, number(0))]
     lr = genome.lr
-    alone = len(terms) == 1 and not genome.gates and genome.decay.kind in ("none", "coupled")
+    alone = len(terms) == 1 and not genome.gates and DECAY_KINDS[genome.decay.kind].joins != "u"
     if alone and LR_RANGE[0] < lr * terms[0].weight <= LR_RANGE[1]:
         lr, terms = lr * terms[0].weight, [replace(terms[0], weight=1.0)]
     query = genome.query and replace(genome.query, offset=canonical_expression(genome.query.offset))

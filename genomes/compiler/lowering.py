@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from genomes import strict_yaml
@@ -11,8 +13,10 @@ from genomes.compiler.graph import live
 from genomes.compiler.nodes import MAX_PROGRAM_NODES, LoweringError
 from genomes.compiler.program import Node, Program, Query
 from genomes.compiler.shapes import ShapeClass
+from genomes.language.decay import DECAY_KINDS
 from genomes.language.expressions import Expression
 from genomes.language.genome import Decay, Genome, GenomeError, load
+from genomes.language.parser import parse_expression
 
 
 def read(path: Path | str) -> Genome:
@@ -31,6 +35,7 @@ def read(path: Path | str) -> Genome:
     return genome
 
 
+@lru_cache(maxsize=256)  # reading, screening, probing and training ask for one genome in a row
 def lower(genome: Genome) -> Program:
     """The program of a genome. Raises GenomeError where a gene has no meaning (its key is named)."""
     builder = Builder(genome.name)
@@ -51,8 +56,7 @@ def lower(genome: Genome) -> Program:
             asked = builder.lower(genome.query.when, {}).node
             queried = builder.op("where", asked, builder.op("add", theta, builder.load(query.offset)), theta)
     names = {"theta": Value(theta), "g": Value(g), "queried": Value(queried), "lr_t": Value(rate)}
-    if genome.decay.kind == "coupled":
-        names["g"] = Value(builder.op("add", g, builder.op("mul", _decay_rate(builder, genome.decay), theta)))
+    names["g"] = Value(_decayed(builder, genome.decay, "g", names))
 
     u = builder.const(0.0)
     for i, term in enumerate(genome.terms):
@@ -62,7 +66,7 @@ def lower(genome: Genome) -> Program:
     for i, gate in enumerate(genome.gates):
         with at.key(f"gates.{i}"):
             u = builder.lower(gate, {**names, "u": Value(u)}).node
-    u = _decayed(builder, genome.decay, u, theta)
+    u = _decayed(builder, genome.decay, "u", {"theta": Value(theta), "u": Value(u)})
     delta = builder.op("mul", builder.op("neg", rate), u)
     builder.labels |= {u: "u", rate: "learning_rate", schedule: "schedule", delta: "delta"}
     for i, gate in enumerate(genome.post):
@@ -109,16 +113,13 @@ def _decay_rate(builder: Builder, decay: Decay) -> int:
     return builder.op("where", decayed, builder.const(decay.rate), builder.const(0.0))
 
 
-def _decayed(builder: Builder, decay: Decay, u: int, theta: int) -> int:
-    if decay.kind in ("none", "coupled"):
-        return u
-    pull = theta
-    if decay.kind == "start":
-        pull = builder.op("sub", theta, builder.theta_start())
-    elif decay.kind == "cautious":
-        agrees = builder.op("ge", builder.op("mul", u, theta), builder.const(0.0))
-        pull = builder.op("where", agrees, theta, builder.const(0.0))
-    return builder.op("add", u, builder.op("mul", _decay_rate(builder, decay), pull))
+def _decayed(builder: Builder, decay: Decay, name: str, names: Mapping[str, Value]) -> int:
+    """The value called ``name`` (``g`` or ``u``), with the decay where that joins it."""
+    value, kind = names[name].node, DECAY_KINDS[decay.kind]
+    if kind.joins != name:
+        return value
+    pull = builder.lower(parse_expression(kind.pull, names=dict.fromkeys(names, "number")), names).node
+    return builder.op("add", value, builder.op("mul", _decay_rate(builder, decay), pull))
 
 
 def _role_scale(builder: Builder, genome: Genome) -> int:

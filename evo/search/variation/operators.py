@@ -30,6 +30,7 @@ from evo.search.variation.deap_trees import (
 from evo.search.variation.paths import at, expression_of, genes, literals, paths, replaced, with_expression, with_term
 from genomes.analysis.identity import semantic_hash
 from genomes.compiler.canonical import canonical
+from genomes.language.decay import DECAYING
 from genomes.language.expressions import Expression, call, number
 from genomes.language.genome import (
     LR_RANGE,
@@ -202,13 +203,13 @@ def mutate_decay(parent: Genome, rng: random.Random) -> Genome:
     """Rate, kind or roles of the weight decay; it appears and vanishes too."""
     decay = parent.decay
     if decay.kind == "none":
-        kind = rng.choice(("decoupled", "cautious", "coupled", "start"))
+        kind = rng.choice(DECAYING)
         return replace(parent, decay=Decay(kind, rounded(10 ** rng.uniform(-4, -1)), ("weight",)))
     match rng.choices(("rate", "kind", "roles", "none"), (5, 2, 2, 1))[0]:
         case "rate":
             decay = replace(decay, rate=_scaled(decay.rate, 1.0, RATE_RANGE, rng))
         case "kind":
-            decay = replace(decay, kind=rng.choice(("decoupled", "cautious", "coupled", "start")))
+            decay = replace(decay, kind=rng.choice(DECAYING))
         case "roles":
             role = rng.choice(TENSOR_ROLES)
             roles = set(decay.roles) ^ {role} or {"weight"}

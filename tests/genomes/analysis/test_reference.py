@@ -99,3 +99,18 @@ def test_every_entry_was_verified():
     notes = catalogue.verified()
     assert sorted(notes) == catalogue.names(), "run python -m tests.genomes.verify"
     assert all(note["largest_error"] < TOLERANCE and note["steps"] >= 100 for note in notes.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [
+        ("adam", []),
+        ("ema", ["element"]),
+        ("new_epoch", ["clock"]),
+        ("sm3_square", ["row", "column"]),
+        ("limit_growth", ["tensor"]),
+        ("prodigy", ["model", "model", "element", "element", "element"]),
+    ],
+)
+def test_the_page_names_the_class_of_each_state(name: str, classes: list[str]):
+    assert [str(shape) for shape in reference.state_classes(TABLE[name])] == classes

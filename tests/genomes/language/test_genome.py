@@ -204,3 +204,15 @@ def test_program_size_is_limited():
     text = " + ".join(f"cautious_rescaled({nested.replace('0.9', f'0.{k}')})" for k in range(11, 99))
     with pytest.raises(GenomeError):
         lower(genome.parse(PLAIN.replace("adam(g)", text)))
+
+
+def test_a_genome_is_lowered_once():
+    text = "genome: 1\nname: x\nlr: 1\nterms: [{expr: g}]\n"
+    assert lower(genome.parse(text)) is lower(genome.parse(text))
+    assert lower(genome.parse(text)) is not lower(genome.parse(text.replace("lr: 1", "lr: 2")))
+
+
+@pytest.mark.parametrize("kind", ["[a]", "{a: 1}", "3", "null"])
+def test_a_decay_kind_that_is_no_word_is_refused(kind: str):
+    with pytest.raises(GenomeError, match="is unknown; known are none"):
+        genome.parse(f"genome: 1\nname: x\nlr: 1\nterms: [{{expr: g}}]\ndecay: {{kind: {kind}, rate: 1}}\n")

@@ -17,7 +17,7 @@ from genomes.backends.torch_reference import optimizer
 from genomes.compiler.shapes import ShapeClass, join
 from genomes.language.operations import ON_FLOATS, OPERATIONS
 from genomes.language.parser import ExpressionError, parse_expression
-from genomes.language.primitives import TABLE, Primitive, State, constant
+from genomes.language.primitives import TABLE, Primitive, State, constant, value
 from genomes.language.printer import show
 from tests.genomes.drive import Generated, drive, from_expression, one_step, value_of
 
@@ -222,6 +222,12 @@ def test_a_bad_record_is_refused_when_it_is_made():
         Primitive("nothing", "test", "neither")
     with pytest.raises(ValueError, match="is like y"):
         Primitive("lost", "test", "state of no argument", body="x", state=(State("s", "y"),))
+    with pytest.raises(ValueError, match="root is no operation"):
+        Primitive("root", "test", "unknown", (value("x"),), op="root")
+    with pytest.raises(ValueError, match="add has other arguments"):
+        Primitive("plus", "test", "one argument of two", (value("x"),), op="add")
+    with pytest.raises(ValueError, match="gt has other arguments or another result"):
+        Primitive("above", "test", "a mask called a number", (value("x"), value("y")), op="gt")
     domain = next(p.domain for p in TABLE["ema"].parameters if p.domain)
     with pytest.raises(ValueError, match="default stands before"):
         Primitive("late", "test", "order", (constant("a", domain, 0.5), constant("b", domain)), body="a + b")
