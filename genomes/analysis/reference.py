@@ -117,7 +117,7 @@ product with the literal 0 are 0.
 
 LIMITS = f"""\
 **Limits.** A file has at most {MAX_BYTES / 1e6:g} MB; a genome {MAX_TERMS} terms, {MAX_GATES} gates and as many in
-`post`, and {MAX_PROGRAM_NODES} operations once all words are spelt out. An expression has at most {MAX_CHARACTERS}
+`post`, and {MAX_PROGRAM_NODES} operations once all words are expanded. An expression has at most {MAX_CHARACTERS}
 characters, {MAX_NODES} nodes (numbers, names, operators and calls) and {MAX_DEPTH} levels. Each operator is a level
 above its operands, so `a + b + c` has three; a long sum needs fewer levels as `(a + b) + (c + d)`, or as several terms.
 A constant made of numbers alone, such as `1 - 1e-3`, is held to its range as a number is; one whose range is whole

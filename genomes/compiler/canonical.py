@@ -2,7 +2,7 @@
 
 ``canonical`` orders the arguments of commutative operations, folds constants, drops what does nothing (x * 1, x + 0,
 terms of weight 0), joins equal terms, and moves the weight of a lone term into the learning rate where nothing
-stands between them. Behaviour stays the same up to rounding.
+stands between them. Behavior stays the same up to rounding.
 """
 
 from __future__ import annotations
@@ -76,16 +76,16 @@ def _identity(name: str, arguments: tuple[Expression, ...]) -> Expression | None
 
 
 def with_composites(genome: Genome) -> Genome:
-    """The genome with ``recognise`` applied to all of its expressions."""
+    """The genome with ``recognize_composites`` applied to all of its expressions."""
     return replace(
-        genome, terms=tuple(replace(t, expr=recognise(t.expr)) for t in genome.terms),
-        gates=tuple(map(recognise, genome.gates)), post=tuple(map(recognise, genome.post)),
+        genome, terms=tuple(replace(t, expr=recognize_composites(t.expr)) for t in genome.terms),
+        gates=tuple(map(recognize_composites, genome.gates)), post=tuple(map(recognize_composites, genome.post)),
     )  # fmt: skip
 
 
-def recognise(tree: Expression) -> Expression:
+def recognize_composites(tree: Expression) -> Expression:
     """The expression with every part that is a composite's body written as that composite, innermost first."""
-    arguments = tuple(recognise(a) for a in tree.arguments)
+    arguments = tuple(recognize_composites(a) for a in tree.arguments)
     tree = replace(tree, arguments=arguments, column=1)
     for primitive in TABLE.values():
         if primitive.group != "composite" or primitive.state or len(body(primitive.name)) != 1:

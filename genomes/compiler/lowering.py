@@ -20,19 +20,21 @@ from genomes.language.parser import parse_expression
 
 
 def read(path: Path | str) -> Genome:
-    """Read a genome file, and see that it has a meaning. Raises GenomeError that names file, line and key; OSError."""
+    """Read a genome file and check that it has a meaning. Raises GenomeError that names file, line and key; OSError."""
     genome = load(path)
     try:
         lower(genome)
     except GenomeError as error:
         document = strict_yaml.load(path)
-        problems = []
-        for problem in error.problems:
-            _, key, message = problem.split(": ", 2)
-            line = document.line(tuple(int(part) if part.isdigit() else part for part in key.split(".")))
-            problems.append(f"{document.source}:{line}: {key}: {message}")
-        raise GenomeError(problems) from None
+        raise GenomeError([_at_line(document, problem) for problem in error.problems]) from None
     return genome
+
+
+def _at_line(document: strict_yaml.Document, problem: str) -> str:
+    """A problem of `lower`, ``name: key: message`` or ``name: message``, with file and line for the name."""
+    _, key, *message = problem.split(": ", 2)
+    path = tuple(int(part) if part.isdigit() else part for part in key.split(".")) if message else ()
+    return ": ".join([f"{document.source}:{document.line(path)}", key, *message])
 
 
 @lru_cache(maxsize=256)  # reading, screening, probing and training ask for one genome in a row

@@ -133,7 +133,7 @@ def scramble(word: Any) -> Any:
 
 
 class ProgramError(ValueError):
-    """A program that breaks the rules of its form: a mistake of ours, not of a genome's author."""
+    """A program that breaks the rules of its form: a defect of the compiler, never of a genome."""
 
 
 def check(program: Program) -> Program:

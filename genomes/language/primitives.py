@@ -292,7 +292,7 @@ _STATEFUL = [
               (X, constant("beta", BETA, 0.999)), "average", state=(State("v", "x"),),
               body="v = v - (1 - beta) * sign(v - x) * x\nv", debias="v / (1 - beta ** t)",
               source="Zaheer et al. 2018, Adaptive methods for nonconvex optimization, algorithm 2"),
-    Primitive("step_sizes", "stateful", "a factor an entry, from 1: times grow where x keeps its sign since the last "
+    Primitive("step_sizes", "stateful", "a factor per entry, from 1: times grow where x keeps its sign since the last "
               "step, times shrink where it flips, within [low, high]",
               (X, constant("grow", GROW, 1.2), constant("shrink", SHRINK, 0.5), constant("low", LOWEST_STEP, 1e-3),
                constant("high", HIGHEST_STEP, 1e3)),
@@ -338,16 +338,16 @@ _STATEFUL = [
               m = bfloat16(exact)
               exact""",
               debias="exact / (1 - beta ** t)"),
-    Primitive("sm3_square", "stateful", "upper bound of the sum of x^2, kept as a number a row and one a column", (X,),
-              state=(State("row"), State("column")),
+    Primitive("sm3_square", "stateful", "upper bound of the sum of x^2, kept as one number per row and one per column",
+              (X,), state=(State("row"), State("column")),
               body="""
               bound = min(row, column) + x * x
               row = max_row(bound)
               column = max_column(bound)
               bound""",
               source="Anil et al. 2019, arXiv:1901.11150, algorithm SM3-II"),
-    Primitive("factored_square", "stateful", "ema of x^2 as row means times column means over their mean: a number a "
-              "row and one a column are kept; beta may follow the clock",
+    Primitive("factored_square", "stateful", "ema of x^2 as row means times column means over their mean: one number "
+              "per row and one per column are kept; beta may follow the clock",
               (X, constant("beta", BETA, 0.999)),
               body="""
               row = ema(mean_row(x * x), beta)
@@ -405,8 +405,8 @@ _MATRIX = [
     Primitive("standardise_rows", "matrix", "x less the mean of each row, over its standard deviation; 0 where that "
               "is 0", (X,),
               body="""
-              centred = x - mean_row(x)
-              centred / sqrt(mean_row(centred * centred))""",
+              centered = x - mean_row(x)
+              centered / sqrt(mean_row(centered * centered))""",
               source="Ma et al. 2024 (SWAN), arXiv:2412.13148, equation 2"),
 ]  # fmt: skip
 
@@ -542,9 +542,9 @@ _GATES = [
               (X, constant("period", PERIOD, 5), constant("alpha", FRACTION, 0.5)),
               state=(State("slow", "x", "theta"),), scope=NAMED_IN_POST,
               body="""
-              synchronise = t % period == 0
-              slow = where(synchronise, slow + alpha * (theta + x - slow), slow)
-              where(synchronise, slow - theta, x)""",
+              synchronize = t % period == 0
+              slow = where(synchronize, slow + alpha * (theta + x - slow), slow)
+              where(synchronize, slow - theta, x)""",
               source="Zhang et al. 2019, arXiv:1907.08610, algorithm 1"),
     Primitive("average_iterates", "gate", "theta becomes the mean of fast iterates z that move by x: z = z + x, then "
               "theta moves to z by 1 / max(1, t - start). For gradients at z, query at (max(1, t - start) - 1) * delta",

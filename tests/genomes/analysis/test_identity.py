@@ -172,7 +172,7 @@ DIFFERENT = {
 }
 
 
-def test_different_behaviour_has_different_hashes():
+def test_different_behavior_has_different_hashes():
     hashes: dict[str, str] = {}
     for name, different in DIFFERENT.items():
         value = semantic_hash(different)

@@ -10,7 +10,7 @@ from genomes import catalogue
 from genomes.analysis.describe import describe
 from genomes.analysis.identity import probe, semantic_hash
 from genomes.analysis.simplify import simplify
-from genomes.compiler.canonical import canonical, canonical_expression, recognise
+from genomes.compiler.canonical import canonical, canonical_expression, recognize_composites
 from genomes.compiler.lowering import lower
 from genomes.language.genome import dump, parse
 from genomes.language.parser import parse_expression
@@ -24,7 +24,7 @@ def acts_alike(a, b):
 
 
 @pytest.mark.parametrize("name", catalogue.names())
-def test_canonical_form_keeps_behaviour(name):
+def test_canonical_form_keeps_behavior(name):
     genome = catalogue.load(name)
     form = canonical(genome)
     assert canonical(form) == form
@@ -68,11 +68,11 @@ def test_equal_terms_join_and_empty_ones_go():
     assert [(t.weight, show(t.expr)) for t in form.terms] == [(3.0, "g"), (1.0, "g * theta")]
 
 
-def test_composites_are_recognised():
+def test_composites_are_recognized():
     expanded = "debias(ema(g, 0.9)) / (1e-8 + sqrt(debias(ema(g * g, 0.99))))"
-    assert show(recognise(parse_expression(expanded))) == "adam(g, beta1=0.9, beta2=0.99, epsilon=1e-08)"
+    assert show(recognize_composites(parse_expression(expanded))) == "adam(g, beta1=0.9, beta2=0.99, epsilon=1e-08)"
     assert show(
-        recognise(parse_expression("debias(ema(g, 0.9)) / (sqrt(debias(ema(g * theta, 0.99))) + 1e-8)"))
+        recognize_composites(parse_expression("debias(ema(g, 0.9)) / (sqrt(debias(ema(g * theta, 0.99))) + 1e-8)"))
     ).startswith("debias")
 
 
@@ -188,7 +188,7 @@ def chain(seed, steps, bounds):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_canonical_form_keeps_behaviour_of_what_variation_makes(seed):
+def test_canonical_form_keeps_behavior_of_what_variation_makes(seed):
     for genome in chain(seed, 5, Bounds(nodes=160, states=8, terms=4)):
         form = canonical(genome)
         assert canonical(form) == form

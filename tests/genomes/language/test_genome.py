@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from genomes.compiler.lowering import lower
+from genomes.compiler.lowering import lower, read
 from genomes.language import genome
 from genomes.language.expressions import Expression, number
 from genomes.language.genome import MAX_GATES, MAX_TERMS, Decay, Genome, GenomeError, Term
@@ -216,3 +216,11 @@ def test_a_genome_is_lowered_once():
 def test_a_decay_kind_that_is_no_word_is_refused(kind: str):
     with pytest.raises(GenomeError, match="is unknown; known are none"):
         genome.parse(f"genome: 1\nname: x\nlr: 1\nterms: [{{expr: g}}]\ndecay: {{kind: {kind}, rate: 1}}\n")
+
+
+def test_a_program_that_is_too_large_is_named_with_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("genomes.compiler.lowering.MAX_PROGRAM_NODES", 3)
+    path = tmp_path / "large.yaml"
+    path.write_text("genome: 1\nname: large\nlr: 1\nterms: [{expr: sin(g) + cos(theta)}]\n")
+    with pytest.raises(GenomeError, match=r"large\.yaml:1: \d+ operations; at most 3 are allowed$"):
+        read(path)
