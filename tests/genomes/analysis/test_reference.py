@@ -80,7 +80,7 @@ def test_guide_evaluation_works(command: str, guide: Path):
 
 
 def test_pages_state_the_limits():
-    assert f"{MAX_TERMS} terms, and {MAX_CHARACTERS} characters and {MAX_DEPTH} levels an expression" in GUIDE
+    assert f"{MAX_TERMS} terms, and {MAX_CHARACTERS} characters and {MAX_DEPTH} levels per expression" in GUIDE
     assert f"{MAX_CHARACTERS}\ncharacters, {MAX_NODES} nodes" in reference.page()
     parse_expression(" + ".join(["g"] * MAX_DEPTH))
     half = f"({' + '.join(['g'] * 30)})"
