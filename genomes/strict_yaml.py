@@ -2,7 +2,7 @@
 
 It reads the event stream of PyYAML and builds the data itself, without recursion, so that deep nesting cannot
 overflow the stack and aliases cannot expand ("billion laughs"). Anchors, aliases and tags are refused: a file that
-we read is plain data. Numbers follow what people write: ``1e-3`` is a number here (YAML 1.1 says it is text).
+is read here is plain data. Numbers follow what people write: ``1e-3`` is a number here (YAML 1.1 says it is text).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 
 class YamlError(ValueError):
-    """A document that we refuse: ``str()`` is ``source:line: what is wrong``."""
+    """A document that is refused: ``str()`` is ``source:line: what is wrong``."""
 
     def __init__(self, message: str, source: str, line: int):
         super().__init__(f"{source}:{line}: {message}")
@@ -118,7 +118,7 @@ class _Builder:
         if isinstance(event, yaml.DocumentStartEvent):
             self.documents += 1
             if self.documents > 1:
-                raise YamlError("one document a file: remove this '---' and what follows", self.source, line)
+                raise YamlError("one document per file: remove this '---' and what follows", self.source, line)
         elif isinstance(event, yaml.AliasEvent):
             raise YamlError("aliases (*name) are not read: write the value out", self.source, line)
         elif isinstance(event, yaml.ScalarEvent):

@@ -31,7 +31,7 @@ from evo.records import (
 from evo.search.instances import instances
 from evo.search.population import baselines, first_population, next_population
 from evo.search.protocol import Search
-from genomes.language.expressions import show
+from genomes.language.printer import show
 from harness.result import mean_quality
 from harness.task import Instance
 

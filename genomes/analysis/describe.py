@@ -9,15 +9,18 @@ from genomes.backends import latex
 from genomes.compiler.lowering import lower
 from genomes.compiler.program import ELEMENTWISE, MODEL_REDUCTIONS, REDUCTIONS, Program
 from genomes.compiler.shapes import ShapeClass
-from genomes.language.expressions import show
-from genomes.language.genome import ONE, Genome
+from genomes.language.decay import DECAY_KINDS
+from genomes.language.expressions import call
+from genomes.language.genome import ONE, Decay, Genome
+from genomes.language.parser import parse_expression
+from genomes.language.printer import show
 
 
 @dataclass(frozen=True)
 class Description:
-    """``formula``: plain text, a line a gene. ``latex``: the same for TeX. ``buffers``: names of the state buffers
-    with an entry for each parameter. ``scalars``: how many other state values. ``operations``: arithmetic operations
-    for each parameter and step. ``passes``: times that all parameters are gone through in a step, one more for each
+    """``formula``: plain text, one line per gene. ``latex``: the same for TeX. ``buffers``: names of the state buffers
+    with an entry per parameter. ``scalars``: how many other state values. ``operations``: arithmetic operations
+    per parameter and step. ``passes``: times that all parameters are gone through in a step, one more for each
     reduction that another value waits for. ``hash``: the semantic hash.
     """
 
@@ -31,7 +34,7 @@ class Description:
 
 
 def describe(genome: Genome) -> Description:
-    """Raises GenomeError where the genome has no meaning."""
+    """What a genome costs and how it reads. Raises GenomeError where it has no meaning."""
     program = lower(genome)
     buffers = tuple(slot.name for slot in program.slots if slot.shape is ShapeClass.ELEMENT)
     return Description(
@@ -48,15 +51,11 @@ def describe(genome: Genome) -> Description:
 def formula(genome: Genome) -> list[str]:
     """The update as plain text, in the order in which a step applies it."""
     lines = []
-    decay = genome.decay
-    if decay.kind == "coupled":
-        lines.append(f"g <- g + {decay.rate:g} * theta    ({', '.join(decay.roles)})")
+    lines += _decay(genome.decay, "g")
     terms = [show(t.expr) if t.weight == 1 else f"{t.weight:g} * ({show(t.expr)})" for t in genome.terms]
     lines.append("u = " + " + ".join(terms))
     lines += [f"u <- {show(gate)}" for gate in genome.gates]
-    pulls = {"decoupled": "theta", "cautious": "where(u * theta >= 0, theta, 0)", "start": "(theta - theta_start)"}
-    if decay.kind in pulls:
-        lines.append(f"u <- u + {decay.rate:g} * {pulls[decay.kind]}    ({', '.join(decay.roles)})")
+    lines += _decay(genome.decay, "u")
     factors = [f"{genome.lr:g}"]
     if genome.schedule != ONE:
         factors.append(f"[{show(genome.schedule)}]")
@@ -68,6 +67,15 @@ def formula(genome: Genome) -> list[str]:
         offset, when = show(genome.query.offset), show(genome.query.when)
         lines.append(f"g of step t is taken at theta + [{offset}] of step t - 1 where {when}")
     return lines
+
+
+def _decay(decay: Decay, name: str) -> list[str]:
+    """The line that adds the decay to ``name``, where it joins that."""
+    kind = DECAY_KINDS[decay.kind]
+    if kind.joins != name:
+        return []
+    pull = show(call("mul", float(f"{decay.rate:g}"), parse_expression(kind.pull, "gates")))
+    return [f"{name} <- {name} + {pull}    ({', '.join(decay.roles)})"]
 
 
 def _passes(program: Program) -> int:

@@ -23,7 +23,7 @@ from genomes.compiler.program import Program
 from genomes.compiler.shapes import ShapeClass
 from genomes.language.genome import Genome
 
-DIGITS = 9  # significant digits that equal behaviour must share
+DIGITS = 9  # significant digits that equal behavior must share
 _SHAPES = ((3, 1), (3,), (3,), (3,), (3, 3), (3,))
 _ROLES = ("weight", "bias", "norm_scale", "norm_shift", "weight", "bias")
 _LAYERS = (0, 0, 0, 0, 1, 1)
@@ -39,7 +39,7 @@ _STALE_PHASES = tuple((1, 700 + k, 0.2, 0.5 if k == 0 else 0.3 if k == 53 else 0
 
 # For programs that read the epoch: each of the first twenty, then every tenth part more, so that a threshold shows.
 _EPOCH_PHASES = tuple((1, epoch, 0.2, 0.61, 0) for epoch in (*range(7, 21), *(round(21 * 1.1**k) for k in range(41))))
-_QUERY_STEPS = 400  # so many steps, eight an epoch, show when a program queries
+_QUERY_STEPS = 400  # so many steps, eight per epoch, show when a program queries
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Probe:
 
     @property
     def finite(self) -> bool:
+        """Whether all updates and offsets are finite numbers."""
         return bool(np.isfinite(self.trace).all())
 
 

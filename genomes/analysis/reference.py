@@ -6,39 +6,50 @@ import math
 import textwrap
 from collections.abc import Iterator
 
-from genomes.compiler.builder import MAX_PROGRAM_NODES, Builder, Value
+from genomes.compiler.builder import Builder, Value, slot_prefix
+from genomes.compiler.nodes import MAX_PROGRAM_NODES
 from genomes.compiler.shapes import ShapeClass
-from genomes.language.expressions import (
-    MAX_CHARACTERS,
-    MAX_DEPTH,
-    MAX_NODES,
-    Expression,
-    call,
-    number,
-    parse,
-    show,
-    signature,
-)
+from genomes.language.decay import DECAY_KINDS
+from genomes.language.expressions import Expression, call, number
 from genomes.language.genome import MAX_GATES, MAX_TERMS
+from genomes.language.operations import OPERATIONS
+from genomes.language.parser import MAX_CHARACTERS, MAX_DEPTH, MAX_NODES, parse_expression
 from genomes.language.primitives import TABLE, Domain, Parameter, Primitive
+from genomes.language.printer import show, signature
 from genomes.strict_yaml import MAX_BYTES
 
 GROUPS = {
     "source": "What a step sees. `u` exists in `gates` alone, `delta` in `post` and in `query.offset`.",
     "signal": "Numbers of the training as a whole: known before any gradient, in float64. Schedules are made of them.",
-    "role": "What kind of tensor it is and where it stands: one value a tensor, known before any gradient.",
+    "role": "What kind of tensor it is and where it stands: one value per tensor, known before any gradient.",
     "elementwise": "Entry by entry. Operators bind as in Python; `**` binds tightest, then unary minus.",
-    "stateful": "Values that last: each keeps buffers from step to step. Equal calls share them.",
+    "stateful": "Values that last: each keeps state buffers from step to step. Equal calls share them. Each buffer is "
+    "listed with its class, where `x` is an element value: the accumulators of the field.",
     "reduction": "From many entries to one: a tensor, each row, each column, the whole model. A tensor is seen as a "
     "matrix `[rows, columns]` = `[out, in]`; a vector of n entries is `[n, 1]`.",
-    "matrix": "On a tensor seen as a matrix. Costly: a matrix product and more an entry.",
+    "matrix": "On a tensor seen as a matrix. Costly: matrix products, so more per entry the larger the tensor.",
     "noise": "Pseudo-random numbers: functions of the run's seed, the step, the tensor, the entry and the stream.",
     "schedule": "Factors that follow the training. Units are epochs unless the name says steps.",
-    "gate": "Changes to a direction or an update. All may stand anywhere, but those marked `post`.",
+    "gate": "Transforms of a direction or an update. All may stand anywhere, but those marked `post`.",
     "composite": "Names of the field for what their bodies say.",
 }
 
-INTRODUCTION = """\
+
+def _decay_table() -> str:
+    lines = ["| decay kind | what it does | known as |", "|---|---|---|"]
+    for kind in DECAY_KINDS.values():
+        known = "; ".join(filter(None, (kind.known_as, kind.source)))
+        lines.append(f"| `{kind.name}` | {kind.doc} | {known} |")
+    return "\n".join(lines)
+
+
+def _guards() -> str:
+    """What operations with a guard see of their argument."""
+    guarded = [(o.name, *o.guard) for o in OPERATIONS.values() if o.guard]
+    return ", ".join(f"`{name}(x)` sees {clamp}(x, {bound:g})" for name, clamp, bound in guarded)
+
+
+INTRODUCTION = f"""\
 # Primitives
 
 This page is written by `python -m genomes.analysis.reference` from the table in `genomes/language/primitives.py`; a test fails where
@@ -51,13 +62,13 @@ they differ.
 | `genome: 1` | version of this form |
 | `name`, `source`, `oracle` | what it is called, where it comes from, what it is checked against |
 | `lr` | learning rate |
-| `terms` | list of `{weight: 1.0, expr: "..."}` |
-| `gates` | list of expressions over `u`, the direction so far |
-| `decay` | `{kind, rate, roles}`; kinds below; roles of the tensors that decay, `[weight]` unless given |
+| `terms` | list of `{{weight: 1.0, expr: "..."}}`, summed to the direction |
+| `gates` | list of expressions over `u`, the direction so far: a chain of gradient transforms |
+| `decay` | weight decay: `{{kind, rate, roles}}`; kinds below; roles of the tensors that decay, `[weight]` unless given |
 | `schedule` | expression, a factor of the learning rate, made of clock values |
-| `roles` | learning-rate multipliers for `weight`, `bias`, `norm_scale`, `norm_shift`, `first`, `last` (layer) |
+| `roles` | learning-rate multipliers (parameter groups) for `weight`, `bias`, `norm_scale`, `norm_shift`, `first`, `last` (layer) |
 | `post` | list of expressions over `delta`, the update so far |
-| `query` | `{offset, when}`: the gradient of step t is taken at theta + `offset` where `when` holds for that t; `offset` is the value of the step before, so step 1 never queries |
+| `query` | `{{offset, when}}`, a lookahead point: the gradient of step t is taken at theta + `offset` where `when` holds for that t; `offset` is the value of the step before, so step 1 never queries |
 
 Every step adds to the parameters what these lines come to:
 
@@ -67,10 +78,23 @@ Every step adds to the parameters what these lines come to:
     delta = -(lr * schedule * role multipliers) * u
     delta = post                                     for each of post in turn
 
-Decay of kind `coupled` makes `g` mean g + rate * theta everywhere; `decoupled` adds rate * theta to u; `cautious`
-does so where u * theta >= 0; `start` adds rate * (theta - theta_start). `offset` may use all that terms may, and
-`delta`, the update that the step applied; `when` is made of `t`, `epoch`, losses and numbers. In the task `tig` a
-batch for which a query was answered leaves no trace in BatchNorm's running statistics.
+{_decay_table()}
+
+`offset` may use all that terms may, and `delta`, the update that the step applied; `when` is made of `t`, `epoch`,
+losses and numbers. In the task `tig` a batch for which a query was answered leaves no trace in BatchNorm's running
+statistics.
+
+Some words here have another name in the field:
+
+| here | in the field |
+|---|---|
+| gate | gradient or update transform, as in optax |
+| query | lookahead point, as in Nesterov's method and in extragradient |
+| clock value | scalar that depends on the step alone; as a state buffer: scalar schedule state |
+| `theta`, `g`, `delta` | parameters, gradient, update |
+| terms, `u` | the direction before the learning rate |
+| composite | named optimizer rule |
+| decay `start` | L2-SP: L2 regularization towards the starting point |
 
 ## Expressions
 
@@ -86,15 +110,14 @@ result.
 arguments. Constants (arguments with a range) are numbers or made of clock and role values. A schedule is a clock
 value.
 
-**Edge cases**, the same everywhere: `x / 0` and `x % 0` are 0; `sqrt(x)` sees max(x, 0), `log(x)` max(x, 1e-37),
-`exp(x)` min(x, 80); `sign(0)` is 0; whole powers are of any x, other powers of max(x, 0), `x ** 0` is 1 and 0 to a
-negative power is 0; comparisons with NaN are false, all else hands NaN on; a difference of a value with itself and a
+**Edge cases**, the same everywhere: `x / 0` and `x % 0` are 0; {_guards()}; `sign(0)`
+is 0; whole powers are of any x, other powers of max(x, 0), `x ** 0` is 1 and 0 to a negative power is 0; comparisons with NaN are false, all else hands NaN on; a difference of a value with itself and a
 product with the literal 0 are 0.
 """
 
 LIMITS = f"""\
 **Limits.** A file has at most {MAX_BYTES / 1e6:g} MB; a genome {MAX_TERMS} terms, {MAX_GATES} gates and as many in
-`post`, and {MAX_PROGRAM_NODES} operations once all words are spelt out. An expression has at most {MAX_CHARACTERS}
+`post`, and {MAX_PROGRAM_NODES} operations once all words are expanded. An expression has at most {MAX_CHARACTERS}
 characters, {MAX_NODES} nodes (numbers, names, operators and calls) and {MAX_DEPTH} levels. Each operator is a level
 above its operands, so `a + b + c` has three; a long sum needs fewer levels as `(a + b) + (c + d)`, or as several terms.
 A constant made of numbers alone, such as `1 - 1e-3`, is held to its range as a number is; one whose range is whole
@@ -123,9 +146,9 @@ def _entry(primitive: Primitive) -> Iterator[str]:
     if primitive.body:
         yield textwrap.indent(textwrap.dedent(primitive.body).strip(), "    ") + "\n"
     lines = [f"- `{p.name}`: {_domain(p.domain)}" for p in primitive.parameters if p.domain]
-    for state in primitive.state:
+    for state, shape in zip(primitive.state, state_classes(primitive), strict=True):
         start = "as the parameters" if state.init == "theta" else f"from {state.init:g}"
-        lines.append(f"- keeps `{state.name}`, {start}")
+        lines.append(f"- keeps `{state.name}` ({shape}), {start}")
     if primitive.debias:
         lines.append(f"- `debias` of it: `{primitive.debias}`")
     if primitive.source:
@@ -177,19 +200,38 @@ def _argument(parameter: Parameter, position: int) -> Expression:
         middle = math.sqrt(low * high) if whole or parameter.domain.scale == "log" else (low + high) / 2
         return number(round(middle) if whole else middle)
     if parameter.kind == "mask":
-        return parse("g > theta")
+        return parse_expression("g > theta")
     if parameter.kind == "average":
-        return parse("ema(g, 0.9)")
-    return parse("g" if position == 0 else f"abs(theta) + {position}")
+        return parse_expression("ema(g, 0.9)")
+    return parse_expression("g" if position == 0 else f"abs(theta) + {position}")
 
 
 def result_class(primitive: Primitive) -> ShapeClass:
     """The class of the primitive's result, where its values are element values."""
+    return _lowered(primitive)[1]
+
+
+def state_classes(primitive: Primitive) -> list[ShapeClass]:
+    """The class of each state buffer of a primitive, where its values are element values and the learning rate is a clock value."""
+    builder, _ = _lowered(primitive, rate="t")
+    shapes = {slot.name: slot.shape for slot in builder.slots}
+    return [shapes[f"{slot_prefix(primitive, state.name)}_1"] for state in primitive.state]
+
+
+def _lowered(primitive: Primitive, rate: str = "rows") -> tuple[Builder, ShapeClass]:
+    """The example of a primitive, lowered, and its class. ``rate``: a source of the class that ``lr_t`` has."""
     builder = Builder("example")
-    element = Value(builder.source("g", ShapeClass.ELEMENT))
-    rate = Value(builder.source("rows", ShapeClass.ROLE))
-    names = {"g": element, "theta": element, "u": element, "delta": element, "queried": element, "lr_t": rate}
-    return builder.nodes[builder.lower(parse(show(example(primitive)), primitive.scope), names).node].shape
+    element = Value(builder.source("g"))
+    names = {
+        "g": element,
+        "theta": element,
+        "u": element,
+        "delta": element,
+        "queried": element,
+        "lr_t": Value(builder.source(rate)),
+    }
+    result = builder.lower(parse_expression(show(example(primitive)), primitive.scope), names)
+    return builder, builder.nodes[result.node].shape
 
 
 if __name__ == "__main__":

@@ -14,12 +14,15 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from genomes.analysis.identity import semantic_hash
-from genomes.compiler.builder import body
 from genomes.compiler.canonical import canonical, with_composites
 from genomes.compiler.lowering import lower
-from genomes.language.expressions import Expression, constant, is_mask, number, show
+from genomes.language.decay import DECAY_KINDS
+from genomes.language.expressions import Expression, is_mask, number
 from genomes.language.genome import ONE, Decay, Genome, GenomeError, dump, parse
+from genomes.language.operations import OPERATIONS
+from genomes.language.parser import body, constant, parse_expression
 from genomes.language.primitives import TABLE
+from genomes.language.printer import show
 
 EXACT, ON_THE_PROBE = "exact", "on the probe"
 
@@ -125,7 +128,7 @@ def _chooses(name: str) -> bool:
     primitive = TABLE.get(name)
     if primitive is None:  # a name in a body
         return False
-    if primitive.result == "mask" or name in ("where", "floor", "mod", "sign", "bfloat16"):
+    if primitive.result == "mask" or (primitive.op and OPERATIONS[primitive.op].chooses):
         return True
     return bool(primitive.body) and any(_has_choice(statement) for _, statement in body(name))
 
@@ -140,13 +143,15 @@ def _smaller(genome: Genome) -> Iterator[_Candidate]:
     Terms and decay are summed, so a choice in one hides nothing of another; gates, post, schedule and roles change or
     multiply what the others made.
     """
+    kind = DECAY_KINDS[genome.decay.kind]
+    pull = parse_expression(kind.pull or "0", "gates")
     after = any(map(_has_choice, (*genome.post, genome.schedule)))
     gated = after or any(map(_has_choice, genome.gates))
-    anywhere = gated or any(_has_choice(term.expr) for term in genome.terms) or genome.decay.kind == "cautious"
+    anywhere = gated or any(_has_choice(term.expr) for term in genome.terms) or _has_choice(pull)
     if genome.query and _is_never(genome.query.when):
         yield _Candidate(replace(genome, query=None), f"query: {show(genome.query.offset)}", True)
     if genome.decay.kind != "none":
-        choosing = after if genome.decay.kind in ("decoupled", "start") else True  # coupled: a part of every g
+        choosing = after if kind.joins == "u" and not _has_choice(pull) else True  # else a part of every g
         yield _Candidate(replace(genome, decay=Decay()), f"decay: {genome.decay.kind}", choosing)
     if genome.schedule != ONE:
         yield _Candidate(replace(genome, schedule=ONE), f"schedule: {show(genome.schedule)}", anywhere)

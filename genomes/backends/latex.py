@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from genomes.language.decay import DECAY_KINDS
 from genomes.language.expressions import Expression
-from genomes.language.genome import ONE, Genome
+from genomes.language.genome import ONE, Decay, Genome
 from genomes.language.primitives import TABLE
 
 _ATOM, _UNARY = 9, 7
@@ -12,18 +13,11 @@ _ATOM, _UNARY = 9, 7
 def render(genome: Genome) -> list[str]:
     """The genome's update, one formula per line, without dollar signs, in the order in which a step applies them."""
     lines = []
-    if genome.decay.kind == "coupled":
-        lines.append(rf"g \leftarrow g + {_number(genome.decay.rate)}\,\theta" + _roles(genome))
+    lines += _decay(genome.decay, "g")
     terms = [_term(t.weight, t.expr) for t in genome.terms]
     lines.append("u = " + " + ".join(terms).replace("+ -", "- "))
     lines += [rf"u \leftarrow {expression(gate)}" for gate in genome.gates]
-    pulls = {
-        "decoupled": r"\theta",
-        "cautious": r"\theta\,[u\theta \geq 0]",
-        "start": r"(\theta - \theta_0)",
-    }
-    if genome.decay.kind in pulls:
-        lines.append(rf"u \leftarrow u + {_number(genome.decay.rate)}\,{pulls[genome.decay.kind]}" + _roles(genome))
+    lines += _decay(genome.decay, "u")
     scheduled = r"\,s" if genome.schedule != ONE else ""
     scaled = r"\,\rho" if genome.roles else ""
     lines.append(rf"\Delta = -{_number(genome.lr)}{scheduled}{scaled}\,u")
@@ -84,8 +78,13 @@ def _term(weight: float, tree: Expression) -> str:
     return rf"{_number(weight)}\,{text}" if precedence >= 6 else rf"{_number(weight)}\,\left({text}\right)"
 
 
-def _roles(genome: Genome) -> str:
-    return rf"\;\mathrm{{({_word(', '.join(genome.decay.roles))})}}"
+def _decay(decay: Decay, name: str) -> list[str]:
+    """The line that adds the decay to ``name``, where it joins that."""
+    kind = DECAY_KINDS[decay.kind]
+    if kind.joins != name:
+        return []
+    roles = rf"\;\mathrm{{({_word(', '.join(decay.roles))})}}"
+    return [rf"{name} \leftarrow {name} + {_number(decay.rate)}\,{kind.latex}" + roles]
 
 
 def _word(name: str) -> str:

@@ -18,7 +18,7 @@ from genomes.backends.source_text import collect, is_ours, name_in_file
 from genomes.backends.torch_reference import FITTED
 from genomes.compiler.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, Node, Program, random_word
 from genomes.compiler.shapes import ShapeClass
-from genomes.language import host_math
+from genomes.language.operations import ON_FLOATS
 
 _LINE = 100  # a longer expression gets a name of its own
 _ATOM, _POWER, _UNARY, _PRODUCT, _SUM, _COMPARE, _NOT, _AND, _OR, _CHOICE = range(10)  # tighter binding first
@@ -48,7 +48,7 @@ def _calls(operations: Mapping[str, Callable[..., Any]]) -> dict[str, tuple[str,
 
 HOST = {
     **_INFIX,
-    **_calls(host_math.OPERATIONS),
+    **_calls(ON_FLOATS),
     "abs": ("abs({0})", _ATOM),
     "tanh": ("math.tanh({0})", _ATOM),
     "atan2": ("math.atan2({0}, {1})", _ATOM),
@@ -95,7 +95,7 @@ MIXED = {
 HELPERS: dict[str, FunctionType] = {
     name_in_file(function): function
     for function in (
-        *host_math.OPERATIONS.values(), *torch_reference.OPERATIONS.values(),
+        *ON_FLOATS.values(), *torch_reference.OPERATIONS.values(),
         torch_reference.fit, torch_reference.uniform, random_word,
     )
     if is_ours(function)

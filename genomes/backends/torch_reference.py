@@ -25,7 +25,7 @@ from genomes.compiler.program import (
     scramble,
 )
 from genomes.compiler.shapes import ShapeClass
-from genomes.language import host_math
+from genomes.language.operations import ON_FLOATS
 
 _NO_LOSS = 1.0  # what train_loss and val_loss are while unknown
 
@@ -275,7 +275,7 @@ class TorchOptimizer:
                 result.append(uniform(word, theta))
                 continue
             if node.shape is ShapeClass.ROLE:
-                result.append(host_math.OPERATIONS[node.op](*given))
+                result.append(ON_FLOATS[node.op](*given))
             else:
                 result.append(self._device(node, given, extent(node.shape, (theta.shape[0], theta.shape[1])), state))
         return result
@@ -359,4 +359,4 @@ def host_value(node: Node, values: list[Any], clock: dict[str, float | bool]) ->
         return node.attribute
     if node.op in CLOCK_SOURCES:
         return clock[node.op]
-    return host_math.OPERATIONS[node.op](*(values[a] for a in node.arguments))
+    return ON_FLOATS[node.op](*(values[a] for a in node.arguments))

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 
-from genomes.compiler import program
 from genomes.compiler.graph import live, share_states
+from genomes.compiler.nodes import LoweringError, Nodes
 from genomes.compiler.program import Node, Program, Query, Slot
-from genomes.compiler.rules import SIMPLIFY, folded
+from genomes.compiler.rules import SIMPLIFY
 from genomes.compiler.shapes import ShapeClass, join
-from genomes.language.expressions import Expression, is_mask, parse
-from genomes.language.primitives import TABLE, Primitive
+from genomes.language.expressions import Expression
+from genomes.language.operations import NONNEGATIVE, OPERATIONS, UNKNOWN
+from genomes.language.parser import body, unbiased_result
+from genomes.language.primitives import TABLE, Lowering, Primitive
 
-MAX_PROGRAM_NODES = 4000
-NAMES_IN_BODIES = ("g", "theta", "queried", "lr_t")  # sources whose value depends on the genome's other genes
-SMALLEST_DIVISOR = 1e-30  # a constant below this can vanish in float32, so it does not make a divisor safe
-
-
-class LoweringError(ValueError):
-    """An expression that parses but has no meaning in its place."""
+# words that mean in a body what they mean outside it
+NAMES_IN_BODIES = tuple(p.name for p in TABLE.values() if p.lowering == "given" and not p.scope)
 
 
 @dataclass(frozen=True)
@@ -31,69 +27,34 @@ class Value:
     unbiased: int | None = None
 
 
-@cache
-def body(name: str) -> tuple[tuple[str, Expression], ...]:
-    """The statements of a primitive's body: (name assigned, expression); the last name is ``""``, the result."""
-    primitive = TABLE[name]
-    assert primitive.body is not None
-    kinds: dict[str, str] = {p.name: p.kind for p in primitive.parameters} | {s.name: "number" for s in primitive.state}
-    statements = []
-    for line in primitive.body.strip().splitlines():
-        target, assign, text = line.strip().partition(" = ")
-        if not assign:
-            target, text = "", target
-        expression = parse(text, names=kinds)
-        statements.append((target, expression))
-        kinds[target] = "mask" if is_mask(expression) else "number"
-    if [n for n, _ in statements].index("") != len(statements) - 1:
-        raise ValueError(f"primitive {name}: the result is the last line of its body")
-    return tuple(statements)
+def slot_prefix(primitive: Primitive, state: str) -> str:
+    """What the names of slots for this state of a primitive begin with; ``_1``, ``_2`` ... follow."""
+    return f"{primitive.name}_{state}" if len(primitive.state) > 1 else primitive.name
 
 
-class Builder:
-    """Gathers nodes; the same operation on the same nodes is one node, whoever asks for it."""
+class Builder(Nodes):
+    """Nodes, state slots and stores of one program, gathered from expressions."""
 
     def __init__(self, name: str):
+        super().__init__(SIMPLIFY)
         self.name = name
-        self.nodes: list[Node] = []
         self.slots: list[Slot] = []
         self.stores: dict[int, int] = {}
-        self._index: dict[Node, int] = {}
-        self.nonnegative: list[bool] = []
-        self.positive: list[bool] = []
         self._called: dict[tuple, Value] = {}
         self._last_update: int | None = None
         self.labels: dict[int, str] = {}
 
-    # --- nodes ---------------------------------------------------------------------------------------------------
-
-    def add(self, node: Node, nonnegative: bool = False, positive: bool = False) -> int:
-        if node not in self._index:
-            self._index[node] = len(self.nodes)
-            self.nodes.append(node)
-            self.nonnegative.append(nonnegative or positive)
-            self.positive.append(positive)
-            if len(self.nodes) > 10 * MAX_PROGRAM_NODES:
-                raise LoweringError("the program grows too large")
-        return self._index[node]
-
-    def const(self, value: float) -> int:
-        value = float(value) + 0.0  # -0.0 and 0.0 are one constant
-        return self.add(Node("const", (), ShapeClass.CLOCK, value), value >= 0, value >= SMALLEST_DIVISOR)
-
-    def source(self, name: str, shape: ShapeClass) -> int:
-        positive = name in ("t", "rows", "columns", "model_size", "layer_count")
-        nonnegative = name in ("epoch", "train_loss", "val_loss", "depth_fraction")
-        return self.add(Node(name, (), shape), nonnegative, positive)
-
     def slot(self, name: str, shape: ShapeClass, init: float | str) -> int:
+        """The number of a new state slot."""
         self.slots.append(Slot(name, shape, init))
         return len(self.slots) - 1
 
     def load(self, slot: int, nonnegative: bool = False) -> int:
-        return self.add(Node("load", (), self.slots[slot].shape, slot), nonnegative)
+        """The node of what a slot held before this step."""
+        return self.add(Node("load", (), self.slots[slot].shape, slot), NONNEGATIVE if nonnegative else UNKNOWN)
 
     def theta_start(self) -> int:
+        """The node of the parameters at the first step."""
         key = ("theta_start",)
         if key not in self._called:
             slot = self.slot("theta_start", ShapeClass.ELEMENT, "theta")
@@ -102,86 +63,15 @@ class Builder:
         return self._called[key].node
 
     def last_update(self) -> int:
+        """The node of the update that the last step applied."""
         if self._last_update is None:
             self._last_update = self.slot("last_update", ShapeClass.ELEMENT, 0.0)
         return self.load(self._last_update)
 
     def close_last_update(self, delta: int) -> None:
+        """Store this step's update for the next, where the program wants it."""
         if self._last_update is not None:
             self.stores[self._last_update] = delta
-
-    def number(self, node: int) -> float | None:
-        return self.nodes[node].attribute if self.nodes[node].op == "const" else None
-
-    def expand(self, a: int, shape: ShapeClass) -> int:
-        """``a`` as a value of the larger class ``shape``."""
-        if self.nodes[a].shape is shape:
-            return a
-        if join(self.nodes[a].shape, shape) is not shape:
-            raise LoweringError(f"a value of class {self.nodes[a].shape} does not fit where {shape} is stored")
-        return self.add(Node("expand", (a,), shape), self.nonnegative[a], self.positive[a])
-
-    def op(self, name: str, *arguments: int) -> int:
-        """The node of an elementwise operation or a reduction, simplified where that is exact."""
-        if name in program.REDUCTIONS:
-            a = self.expand(arguments[0], ShapeClass.ELEMENT)
-            return self.add(Node(name, (a,), program.REDUCTIONS[name]), self.nonnegative[a])
-        if name in program.MODEL_REDUCTIONS:
-            partial = self.op("sum_tensor" if name == "sum_model" else "max_tensor", arguments[0])
-            return self.add(Node(name, (partial,), ShapeClass.MODEL), self.nonnegative[partial])
-        if name in program.MATRIX:
-            return self.add(
-                Node(name, (self.expand(arguments[0], ShapeClass.ELEMENT), *arguments[1:]), ShapeClass.ELEMENT)
-            )
-        if name == "uniform":
-            return self.add(Node(name, arguments, ShapeClass.ELEMENT), positive=True)
-        if name == "bfloat16" and self.nodes[arguments[0]].shape.on_host:
-            return arguments[0]
-        numbers = [self.number(a) for a in arguments]
-        if name not in program.MASKS and all(n is not None for n in numbers) and name != "where":
-            return self.const(folded(name, [n for n in numbers if n is not None]))
-        simpler = SIMPLIFY[name](self, arguments, numbers) if name in SIMPLIFY else None
-        return simpler if simpler is not None else self.elementwise(name, *arguments)
-
-    def elementwise(self, name: str, *arguments: int) -> int:
-        """The node of an elementwise operation as it stands. Raises LoweringError for a mask in a number's place."""
-        masked = name in ("and", "or", "not", "number")
-        for i, a in enumerate(arguments):
-            if self.nodes[a].is_mask != (masked or (name == "where" and i == 0)):
-                raise LoweringError(f"{name} of a {'comparison' if self.nodes[a].is_mask else 'number'}")
-        shape = join(*(self.nodes[a].shape for a in arguments))
-        if name in program.COMMUTATIVE and Node(name, arguments[::-1], shape) in self._index:
-            arguments = arguments[::-1]
-        nonnegative, positive = self._signs(name, arguments)
-        return self.add(Node(name, arguments, shape), nonnegative, positive)
-
-    def _signs(self, name: str, arguments: tuple[int, ...]) -> tuple[bool, bool]:
-        """What is known of the result's sign: (>= 0, > 0 by a margin that float32 can hold)."""
-        low = [self.nonnegative[a] for a in arguments]
-        up = [self.positive[a] for a in arguments]
-        match name:
-            case "add":
-                return all(low), all(low) and any(up)
-            case "mul":
-                return all(low) or arguments[0] == arguments[1], False
-            case "div" | "safe_div" | "min":
-                return all(low), name == "min" and all(up)
-            case "max":
-                return any(low), any(up)
-            case "sqrt" | "abs":
-                return True, up[0]
-            case "exp" | "number" | "power":
-                return True, False
-            case "where":
-                return all(low[1:]), all(up[1:])
-            case "floor" | "tanh":
-                return low[0], False
-            case "sub":  # 1 - beta ** t, the weights that an average has gathered
-                taken = self.nodes[arguments[1]]
-                if taken.op == "power" and self.number(arguments[0]) == 1:
-                    beta, exponent = self.number(taken.arguments[0]), taken.arguments[1]
-                    return beta is not None and beta <= 1 and self.nonnegative[exponent], False
-        return False, False
 
     # --- expressions -----------------------------------------------------------------------------------------------
 
@@ -200,7 +90,11 @@ class Builder:
                     f"not of gradients or parameters"
                 )
         if primitive.op is not None:
-            return self._operation(primitive, arguments, names)
+            source = OPERATIONS[primitive.op].kind in ("clock source", "role source")
+            nodes = [a.node for a in arguments]
+            return Value(self.source(primitive.op) if source else self.op(primitive.op, *nodes))
+        if primitive.lowering is not None:
+            return self._lowered_word(primitive.name, primitive.lowering, arguments)
         # g means the gradient with coupled decay in a body too, so it belongs to the identity of the call
         key = (
             primitive.name,
@@ -211,32 +105,25 @@ class Builder:
             self._called[key] = self._expand_body(primitive, arguments, names)
         return self._called[key]
 
-    def _operation(self, primitive: Primitive, arguments: list[Value], names: Mapping[str, Value]) -> Value:
-        op = primitive.op
-        assert op is not None
-        if op == "debias":
-            if arguments[0].unbiased is None:
-                raise LoweringError("debias wants an average such as ema(x, beta), with a literal beta")
-            return Value(arguments[0].unbiased)
-        if op == "last_update":
-            return Value(self.last_update())
-        if op == "theta_start":
-            return Value(self.theta_start())
-        if op in program.CLOCK_SOURCES:
-            return Value(self.source(op, ShapeClass.CLOCK))
-        if op in program.ROLE_SOURCES:
-            return Value(self.source(op, ShapeClass.ROLE))
-        if op in (*NAMES_IN_BODIES, "u", "delta"):
-            raise LoweringError(f"{op} has no value here")
-        return Value(self.op(op, *(a.node for a in arguments)))
+    def _lowered_word(self, name: str, lowering: Lowering, arguments: list[Value]) -> Value:
+        """A word that is neither one operation nor a body."""
+        match lowering:
+            case "given":
+                raise LoweringError(f"{name} has no value here")
+            case "kept":
+                return Value(self.theta_start() if name == "theta_start" else self.last_update())
+            case "unbiased":
+                if arguments[0].unbiased is None:
+                    raise LoweringError("debias wants an average such as ema(x, beta), with a literal beta")
+                return Value(arguments[0].unbiased)
 
     def _expand_body(self, primitive: Primitive, arguments: list[Value], names: Mapping[str, Value]) -> Value:
-        """Lower a body. States start as the class of the argument they are like; what is learnt enlarges them."""
+        """Lower a body.
+
+        States start with the class of the argument that they are like, or as one float; what they store enlarges them.
+        """
         given = {p.name: a for p, a in zip(primitive.parameters, arguments, strict=True)}
-        shapes = {
-            s.name: self.nodes[given[s.like].node].shape if s.like != "clock" else ShapeClass.CLOCK
-            for s in primitive.state
-        }
+        shapes = {s.name: self.nodes[given[s.like].node].shape if s.like else ShapeClass.CLOCK for s in primitive.state}
         signs = {s.name: s.init != "theta" and float(s.init) >= 0 for s in primitive.state}
         while True:
             mark = len(self.slots), dict(self.stores), dict(self._called)
@@ -247,7 +134,7 @@ class Builder:
                 for s, slot in slots.items()
                 if (joined := join(shapes[s], self.nodes[stored[s]].shape)) is not shapes[s]
             }
-            negative = [s for s in slots if signs[s] and not self.nonnegative[stored[s]]]
+            negative = [s for s in slots if signs[s] and not self.signs[stored[s]].nonnegative]
             if not wider and not negative:
                 for s, slot in slots.items():
                     self.stores[slot] = self.expand(stored[s], shapes[s])
@@ -260,7 +147,7 @@ class Builder:
             signs.update(dict.fromkeys(negative, False))
 
     def _state_slot(self, primitive: Primitive, state: str, init: float | str, shape: ShapeClass) -> int:
-        prefix = f"{primitive.name}_{state}" if len(primitive.state) > 1 else primitive.name
+        prefix = slot_prefix(primitive, state)
         count = sum(slot.name.startswith(prefix) for slot in self.slots)
         if init == "theta":
             shape = join(shape, ShapeClass.ELEMENT)
@@ -293,17 +180,13 @@ class Builder:
                 scope[target] = value
             else:
                 result = value
-        if primitive.debias and all(
-            self.number(given[p.name].node) is not None for p in primitive.parameters if p.domain
-        ):
-            unbiased = self.lower(parse(primitive.debias, names=dict.fromkeys(scope, "number")), scope)
-            result = Value(result.node, unbiased.node)
+        corrected = unbiased_result(primitive.name)
+        if corrected and all(self.number(given[p.name].node) is not None for p in primitive.parameters if p.domain):
+            result = Value(result.node, self.lower(corrected, scope).node)
         return result, stored
 
-    # --- the whole -------------------------------------------------------------------------------------------------
-
     def program(self, update: int, query: Query | None) -> Program:
-        """What is alive: the update, the query's offset, and the states that they depend on."""
+        """The program of what is alive: the update, the query's offset, and the states that they depend on."""
         roots = [update] + ([self.stores[query.offset]] if query else [])
         alive: set[int] = {query.offset} if query else set()
         while True:

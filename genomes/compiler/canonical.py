@@ -2,7 +2,7 @@
 
 ``canonical`` orders the arguments of commutative operations, folds constants, drops what does nothing (x * 1, x + 0,
 terms of weight 0), joins equal terms, and moves the weight of a lone term into the learning rate where nothing
-stands between them. Behaviour stays the same up to rounding.
+stands between them. Behavior stays the same up to rounding.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from genomes.compiler.builder import body
-from genomes.compiler.program import COMMUTATIVE
-from genomes.compiler.rules import folded
-from genomes.language import host_math
-from genomes.language.expressions import Expression, number, show
+from genomes.language.decay import DECAY_KINDS
+from genomes.language.expressions import Expression, number
 from genomes.language.genome import LR_RANGE, WEIGHT_RANGE, Genome, Term
+from genomes.language.operations import COMMUTATIVE, ON_FLOATS, folded
+from genomes.language.parser import body
 from genomes.language.primitives import TABLE
+from genomes.language.printer import show
 
 
 def canonical(genome: Genome) -> Genome:
@@ -29,7 +29,7 @@ def canonical(genome: Genome) -> Genome:
     terms = [Term(min(max(w, low), high), e) for e, w in weights.items() if w != 0 and e != number(0)]
     terms = sorted(terms, key=lambda t: (show(t.expr), t.weight)) or [Term(1.0, number(0))]
     lr = genome.lr
-    alone = len(terms) == 1 and not genome.gates and genome.decay.kind in ("none", "coupled")
+    alone = len(terms) == 1 and not genome.gates and DECAY_KINDS[genome.decay.kind].joins != "u"
     if alone and LR_RANGE[0] < lr * terms[0].weight <= LR_RANGE[1]:
         lr, terms = lr * terms[0].weight, [replace(terms[0], weight=1.0)]
     query = genome.query and replace(genome.query, offset=canonical_expression(genome.query.offset))
@@ -46,7 +46,7 @@ def canonical_expression(tree: Expression) -> Expression:
     arguments = tuple(canonical_expression(a) for a in tree.arguments)
     values = [a.value for a in arguments]
     op = TABLE[tree.name].op
-    if op in host_math.OPERATIONS and TABLE[tree.name].result == "number" and None not in values:
+    if op in ON_FLOATS and TABLE[tree.name].result == "number" and None not in values:
         value = folded(op, [v for v in values if v is not None])
         if math.isfinite(value):
             return number(value + 0.0)
@@ -76,16 +76,16 @@ def _identity(name: str, arguments: tuple[Expression, ...]) -> Expression | None
 
 
 def with_composites(genome: Genome) -> Genome:
-    """The genome with ``recognise`` applied to all of its expressions."""
+    """The genome with ``recognize_composites`` applied to all of its expressions."""
     return replace(
-        genome, terms=tuple(replace(t, expr=recognise(t.expr)) for t in genome.terms),
-        gates=tuple(map(recognise, genome.gates)), post=tuple(map(recognise, genome.post)),
+        genome, terms=tuple(replace(t, expr=recognize_composites(t.expr)) for t in genome.terms),
+        gates=tuple(map(recognize_composites, genome.gates)), post=tuple(map(recognize_composites, genome.post)),
     )  # fmt: skip
 
 
-def recognise(tree: Expression) -> Expression:
+def recognize_composites(tree: Expression) -> Expression:
     """The expression with every part that is a composite's body written as that composite, innermost first."""
-    arguments = tuple(recognise(a) for a in tree.arguments)
+    arguments = tuple(recognize_composites(a) for a in tree.arguments)
     tree = replace(tree, arguments=arguments, column=1)
     for primitive in TABLE.values():
         if primitive.group != "composite" or primitive.state or len(body(primitive.name)) != 1:

@@ -2,40 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from genomes import strict_yaml
 from genomes.compiler import program
-from genomes.compiler.builder import MAX_PROGRAM_NODES, Builder, LoweringError, Value
+from genomes.compiler.builder import Builder, Value
 from genomes.compiler.graph import live
+from genomes.compiler.nodes import MAX_PROGRAM_NODES, LoweringError
 from genomes.compiler.program import Node, Program, Query
 from genomes.compiler.shapes import ShapeClass
+from genomes.language.decay import DECAY_KINDS
 from genomes.language.expressions import Expression
 from genomes.language.genome import Decay, Genome, GenomeError, load
+from genomes.language.parser import parse_expression
 
 
 def read(path: Path | str) -> Genome:
-    """Read a genome file, and see that it has a meaning. Raises GenomeError that names file, line and key; OSError."""
+    """Read a genome file and check that it has a meaning. Raises GenomeError that names file, line and key; OSError."""
     genome = load(path)
     try:
         lower(genome)
     except GenomeError as error:
         document = strict_yaml.load(path)
-        problems = []
-        for problem in error.problems:
-            _, key, message = problem.split(": ", 2)
-            line = document.line(tuple(int(part) if part.isdigit() else part for part in key.split(".")))
-            problems.append(f"{document.source}:{line}: {key}: {message}")
-        raise GenomeError(problems) from None
+        raise GenomeError([_at_line(document, problem) for problem in error.problems]) from None
     return genome
 
 
+def _at_line(document: strict_yaml.Document, problem: str) -> str:
+    """A problem of `lower`, ``name: key: message`` or ``name: message``, with file and line for the name."""
+    _, key, *message = problem.split(": ", 2)
+    path = tuple(int(part) if part.isdigit() else part for part in key.split(".")) if message else ()
+    return ": ".join([f"{document.source}:{document.line(path)}", key, *message])
+
+
+@lru_cache(maxsize=256)  # reading, screening, probing and training ask for one genome in a row
 def lower(genome: Genome) -> Program:
     """The program of a genome. Raises GenomeError where a gene has no meaning (its key is named)."""
     builder = Builder(genome.name)
     at = _Place(genome)
-    theta = builder.source("theta", ShapeClass.ELEMENT)
-    g = builder.source("g", ShapeClass.ELEMENT)
+    theta = builder.source("theta")
+    g = builder.source("g")
     with at.key("schedule"):
         schedule = builder.lower(genome.schedule, {}).node
         if builder.nodes[schedule].shape is not ShapeClass.CLOCK:
@@ -50,8 +58,7 @@ def lower(genome: Genome) -> Program:
             asked = builder.lower(genome.query.when, {}).node
             queried = builder.op("where", asked, builder.op("add", theta, builder.load(query.offset)), theta)
     names = {"theta": Value(theta), "g": Value(g), "queried": Value(queried), "lr_t": Value(rate)}
-    if genome.decay.kind == "coupled":
-        names["g"] = Value(builder.op("add", g, builder.op("mul", _decay_rate(builder, genome.decay), theta)))
+    names["g"] = Value(_decayed(builder, genome.decay, "g", names))
 
     u = builder.const(0.0)
     for i, term in enumerate(genome.terms):
@@ -61,7 +68,7 @@ def lower(genome: Genome) -> Program:
     for i, gate in enumerate(genome.gates):
         with at.key(f"gates.{i}"):
             u = builder.lower(gate, {**names, "u": Value(u)}).node
-    u = _decayed(builder, genome.decay, u, theta)
+    u = _decayed(builder, genome.decay, "u", {"theta": Value(theta), "u": Value(u)})
     delta = builder.op("mul", builder.op("neg", rate), u)
     builder.labels |= {u: "u", rate: "learning_rate", schedule: "schedule", delta: "delta"}
     for i, gate in enumerate(genome.post):
@@ -102,29 +109,26 @@ def _decay_rate(builder: Builder, decay: Decay) -> int:
     """The decay rate as a role value: 0 for tensors whose role is not decayed."""
     decayed = None
     for role in decay.roles:
-        flag = builder.source(f"is_{role}", ShapeClass.ROLE)
+        flag = builder.source(f"is_{role}")
         decayed = flag if decayed is None else builder.op("or", decayed, flag)
     assert decayed is not None, "the reader refuses an empty list of roles"
     return builder.op("where", decayed, builder.const(decay.rate), builder.const(0.0))
 
 
-def _decayed(builder: Builder, decay: Decay, u: int, theta: int) -> int:
-    if decay.kind in ("none", "coupled"):
-        return u
-    pull = theta
-    if decay.kind == "start":
-        pull = builder.op("sub", theta, builder.theta_start())
-    elif decay.kind == "cautious":
-        agrees = builder.op("ge", builder.op("mul", u, theta), builder.const(0.0))
-        pull = builder.op("where", agrees, theta, builder.const(0.0))
-    return builder.op("add", u, builder.op("mul", _decay_rate(builder, decay), pull))
+def _decayed(builder: Builder, decay: Decay, name: str, names: Mapping[str, Value]) -> int:
+    """The value called ``name`` (``g`` or ``u``), with the decay where that joins it."""
+    value, kind = names[name].node, DECAY_KINDS[decay.kind]
+    if kind.joins != name:
+        return value
+    pull = builder.lower(parse_expression(kind.pull, names=dict.fromkeys(names, "number")), names).node
+    return builder.op("add", value, builder.op("mul", _decay_rate(builder, decay), pull))
 
 
 def _role_scale(builder: Builder, genome: Genome) -> int:
     """The product of the multipliers of all roles that a tensor has."""
     scale = builder.const(1.0)
     for role, multiplier in genome.roles:
-        flag = builder.source(f"is_{role}", ShapeClass.ROLE)
+        flag = builder.source(f"is_{role}")
         scale = builder.op("mul", scale, builder.op("where", flag, builder.const(multiplier), builder.const(1.0)))
     return scale
 

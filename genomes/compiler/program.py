@@ -3,29 +3,7 @@
 ``Node`` i may use nodes before it alone, so the list is an order of evaluation. A step computes all nodes, applies
 ``update``, then writes every ``stores`` value into its slot; ``load`` nodes see what the last step wrote.
 
-The operations below are all that a back end must know. Each one's meaning:
-
-| operations | meaning |
-|---|---|
-| const | the number ``attribute`` |
-| g theta | element values of the trainable tensors |
-| t epoch train_loss val_loss has_loss model_size layer_count | clock values; losses are 1 while unknown |
-| is_weight ... is_last, depth_fraction, rows, columns | role values |
-| load | content of slot ``attribute`` |
-| add sub mul neg abs sign max min floor tanh sin cos atan2 | elementwise, IEEE; sign(0) = 0 |
-| div | elementwise quotient, divisor known not to be 0 |
-| safe_div mod | elementwise; 0 where the divisor is 0; mod has the divisor's sign |
-| sqrt exp log | elementwise, IEEE; lowering keeps their arguments in range |
-| bfloat16 | elementwise on device values: the nearest number with 8 significant bits, ties to even |
-| power | max(x, 0)^y; 1 where y = 0, else 0 where x <= 0 |
-| gt ge eq and or not | masks; comparisons with NaN are false |
-| where | first value where the mask is true, else second; for a host mask both have the result's class |
-| number | 1 where the mask is true, else 0 |
-| sum_tensor max_tensor; sum_row max_row; sum_column max_column | over a tensor; each row; each column |
-| sum_model max_model | over the tensors, of a value of class tensor |
-| odd_polynomial | of a matrix x, host numbers a, b, c: a x + (b s + c s s) x with s = x x^T, the smaller side's |
-| uniform | pseudo-random numbers in (0, 1], multiples of 2^-24, from (seed, t, tensor, entry, stream): `random_word` |
-| expand | a value as one of a larger class |
+`genomes.language.operations` says what each operation means; a back end needs to know these alone.
 """
 
 from __future__ import annotations
@@ -36,38 +14,20 @@ from functools import cached_property
 from typing import Any
 
 from genomes.compiler.shapes import ShapeClass
+from genomes.language.operations import MASKS, OPERATIONS, of_kind
 
-ELEMENT_SOURCES = ("g", "theta")
-CLOCK_SOURCES = ("t", "epoch", "has_loss", "train_loss", "val_loss", "model_size", "layer_count")
-ROLE_SOURCES = (
-    "is_weight", "is_bias", "is_norm_scale", "is_norm_shift", "is_first", "is_last", "depth_fraction", "rows",
-    "columns",
-)  # fmt: skip
-ELEMENTWISE = {
-    "neg": 1, "abs": 1, "sign": 1, "sqrt": 1, "exp": 1, "log": 1, "tanh": 1, "sin": 1, "cos": 1, "floor": 1, "not": 1,
-    "number": 1, "expand": 1, "bfloat16": 1,
-    "add": 2, "sub": 2, "mul": 2, "div": 2, "safe_div": 2, "mod": 2, "power": 2, "atan2": 2, "max": 2, "min": 2,
-    "gt": 2, "ge": 2, "eq": 2, "and": 2, "or": 2, "where": 3,
-}  # fmt: skip
-REDUCTIONS = {
-    "sum_tensor": ShapeClass.TENSOR, "max_tensor": ShapeClass.TENSOR,
-    "sum_row": ShapeClass.ROW, "max_row": ShapeClass.ROW,
-    "sum_column": ShapeClass.COLUMN, "max_column": ShapeClass.COLUMN,
-}  # fmt: skip
-MODEL_REDUCTIONS = ("sum_model", "max_model")
-MATRIX = {"odd_polynomial": 4}  # a matrix, then host numbers; gives a matrix of the same shape
-MASKS = (
-    "has_loss",
-    *(name for name in ROLE_SOURCES if name.startswith("is_")),
-    "gt",
-    "ge",
-    "eq",
-    "and",
-    "or",
-    "not",
-)
-VIEWS = ("g", "theta")  # their values share memory with the caller's tensors
-COMMUTATIVE = ("add", "mul", "max", "min", "eq", "and", "or")
+CLOCK_SOURCES = of_kind("clock source")
+ROLE_SOURCES = of_kind("role source")
+VIEWS = of_kind("view")  # their values share memory with the caller's tensors
+ELEMENTWISE = of_kind("elementwise")
+REDUCTIONS = of_kind("reduction")
+MODEL_REDUCTIONS = of_kind("model reduction")
+MATRIX = of_kind("matrix")  # of a matrix and host numbers; they give a matrix of the same shape
+
+
+def result_class(op: str) -> ShapeClass:
+    """The class of an operation's result, for those whose arguments do not decide it."""
+    return ShapeClass[OPERATIONS[op].shape.upper()]
 
 
 @dataclass(frozen=True)
@@ -81,6 +41,7 @@ class Node:
 
     @property
     def is_mask(self) -> bool:
+        """Whether the value is true or false rather than a number."""
         return self.op in MASKS
 
 
@@ -172,7 +133,7 @@ def scramble(word: Any) -> Any:
 
 
 class ProgramError(ValueError):
-    """A program that breaks the rules of its form: a mistake of ours, not of a genome's author."""
+    """A program that breaks the rules of its form: a defect of the compiler, never of a genome."""
 
 
 def check(program: Program) -> Program:
@@ -184,15 +145,15 @@ def check(program: Program) -> Program:
 
 def _fits(node: Node, shapes: list[ShapeClass]) -> bool:
     """Whether an operation that is not elementwise has the classes that it wants."""
-    if node.op in REDUCTIONS:
-        return shapes == [ShapeClass.ELEMENT] and node.shape is REDUCTIONS[node.op]
-    if node.op in MODEL_REDUCTIONS:
-        return shapes == [ShapeClass.TENSOR] and node.shape is ShapeClass.MODEL
-    if node.op in MATRIX:
-        numbers = [s.on_host for s in shapes[1:]]
-        return shapes[0] is node.shape is ShapeClass.ELEMENT and all(numbers) and len(shapes) == MATRIX[node.op]
-    if node.op == "uniform":
-        return shapes[0].on_host and node.shape is ShapeClass.ELEMENT
+    match OPERATIONS[node.op].kind:
+        case "reduction":
+            return shapes == [ShapeClass.ELEMENT] and node.shape is result_class(node.op)
+        case "model reduction":
+            return shapes == [ShapeClass.TENSOR] and node.shape is result_class(node.op)
+        case "matrix":
+            return shapes[0] is node.shape is ShapeClass.ELEMENT and all(s.on_host for s in shapes[1:])
+        case "noise":
+            return shapes[0].on_host and node.shape is ShapeClass.ELEMENT
     return True
 
 
@@ -202,7 +163,9 @@ def _problems(program: Program) -> Iterator[str]:
         if any(not 0 <= a < i for a in node.arguments):
             yield f"node {i} ({node.op}) uses a later node"
         shapes = [nodes[a].shape for a in node.arguments]
-        if node.op in ELEMENTWISE and len(shapes) != ELEMENTWISE[node.op]:
+        if node.op not in OPERATIONS:
+            yield f"node {i}: {node.op} is no operation"
+        elif len(shapes) != OPERATIONS[node.op].arity:
             yield f"node {i} ({node.op}) has {len(shapes)} arguments"
         elif not _fits(node, shapes):
             yield f"node {i}: {node.op} of {shapes} gives {node.shape}"

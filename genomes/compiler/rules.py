@@ -1,42 +1,18 @@
 """Local simplifications: what an operation on given nodes comes to, where that is simpler than the operation.
 
-All are exact, but for signs of zero and for infinities (0 * x is 0). One function an operation, listed in SIMPLIFY.
+All are exact, but for signs of zero and for infinities (0 * x is 0). One rule per operation, listed in SIMPLIFY.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
+from genomes.compiler.nodes import Nodes, Numbers, Rule
 from genomes.compiler.shapes import join
-from genomes.language import host_math
-
-if TYPE_CHECKING:
-    from genomes.compiler.builder import Builder
-
-Numbers = list[float | None]
-_WHOLE_POWER = 16  # exponents up to here are products of any base; others are of bases above 0
+from genomes.language.operations import ON_FLOATS, OPERATIONS, WHOLE_POWER
 
 
-def folded(name: str, values: Sequence[float]) -> float:
-    """What an operation comes to on numbers, as it would with the guards that its word has on tensors; whole powers are
-    those of any number."""
-    match name:
-        case "sqrt":
-            values = [max(values[0], 0.0)]
-        case "exp":
-            values = [min(values[0], 80.0)]
-        case "log":
-            values = [max(values[0], 1e-37)]
-        case "power" if abs(values[1]) <= _WHOLE_POWER and values[1] == int(values[1]):
-            power = math.prod([values[0]] * abs(int(values[1])))
-            return power if values[1] >= 0 else host_math.safe_div(1.0, power)
-    operation = host_math.OPERATIONS.get(name, float)  # bfloat16 leaves numbers as they are
-    return float(operation(*values))
-
-
-def _add(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
+def _add(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int | None:
     if numbers[0] == 0:
         return args[1]
     if numbers[1] == 0:
@@ -44,7 +20,7 @@ def _add(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
     return None
 
 
-def _sub(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
+def _sub(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int | None:
     if numbers[1] == 0:
         return args[0]
     if numbers[0] == 0:
@@ -52,7 +28,7 @@ def _sub(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
     return b.const(0.0) if args[0] == args[1] else None
 
 
-def _mul(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
+def _mul(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int | None:
     for n, other in ((numbers[0], args[1]), (numbers[1], args[0])):
         if n == 0:
             return b.const(0.0)
@@ -69,7 +45,7 @@ def _mul(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
     return None
 
 
-def _neg(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
+def _neg(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int | None:
     inner = b.nodes[args[0]]
     if inner.op == "neg":
         return inner.arguments[0]
@@ -80,18 +56,18 @@ def _neg(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
     return None
 
 
-def _safe_div(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
+def _safe_div(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int | None:
     divisor = b.nodes[args[1]]
     if numbers[1] == 1:
         return args[0]
     if divisor.shape.on_host and not b.nodes[args[0]].shape.on_host:
         return b.op("mul", args[0], b.op("safe_div", b.const(1.0), args[1]))  # one host division, in float64
-    if b.positive[args[1]] or numbers[1]:
+    if b.signs[args[1]].positive or numbers[1]:
         return b.elementwise("div", *args)
     return None
 
 
-def _power(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
+def _power(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int | None:
     base, exponent = args[0], numbers[1]
     if exponent is None:
         return None
@@ -101,34 +77,34 @@ def _power(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
         return b.op("safe_div", b.const(1.0), b.op("power", base, b.const(-exponent)))
     if exponent == 0.5:
         return b.op("sqrt", base)
-    if exponent == int(exponent) and exponent <= _WHOLE_POWER:
+    if exponent == int(exponent) and exponent <= WHOLE_POWER:
         half = b.op("power", base, b.const(exponent // 2)) if exponent > 1 else None
         whole = b.op("mul", half, half) if half is not None else b.const(1.0)
         return b.op("mul", whole, base) if exponent % 2 else whole
     return None
 
 
-def _clamped(name: str, clamp: str, bound: float) -> Callable[[Builder, tuple[int, ...], Numbers], int | None]:
-    def simplify(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int:
+def _guarded(name: str, clamp: str, bound: float) -> Rule:
+    def simplify(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int:
         inside = args[0]
-        if not (name == "sqrt" and b.nonnegative[inside]):
+        if not (clamp == "max" and bound == 0 and b.signs[inside].nonnegative):
             inside = b.op(clamp, inside, b.const(bound))
         return b.elementwise(name, inside)
 
     return simplify
 
 
-def _extreme(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
+def _extreme(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int | None:
     return args[0] if args[0] == args[1] else None
 
 
-def _where(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
+def _where(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int | None:
     mask, x, y = args
     if x == y:
         return x
     compared = [b.number(a) for a in b.nodes[mask].arguments]
     if compared and None not in compared:
-        return x if host_math.OPERATIONS[b.nodes[mask].op](*compared) else y
+        return x if ON_FLOATS[b.nodes[mask].op](*compared) else y
     shape = join(*(b.nodes[a].shape for a in args))
     if shape.on_host:
         return None
@@ -141,15 +117,15 @@ def _where(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
     return b.elementwise("where", mask, b.expand(x, shape), b.expand(y, shape))
 
 
-def _atan2(b: Builder, args: tuple[int, ...], numbers: Numbers) -> int | None:
+def _atan2(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int | None:
     shape = join(*(b.nodes[a].shape for a in args))
     if shape.on_host:
         return None
     return b.elementwise("atan2", *(b.expand(a, shape) if b.nodes[a].shape.on_host else a for a in args))
 
 
-SIMPLIFY: dict[str, Callable[[Builder, tuple[int, ...], Numbers], int | None]] = {
+SIMPLIFY: dict[str, Rule] = {
     "add": _add, "sub": _sub, "mul": _mul, "neg": _neg, "safe_div": _safe_div, "power": _power,
-    "sqrt": _clamped("sqrt", "max", 0.0), "exp": _clamped("exp", "min", 80.0), "log": _clamped("log", "max", 1e-37),
     "max": _extreme, "min": _extreme, "where": _where, "atan2": _atan2,
+    **{o.name: _guarded(o.name, *o.guard) for o in OPERATIONS.values() if o.guard},
 }  # fmt: skip

@@ -5,7 +5,7 @@ Every parameter tensor is seen as a matrix ``[out, in]``; a vector of n entries 
 | class   | varies with           | held as                          |
 |---------|-----------------------|----------------------------------|
 | clock   | nothing but the step  | one Python float (float64)       |
-| role    | the tensor            | a Python float a tensor          |
+| role    | the tensor            | a Python float per tensor        |
 | model   | nothing but the step  | a device scalar ``[1, 1]``       |
 | tensor  | the tensor            | a device scalar ``[1, 1]`` each  |
 | row     | the tensor, its rows  | ``[out, 1]`` each                |
@@ -35,10 +35,12 @@ class ShapeClass(Enum):
 
     @property
     def per_tensor(self) -> bool:
+        """Whether the value may differ from tensor to tensor."""
         return self.value[0]
 
     @property
     def on_host(self) -> bool:
+        """Whether the value is a Python float, known before any gradient."""
         return not self.value[3]
 
     def __str__(self) -> str:

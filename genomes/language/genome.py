@@ -1,4 +1,4 @@
-"""A genome: ten readable genes that spell an optimizer, and their YAML form.
+"""A genome: ten readable genes that specify an optimizer, and their YAML form.
 
 The update that a genome means, added to the parameters in every step::
 
@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from genomes import strict_yaml
-from genomes.language.expressions import Expression, ExpressionError, is_mask, number
-from genomes.language.expressions import parse as parse_expression
-from genomes.language.expressions import show as show_expression
+from genomes.language.decay import DECAY_KINDS
+from genomes.language.expressions import Expression, is_mask, number
+from genomes.language.parser import ExpressionError, parse_expression
+from genomes.language.printer import show
 
 VERSION = 1
 MAX_TERMS, MAX_GATES = 12, 8
-DECAY_KINDS = ("none", "coupled", "decoupled", "cautious", "start")
 TENSOR_ROLES = ("weight", "bias", "norm_scale", "norm_shift")
 ROLES = (*TENSOR_ROLES, "first", "last")
 KEYS = (
@@ -52,7 +52,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 
 
 class GenomeError(ValueError):
-    """A genome that cannot be read or has no meaning. ``str()``: one line a problem, ``source:line: key: message``."""
+    """A genome that cannot be read or has no meaning.
+
+    ``str()``: one line per problem, ``source:line: key: message``.
+    """
 
     def __init__(self, problems: list[str]):
         super().__init__("\n".join(problems))
@@ -61,17 +64,15 @@ class GenomeError(ValueError):
 
 @dataclass(frozen=True)
 class Term:
+    """A summand of the direction: ``weight`` times the value of ``expr``."""
+
     weight: float
     expr: Expression
 
 
 @dataclass(frozen=True)
 class Decay:
-    """Weight decay of the tensors whose role is in ``roles``, times ``rate``.
-
-    ``coupled``: rate * theta joins the gradient. ``decoupled``: it joins u. ``cautious``: it joins u where
-    u * theta >= 0. ``start``: rate * (theta - theta_start) joins u.
-    """
+    """Weight decay of the tensors whose role is in ``roles``; ``kind``: one of `DECAY_KINDS`."""
 
     kind: str = "none"
     rate: float = 0.0
@@ -144,23 +145,23 @@ def dump(genome: Genome) -> str:
         lines.append(f"oracle: {_quoted(genome.oracle)}")
     lines.append(f"lr: {genome.lr!r}")
     lines.append("terms:")
-    lines += [f"  - {{weight: {t.weight!r}, expr: {_quoted(show_expression(t.expr))}}}" for t in genome.terms]
+    lines += [f"  - {{weight: {t.weight!r}, expr: {_quoted(show(t.expr))}}}" for t in genome.terms]
     if genome.gates:
         lines.append("gates:")
-        lines += [f"  - {_quoted(show_expression(gate))}" for gate in genome.gates]
+        lines += [f"  - {_quoted(show(gate))}" for gate in genome.gates]
     if genome.decay.kind != "none":
         roles = ", ".join(genome.decay.roles)
         lines.append(f"decay: {{kind: {genome.decay.kind}, rate: {genome.decay.rate!r}, roles: [{roles}]}}")
     if genome.schedule != ONE:
-        lines.append(f"schedule: {_quoted(show_expression(genome.schedule))}")
+        lines.append(f"schedule: {_quoted(show(genome.schedule))}")
     if genome.roles:
         lines.append(f"roles: {{{', '.join(f'{role}: {scale!r}' for role, scale in genome.roles)}}}")
     if genome.query:
-        offset, when = show_expression(genome.query.offset), show_expression(genome.query.when)
+        offset, when = show(genome.query.offset), show(genome.query.when)
         lines.append(f"query: {{offset: {_quoted(offset)}, when: {_quoted(when)}}}")
     if genome.post:
         lines.append("post:")
-        lines += [f"  - {_quoted(show_expression(gate))}" for gate in genome.post]
+        lines += [f"  - {_quoted(show(gate))}" for gate in genome.post]
     return "\n".join(lines) + "\n"
 
 
@@ -300,7 +301,7 @@ class _Reader:
             return Decay()
         self.closed(path, data, ("kind", "rate", "roles"))
         kind = data.get("kind", "decoupled")
-        if kind not in DECAY_KINDS:
+        if not isinstance(kind, str) or kind not in DECAY_KINDS:
             self.problem((*path, "kind"), f"{_shown(kind)} is unknown; known are {', '.join(DECAY_KINDS)}")
             kind = "none"
         rate = self.number((*path, "rate"), data.get("rate", 0.0), RATE_RANGE)

@@ -1,14 +1,14 @@
-"""THE table: one record for each word of the genome language.
+"""The table of the genome language: one record per word.
 
-A primitive means either one operation of the program (``op``) or a short text in the language itself (``body``).
-Every back end thus gets a new primitive for free: to add one, add its record here and nothing else.
+A primitive means one operation of the program (``op``), a short text in the language itself (``body``), or what
+lowering alone can give it (``lowering``). Back ends know operations only, so a new primitive with a body works in every
+back end: to add one, add its record here and nothing else.
 
-A body is a straight line of statements, one a line. ``name = expression`` names a value; where the name is one of
+A body is a straight line of statements, one per line. ``name = expression`` names a value; where the name is one of
 the record's ``state`` buffers it also stores the value for the next step. Before its assignment a state name means the
 value stored by the last step. The last line is the result.
 
-Edge cases are decided once, here and in the records: ``a / b`` is 0 where b is 0; ``sqrt`` and ``log`` see
-``max(x, 0)``; ``exp`` sees ``min(x, 80)``; ``sign(0)`` is 0; comparisons with NaN are false.
+Edge cases are those of the operations (`operations`): their guards, and what they are where a divisor is 0.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from genomes.language.operations import OPERATIONS
+
 Kind = Literal["number", "mask", "average"]
+Lowering = Literal["given", "kept", "unbiased"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,6 @@ class Domain:
 BETA = Domain(0.0, 0.999999, (0.5, 0.9999), "one_minus_log", "per step")
 EPSILON = Domain(0.0, 10.0, (1e-10, 1e-3), "log")
 FRACTION = Domain(0.0, 1.0, (0.0, 1.0))
-RATE = Domain(0.0, 10.0, (1e-5, 1e-1), "log")
 LIMIT = Domain(0.0, 1e9, (1e-2, 1e1), "log")
 EPOCHS = Domain(1, 1_000_000, (2, 1000), "integer", "epochs")
 STEPS = Domain(1, 10_000_000, (2, 2000), "integer", "steps")
@@ -66,16 +68,25 @@ class Parameter:
 
 @dataclass(frozen=True)
 class State:
-    """A buffer that lasts from step to step, shaped as argument ``like`` (``clock``: one float), born as ``init``."""
+    """A buffer that lasts from step to step, filled with ``init`` at the start.
+
+    It has the class of argument ``like``; where there is none, and where that class is too small, the class of what
+    is stored in it.
+    """
 
     name: str
-    like: str
+    like: str | None = None
     init: float | Literal["theta"] = 0.0
 
 
 @dataclass(frozen=True)
 class Primitive:
-    """One word of the language: see the module's text. ``infix``: its operator and precedence, where it has one."""
+    """One word of the language: see the module's text. ``infix``: its operator and precedence, where it has one.
+
+    ``lowering``: ``given`` where the genome's other genes say what it is (coupled decay is part of ``g``), ``kept``
+    where it is a state of the whole genome, ``unbiased`` where it is the bias-corrected value of an average.
+    Raises ValueError for a record that contradicts itself.
+    """
 
     name: str
     group: str
@@ -84,6 +95,7 @@ class Primitive:
     result: Kind = "number"
     op: str | None = None
     body: str | None = None
+    lowering: Lowering | None = None
     state: tuple[State, ...] = ()
     infix: tuple[str, int] | None = None
     scope: str = ""  # where it may stand: "" anywhere, "gates" or "post"
@@ -92,22 +104,34 @@ class Primitive:
     source: str = ""
 
     def __post_init__(self):
-        if (self.op is None) == (self.body is None):
-            raise ValueError(f"primitive {self.name}: give op or body, not both or none")
+        if sum(meaning is not None for meaning in (self.op, self.body, self.lowering)) != 1:
+            raise ValueError(f"primitive {self.name}: give one of op, body and lowering")
+        if self.op is not None:
+            self._check_operation(self.op)
         names = {parameter.name for parameter in self.parameters}
         for state in self.state:
-            if state.like != "clock" and state.like not in names:
+            if state.like is not None and state.like not in names:
                 raise ValueError(f"primitive {self.name}: state {state.name} is like {state.like}, no argument")
         optional = [p.default is not None for p in self.parameters]
         if optional != sorted(optional):
             raise ValueError(f"primitive {self.name}: a default stands before an argument without one")
 
+    def _check_operation(self, op: str) -> None:
+        operation = OPERATIONS.get(op)
+        if operation is None:
+            raise ValueError(f"primitive {self.name}: {op} is no operation")
+        masks = tuple(i for i, p in enumerate(self.parameters) if p.kind == "mask")
+        if (len(self.parameters), self.result == "mask", masks) != (operation.arity, operation.mask, operation.masks):
+            raise ValueError(f"primitive {self.name}: {op} has other arguments or another result")
+
 
 def value(name: str, kind: Kind = "number") -> Parameter:
+    """An argument that may be any expression of its kind."""
     return Parameter(name, kind)
 
 
 def constant(name: str, domain: Domain, default: float | None = None) -> Parameter:
+    """An argument that is a literal or a host value, within its domain."""
     return Parameter(name, "number", domain, default)
 
 
@@ -115,17 +139,17 @@ X, Y = value("x"), value("y")
 NAMED_IN_GATES, NAMED_IN_POST = "gates", "post"
 
 _SOURCES = [
-    Primitive("g", "source", "gradient of the summed loss at the queried parameters", op="g", latex="g"),
-    Primitive("theta", "source", "parameters before this step", op="theta", latex=r"\theta"),
-    Primitive("theta_start", "source", "parameters at the first step", op="theta_start", latex=r"\theta_0"),
+    Primitive("g", "source", "gradient of the summed loss at the queried parameters", lowering="given", latex="g"),
+    Primitive("theta", "source", "parameters before this step", lowering="given", latex=r"\theta"),
+    Primitive("theta_start", "source", "parameters at the first step", lowering="kept", latex=r"\theta_0"),
     Primitive("queried", "source", "parameters at which this step's gradient was taken: theta, or theta plus the "
-              "query's offset", op="queried", latex=r"\theta'"),
-    Primitive("lr_t", "source", "learning rate of this step: lr times schedule times role multipliers", op="lr_t",
-              latex=r"\eta_t"),
-    Primitive("last_update", "source", "update that the last step applied (0 at first)", op="last_update",
+              "query's offset", lowering="given", latex=r"\theta'"),
+    Primitive("lr_t", "source", "learning rate of this step: lr times schedule times role multipliers",
+              lowering="given", latex=r"\eta_t"),
+    Primitive("last_update", "source", "update that the last step applied (0 at first)", lowering="kept",
               latex=r"\Delta_{t-1}"),
-    Primitive("u", "source", "the direction so far", op="u", scope=NAMED_IN_GATES, latex="u"),
-    Primitive("delta", "source", "the signed update so far", op="delta", scope=NAMED_IN_POST, latex=r"\Delta"),
+    Primitive("u", "source", "the direction so far", lowering="given", scope=NAMED_IN_GATES, latex="u"),
+    Primitive("delta", "source", "the signed update so far", lowering="given", scope=NAMED_IN_POST, latex=r"\Delta"),
 ]  # fmt: skip
 
 _SIGNALS = [
@@ -137,9 +161,9 @@ _SIGNALS = [
     Primitive("val_loss", "signal", "validation loss of the last epoch, mean; 1 while unknown", op="val_loss",
               latex=r"L_{\mathrm{val}}"),
     Primitive("new_epoch", "signal", "true at the first step of an epoch", result="mask",
-              state=(State("last", "clock", -1.0),), body="last_seen = last\nlast = epoch\nepoch > last_seen"),
+              state=(State("last", init=-1.0),), body="last_seen = last\nlast = epoch\nepoch > last_seen"),
     Primitive("best_loss", "signal", "lowest validation loss so far; 1 while unknown",
-              state=(State("best", "clock", 1.0), State("seen", "clock")),
+              state=(State("best", init=1.0), State("seen")),
               body="""
               best = where(has_loss, where(seen > 0, min(best, val_loss), val_loss), best)
               seen = where(has_loss, 1, seen)
@@ -147,13 +171,13 @@ _SIGNALS = [
     Primitive("improved", "signal", "true at the first step after an epoch with the lowest validation loss so far",
               result="mask", body="new_epoch and has_loss and val_loss < prev(where(has_loss, best_loss, 1e30))"),
     Primitive("stale_epochs", "signal", "epochs since the validation loss was lowest",
-              state=(State("stale", "clock"),),
+              state=(State("stale"),),
               body="""
               stale = where(improved, 0, where(new_epoch and has_loss, stale + 1, stale))
               stale"""),
     Primitive("loss_noise", "signal", "noise floor of the validation loss: root of the average, over epochs, of its "
               "squared change since the epoch before", (constant("beta", BETA, 0.9),),
-              state=(State("v", "clock"), State("before", "clock"), State("epochs", "clock")),
+              state=(State("v"), State("before"), State("epochs")),
               body="""
               news = new_epoch and has_loss
               v = where(news and epochs > 0, beta * v + (1 - beta) * square(val_loss - before), v)
@@ -243,7 +267,7 @@ _STATEFUL = [
               body="m = beta * m + (1 - beta) * x\nm", debias="m / (1 - beta ** t)",
               latex=r"\mathrm{{EMA}}_{{{1}}}({0})"),
     Primitive("debias", "stateful", "an average divided by the weights it has gathered: ema / (1 - beta^t)",
-              (value("x", "average"),), op="debias", latex=r"\widehat{{{0}}}",
+              (value("x", "average"),), lowering="unbiased", latex=r"\widehat{{{0}}}",
               source="Kingma & Ba 2015, arXiv:1412.6980, section 3"),
     Primitive("trace", "stateful", "decaying sum: m = beta m + x", (X, constant("beta", BETA, 0.9)),
               state=(State("m", "x"),), body="m = beta * m + x\nm", latex=r"\mathrm{{trace}}_{{{1}}}({0})",
@@ -268,7 +292,7 @@ _STATEFUL = [
               (X, constant("beta", BETA, 0.999)), "average", state=(State("v", "x"),),
               body="v = v - (1 - beta) * sign(v - x) * x\nv", debias="v / (1 - beta ** t)",
               source="Zaheer et al. 2018, Adaptive methods for nonconvex optimization, algorithm 2"),
-    Primitive("step_sizes", "stateful", "a factor an entry, from 1: times grow where x keeps its sign since the last "
+    Primitive("step_sizes", "stateful", "a factor per entry, from 1: times grow where x keeps its sign since the last "
               "step, times shrink where it flips, within [low, high]",
               (X, constant("grow", GROW, 1.2), constant("shrink", SHRINK, 0.5), constant("low", LOWEST_STEP, 1e-3),
                constant("high", HIGHEST_STEP, 1e3)),
@@ -314,16 +338,16 @@ _STATEFUL = [
               m = bfloat16(exact)
               exact""",
               debias="exact / (1 - beta ** t)"),
-    Primitive("sm3_square", "stateful", "upper bound of the sum of x^2, kept as a number a row and one a column", (X,),
-              state=(State("row", "clock"), State("column", "clock")),
+    Primitive("sm3_square", "stateful", "upper bound of the sum of x^2, kept as one number per row and one per column",
+              (X,), state=(State("row"), State("column")),
               body="""
               bound = min(row, column) + x * x
               row = max_row(bound)
               column = max_column(bound)
               bound""",
               source="Anil et al. 2019, arXiv:1901.11150, algorithm SM3-II"),
-    Primitive("factored_square", "stateful", "ema of x^2 as row means times column means over their mean: a number a "
-              "row and one a column are kept; beta may follow the clock",
+    Primitive("factored_square", "stateful", "ema of x^2 as row means times column means over their mean: one number "
+              "per row and one per column are kept; beta may follow the clock",
               (X, constant("beta", BETA, 0.999)),
               body="""
               row = ema(mean_row(x * x), beta)
@@ -381,8 +405,8 @@ _MATRIX = [
     Primitive("standardise_rows", "matrix", "x less the mean of each row, over its standard deviation; 0 where that "
               "is 0", (X,),
               body="""
-              centred = x - mean_row(x)
-              centred / sqrt(mean_row(centred * centred))""",
+              centered = x - mean_row(x)
+              centered / sqrt(mean_row(centered * centered))""",
               source="Ma et al. 2024 (SWAN), arXiv:2412.13148, equation 2"),
 ]  # fmt: skip
 
@@ -443,7 +467,7 @@ _SCHEDULES = [
               "stale epochs",
               (constant("patience", EPOCHS), constant("shrink", FRACTION, 0.5),
                constant("floor", FRACTION, 0.01), constant("grow", Domain(1.0, 10.0, (1.0, 1.2)), 1.0)),
-              state=(State("s", "clock", 1.0),),
+              state=(State("s", init=1.0),),
               body="""
               waited = new_epoch and stale_epochs > 0 and stale_epochs % patience == 0
               s = where(improved, min(1, grow * s), where(waited, max(floor, shrink * s), s))
@@ -506,7 +530,7 @@ _GATES = [
     Primitive("scale_rms", "gate", "x scaled to root mean square `target` per tensor",
               (X, constant("target", FACTOR, 1.0)), body="x / rms(x) * target"),
     Primitive("limit_growth", "gate", "x scaled down where its norm per tensor grew by more than `gamma` in a step",
-              (X, constant("gamma", GROW, 1.01)), state=(State("before", "clock"),),
+              (X, constant("gamma", GROW, 1.01)), state=(State("before"),),
               body="""
               scale = where(t > 1, gamma / max(norm(x) / (before + 1e-8), gamma), 1)
               before = norm(x) * scale
@@ -518,9 +542,9 @@ _GATES = [
               (X, constant("period", PERIOD, 5), constant("alpha", FRACTION, 0.5)),
               state=(State("slow", "x", "theta"),), scope=NAMED_IN_POST,
               body="""
-              synchronise = t % period == 0
-              slow = where(synchronise, slow + alpha * (theta + x - slow), slow)
-              where(synchronise, slow - theta, x)""",
+              synchronize = t % period == 0
+              slow = where(synchronize, slow + alpha * (theta + x - slow), slow)
+              where(synchronize, slow - theta, x)""",
               source="Zhang et al. 2019, arXiv:1907.08610, algorithm 1"),
     Primitive("average_iterates", "gate", "theta becomes the mean of fast iterates z that move by x: z = z + x, then "
               "theta moves to z by 1 / max(1, t - start). For gradients at z, query at (max(1, t - start) - 1) * delta",
@@ -554,7 +578,7 @@ _COMPOSITES = [
     Primitive("dadapt_adam", "composite", "Adam that estimates the distance d to the solution, from d0 on; wants lr 1",
               (X, constant("beta1", BETA, 0.9), constant("beta2", BETA, 0.999), constant("epsilon", EPSILON, 1e-8),
                constant("d0", D0, 1e-6)),
-              state=(State("d", "clock"), State("r", "clock"), State("s", "x"), State("m", "x"), State("v", "x")),
+              state=(State("d"), State("r"), State("s", "x"), State("m", "x"), State("v", "x")),
               body="""
               rate = lr_t * where(t > 1, d, d0)
               r = sqrt(beta2) * r + (1 - sqrt(beta2)) * rate * sum_model(x * s / (sqrt(v) + epsilon))
@@ -567,7 +591,7 @@ _COMPOSITES = [
     Primitive("prodigy", "composite", "Adam that estimates the distance d to the solution, from d0 on; wants lr 1",
               (X, constant("beta1", BETA, 0.9), constant("beta2", BETA, 0.999), constant("epsilon", EPSILON, 1e-8),
                constant("d0", D0, 1e-6)),
-              state=(State("d", "clock"), State("r", "clock"), State("s", "x"), State("m", "x"), State("v", "x")),
+              state=(State("d"), State("r"), State("s", "x"), State("m", "x"), State("v", "x")),
               body="""
               before = where(t > 1, d, d0)
               rate = lr_t * before

@@ -17,7 +17,7 @@ from evo.errors import EvoError, UsageError
 from evo.events import Event
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "python-api-evo.md"
+PAGE = ROOT / "docs" / "python-api.md"
 BLOCKS = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -6,8 +6,9 @@ import math
 
 from hypothesis import strategies as st
 
+from genomes.language.decay import DECAY_KINDS
 from genomes.language.expressions import Expression, number
-from genomes.language.genome import DECAY_KINDS, ROLES, TENSOR_ROLES, Decay, Genome, Query, Term
+from genomes.language.genome import ROLES, TENSOR_ROLES, Decay, Genome, Query, Term
 from genomes.language.primitives import TABLE, Domain, Primitive
 
 _PLAIN = st.sampled_from([0.0, 1.0, -1.0, 2.0, 0.5, 1e-8, 3.7, -0.25, 1e3])
@@ -54,7 +55,7 @@ def genomes(draw: st.DrawFn, depth: int = 4) -> Genome:
     """A genome that reads back; whether it has a meaning (classes that fit) is for ``lower`` to say."""
     weights = st.floats(-10, 10, allow_nan=False)
     terms = draw(st.lists(st.builds(Term, weights, expressions(depth=depth)), min_size=1, max_size=3))
-    kind = draw(st.sampled_from(DECAY_KINDS))
+    kind = draw(st.sampled_from(tuple(DECAY_KINDS)))
     decay = (
         Decay(kind, draw(st.floats(1e-4, 1.0)), tuple(draw(st.permutations(TENSOR_ROLES))))
         if kind != "none"

@@ -12,14 +12,15 @@ from evo.search.variation.vary import edited, sound
 from genomes import catalogue
 from genomes.analysis.identity import semantic_hash
 from genomes.compiler.canonical import canonical
-from genomes.language.expressions import number, parse
+from genomes.language.expressions import number
 from genomes.language.genome import Decay, Genome, Term
+from genomes.language.parser import parse_expression
 
 ALL = ("weight", "bias", "norm_scale", "norm_shift")
 
 
 def term(genome, text):
-    return replace(genome, terms=(Term(1.0, parse(text)),))
+    return replace(genome, terms=(Term(1.0, parse_expression(text)),))
 
 
 def to_lion(genome):
@@ -37,7 +38,7 @@ def to_lion(genome):
 
 
 def to_cautious_adamw(genome):
-    yield "mutate_gates", (genome := replace(genome, gates=(parse("cautious_rescaled(u)", "gates"),)))
+    yield "mutate_gates", (genome := replace(genome, gates=(parse_expression("cautious_rescaled(u)", "gates"),)))
     yield "mutate_decay", (genome := replace(genome, decay=Decay("decoupled", 0.02, ("weight",))))
     yield "mutate_decay", (genome := replace(genome, decay=Decay("decoupled", 0.01, ("weight",))))
     for count in (2, 3, 4):
@@ -75,7 +76,7 @@ def test_the_operators_of_the_walks_make_such_steps(operator):
     goal = {
         "mutate_subtree": term(start, "abs(sign(g))"),
         "mutate_insert": term(start, "sign(ema(g, 0.9))"),
-        "mutate_gates": replace(start, gates=(parse("cautious_rescaled(u)", "gates"),)),
+        "mutate_gates": replace(start, gates=(parse_expression("cautious_rescaled(u)", "gates"),)),
         "mutate_decay": replace(start, decay=Decay("decoupled", 0.01, ("weight",))),
     }[operator]
     shapes = (skeleton(canonical(edited(OPERATORS[operator], [start], random.Random(seed)))) for seed in range(3000))

@@ -12,8 +12,9 @@ from dataclasses import replace
 import pytest
 
 from genomes import catalogue
-from genomes.language.expressions import Expression, number, show
+from genomes.language.expressions import Expression, number
 from genomes.language.genome import Genome
+from genomes.language.printer import show
 from tests.genomes.compare import TOLERANCE, compare
 
 UNNOTICED = {

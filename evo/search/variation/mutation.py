@@ -24,7 +24,7 @@ from evo.search.variation.paths import (
     with_term,
 )
 from evo.search.variation.random_parts import random_factor, random_gate, random_schedule, random_term, random_weight
-from genomes.compiler.builder import body
+from genomes.language.decay import DECAYING
 from genomes.language.expressions import Expression, call, number
 from genomes.language.genome import (
     LR_RANGE,
@@ -41,9 +41,8 @@ from genomes.language.genome import (
     Query,
     Term,
 )
+from genomes.language.parser import body
 from genomes.language.primitives import TABLE, Domain
-
-_DECAY_KINDS = ("decoupled", "cautious", "coupled", "start")  # the order fixes what a seed draws
 
 
 @operator(parents=1, weight=2.0)
@@ -90,13 +89,13 @@ def mutate_decay(parent: Genome, rng: random.Random) -> Genome:
     """Rate, kind or roles of the weight decay; it appears and vanishes too."""
     decay = parent.decay
     if decay.kind == "none":
-        kind = rng.choice(_DECAY_KINDS)
+        kind = rng.choice(DECAYING)
         return replace(parent, decay=Decay(kind, rounded(10 ** rng.uniform(-4, -1)), ("weight",)))
     match rng.choices(("rate", "kind", "roles", "none"), (5, 2, 2, 1))[0]:
         case "rate":
             decay = replace(decay, rate=scaled(decay.rate, 1.0, RATE_RANGE, rng))
         case "kind":
-            decay = replace(decay, kind=rng.choice(_DECAY_KINDS))
+            decay = replace(decay, kind=rng.choice(DECAYING))
         case "roles":
             role = rng.choice(TENSOR_ROLES)
             roles = set(decay.roles) ^ {role} or {"weight"}

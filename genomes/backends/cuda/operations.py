@@ -1,7 +1,7 @@
 """The operations of a program in CUDA C++: one template each, and the helpers that templates call.
 
-Clock and role values (HOST) are double and follow host_math; tensors (DEVICE) are ``real`` and follow torch_reference.
-They differ where those two do: a power of NaN, a remainder of an infinity by 0, a division by 0.
+Clock and role values (HOST) are double and mean what they mean on Python floats; tensors (DEVICE) are ``real`` and
+follow torch_reference. They differ where those two do: power of NaN, a remainder of an infinity by 0, a division by 0.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from genomes.backends.flat.plan import OPERATIONS, Planner
 from genomes.backends.torch_reference import clock_values, fit, is_queried, matrix_shape, role_values
 from genomes.compiler.program import CLOCK_SOURCES, ROLE_SOURCES, VIEWS, Program, random_word
 from genomes.compiler.shapes import ShapeClass
-from genomes.language import host_math
+from genomes.language.operations import ON_FLOATS
 
 
 @dataclass(frozen=True)
@@ -179,11 +179,11 @@ class _Host:
         if node.op == "load":
             values[i] = self._slots[int(node.attribute or 0)]
         elif node.shape is ShapeClass.CLOCK:
-            values[i] = host_math.OPERATIONS[node.op](*[values[a] for a in given])
+            values[i] = ON_FLOATS[node.op](*[values[a] for a in given])
         else:
             varies = [self._program.nodes[a].shape.per_tensor for a in given]
             values[i] = [
-                host_math.OPERATIONS[node.op](
+                ON_FLOATS[node.op](
                     *(values[a][k] if each else values[a] for a, each in zip(given, varies, strict=True))
                 )
                 for k in range(self._tensors)

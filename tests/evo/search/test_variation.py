@@ -21,10 +21,11 @@ from evo.search.variation.vary import apply, edited, sound, vary
 from genomes import catalogue
 from genomes.analysis.identity import semantic_hash
 from genomes.compiler.canonical import canonical
-from genomes.language.expressions import Expression, call, show
-from genomes.language.expressions import parse as parse_expression
+from genomes.language.expressions import Expression, call
 from genomes.language.genome import dump, parse
+from genomes.language.parser import parse_expression
 from genomes.language.primitives import TABLE
+from genomes.language.printer import show
 
 ROOT = Path(__file__).parents[3]
 BOUNDS = Limits(nodes=128, states=6, terms=4)

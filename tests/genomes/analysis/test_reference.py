@@ -14,9 +14,9 @@ from evo.cli.app import app
 from genomes import catalogue
 from genomes.analysis import reference
 from genomes.compiler.lowering import lower
-from genomes.language import expressions, genome
-from genomes.language.expressions import MAX_CHARACTERS, MAX_DEPTH, MAX_NODES
+from genomes.language import genome
 from genomes.language.genome import MAX_TERMS
+from genomes.language.parser import MAX_CHARACTERS, MAX_DEPTH, MAX_NODES, parse_expression
 from genomes.language.primitives import TABLE
 from tests.genomes.compare import TOLERANCE
 
@@ -80,11 +80,11 @@ def test_guide_evaluation_works(command: str, guide: Path):
 
 
 def test_pages_state_the_limits():
-    assert f"{MAX_TERMS} terms, and {MAX_CHARACTERS} characters and {MAX_DEPTH} levels an expression" in GUIDE
+    assert f"{MAX_TERMS} terms, and {MAX_CHARACTERS} characters and {MAX_DEPTH} levels per expression" in GUIDE
     assert f"{MAX_CHARACTERS}\ncharacters, {MAX_NODES} nodes" in reference.page()
-    expressions.parse(" + ".join(["g"] * MAX_DEPTH))
+    parse_expression(" + ".join(["g"] * MAX_DEPTH))
     half = f"({' + '.join(['g'] * 30)})"
-    expressions.parse(f"{half} + {half}")
+    parse_expression(f"{half} + {half}")
 
 
 def test_guide_says_what_the_genome_costs():
@@ -99,3 +99,18 @@ def test_every_entry_was_verified():
     notes = catalogue.verified()
     assert sorted(notes) == catalogue.names(), "run python -m tests.genomes.verify"
     assert all(note["largest_error"] < TOLERANCE and note["steps"] >= 100 for note in notes.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [
+        ("adam", []),
+        ("ema", ["element"]),
+        ("new_epoch", ["clock"]),
+        ("sm3_square", ["row", "column"]),
+        ("limit_growth", ["tensor"]),
+        ("prodigy", ["model", "model", "element", "element", "element"]),
+    ],
+)
+def test_the_page_names_the_class_of_each_state(name: str, classes: list[str]):
+    assert [str(shape) for shape in reference.state_classes(TABLE[name])] == classes

@@ -21,11 +21,10 @@ from genomes.backends.cuda.products import workspace
 from genomes.backends.cuda.source import UnsupportedOperation, bytes_per_lane, constants, render, skeleton, unsupported
 from genomes.backends.torch_reference import optimizer
 from genomes.compiler.lowering import lower
-from genomes.compiler.program import ELEMENTWISE as ELEMENTWISE_ARITY
 from genomes.compiler.program import Node, Program
 from genomes.compiler.shapes import ShapeClass
-from genomes.language import host_math
 from genomes.language.genome import GenomeError
+from genomes.language.operations import ON_FLOATS, OPERATIONS, of_kind
 from genomes.language.primitives import TABLE
 from harness import lane_kernels
 from tests.genomes import cuda_cases, strategies, trajectory
@@ -52,7 +51,7 @@ SPECIAL = (0.0, -0.0, 1.0, -1.0, 2.0, -0.5, 3.0, 1e-40, 100.0, -1e30, math.inf, 
 ELEMENTWISE = [p.name for p in TABLE.values() if p.group == "elementwise" and p.op]
 REDUCING = [p.name for p in TABLE.values() if p.group == "reduction" and p.op]
 _NOT_OF_NUMBERS = ("and", "or", "not", "where", "number", "expand", "bfloat16")  # they want masks or tensors
-HOST_OPERATIONS = [op for op in ELEMENTWISE_ARITY if op not in _NOT_OF_NUMBERS]
+HOST_OPERATIONS = [op for op in of_kind("elementwise") if op not in _NOT_OF_NUMBERS]
 MOMENTS = [now for k, now in enumerate(trajectory.moments()) if k < 4 or k % 6 == 0]
 MODEL = Model.from_context(trajectory.SHAPES, trajectory.ROLES, trajectory.TRAINABLE, trajectory.LAYERS)
 TRAINABLE = [i for i, flag in enumerate(trajectory.TRAINABLE) if flag]
@@ -217,7 +216,7 @@ def test_special_values_mean_what_they_mean_in_the_reference(name: str, library)
 
 def _of_numbers(op: str) -> Program:
     """``op`` on numbers, as every update. Made by hand, because lowering would compute the result itself."""
-    numbers = [Node("const", (), ShapeClass.CLOCK, float(k)) for k in range(ELEMENTWISE_ARITY[op])]
+    numbers = [Node("const", (), ShapeClass.CLOCK, float(k)) for k in range(OPERATIONS[op].arity)]
     result = Node(op, tuple(range(len(numbers))), ShapeClass.CLOCK)
     nodes = [*numbers, result]
     if result.is_mask:
@@ -227,12 +226,12 @@ def _of_numbers(op: str) -> Program:
 
 
 @pytest.mark.parametrize("op", HOST_OPERATIONS)
-def test_numbers_mean_what_they_mean_in_host_math(op: str, library):
+def test_numbers_mean_what_they_mean_on_floats(op: str, library):
     """All pairs of special values, a lane each, in double as clock and role values are; refused values aside."""
     wanted, rows = [], []
-    for values in product(SPECIAL, repeat=ELEMENTWISE_ARITY[op]):
+    for values in product(SPECIAL, repeat=OPERATIONS[op].arity):
         with contextlib.suppress(ValueError, OverflowError):  # sqrt(-1): lowering keeps arguments in range
-            wanted.append(float(host_math.OPERATIONS[op](*values)))
+            wanted.append(float(ON_FLOATS[op](*values)))
             rows.append(values)
     run = lanes(library, render(_of_numbers(op), "double"), Model(((1, 1),), (1,), (0.0,), (0,), 1), rows)
     run.arrays["theta"][:] = run.arrays["g"][:] = 1.0

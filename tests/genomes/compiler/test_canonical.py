@@ -12,11 +12,11 @@ from genomes import catalogue
 from genomes.analysis.describe import describe
 from genomes.analysis.identity import probe, semantic_hash
 from genomes.analysis.simplify import simplify
-from genomes.compiler.canonical import canonical, canonical_expression, recognise
+from genomes.compiler.canonical import canonical, canonical_expression, recognize_composites
 from genomes.compiler.lowering import lower
-from genomes.language.expressions import parse, show
-from genomes.language.genome import dump
-from genomes.language.genome import parse as parse_genome
+from genomes.language.genome import dump, parse
+from genomes.language.parser import parse_expression
+from genomes.language.printer import show
 
 
 def acts_alike(a, b):
@@ -26,12 +26,12 @@ def acts_alike(a, b):
 
 
 @pytest.mark.parametrize("name", catalogue.names())
-def test_canonical_form_keeps_behaviour(name):
+def test_canonical_form_keeps_behavior(name):
     genome = catalogue.load(name)
     form = canonical(genome)
     assert canonical(form) == form
     assert acts_alike(genome, form)
-    assert parse_genome(dump(form)) == form
+    assert parse(dump(form)) == form
 
 
 @pytest.mark.parametrize(
@@ -52,30 +52,30 @@ def test_canonical_form_keeps_behaviour(name):
     ],
 )
 def test_forms(text, form):
-    assert show(canonical_expression(parse(text))) == form
+    assert show(canonical_expression(parse_expression(text))) == form
 
 
 def test_a_lone_weight_moves_into_the_learning_rate_where_that_is_exact():
     text = 'genome: 1\nname: x\nlr: 0.5\nterms: [{weight: 0.25, expr: "g"}]\n'
-    form = canonical(parse_genome(text))
+    form = canonical(parse(text))
     assert (form.lr, form.terms[0].weight) == (0.125, 1.0)
-    gated = canonical(parse_genome(text + 'gates: ["clip(u, 1)"]\n'))
+    gated = canonical(parse(text + 'gates: ["clip(u, 1)"]\n'))
     assert (gated.lr, gated.terms[0].weight) == (0.5, 0.25)
 
 
 def test_equal_terms_join_and_empty_ones_go():
     terms = "[{expr: g}, {expr: theta * g}, {weight: 2, expr: g}, {weight: 0, expr: t}]"
     text = f"genome: 1\nname: x\nlr: 1\nterms: {terms}"
-    form = canonical(parse_genome(text))
+    form = canonical(parse(text))
     assert [(t.weight, show(t.expr)) for t in form.terms] == [(3.0, "g"), (1.0, "g * theta")]
 
 
-def test_composites_are_recognised():
+def test_composites_are_recognized():
     expanded = "debias(ema(g, 0.9)) / (1e-8 + sqrt(debias(ema(g * g, 0.99))))"
-    assert show(recognise(parse(expanded))) == "adam(g, beta1=0.9, beta2=0.99, epsilon=1e-08)"
-    assert show(recognise(parse("debias(ema(g, 0.9)) / (sqrt(debias(ema(g * theta, 0.99))) + 1e-8)"))).startswith(
-        "debias"
-    )
+    assert show(recognize_composites(parse_expression(expanded))) == "adam(g, beta1=0.9, beta2=0.99, epsilon=1e-08)"
+    assert show(
+        recognize_composites(parse_expression("debias(ema(g, 0.9)) / (sqrt(debias(ema(g * theta, 0.99))) + 1e-8)"))
+    ).startswith("debias")
 
 
 def test_simplify_removes_what_does_nothing_and_says_so():
@@ -89,7 +89,7 @@ gates: ["where(t > 0, u, 3 * u)", "where(1 > 0, u, 0)"]
 schedule: "min(1, linear_warmup(1)) + 0 * t"
 decay: {kind: decoupled, rate: 0.1}
 """
-    genome = parse_genome(text)
+    genome = parse(text)
     found = simplify(genome)
     assert semantic_hash(found.genome) == semantic_hash(genome)
     assert show(found.genome.terms[0].expr) == "adam(g, beta1=0.9, beta2=0.999, epsilon=1e-08)"
@@ -117,7 +117,7 @@ decay: {kind: decoupled, rate: 0.1}
     ],
 )  # fmt: skip
 def test_simplify_says_how_surely(genes: str, removed: list[str]):
-    found = simplify(parse_genome(f"genome: 1\nname: x\nlr: 1e-3\n{genes}"))
+    found = simplify(parse(f"genome: 1\nname: x\nlr: 1e-3\n{genes}"))
     assert list(found.removed) == removed
 
 
@@ -145,18 +145,18 @@ def test_simplify_says_how_surely(genes: str, removed: list[str]):
     ],
 )
 def test_simplify_does_not_trust_the_probe_with_choices(genes: str):
-    genome = parse_genome(f"genome: 1\nname: x\nlr: 1e-3\n{genes}")
+    genome = parse(f"genome: 1\nname: x\nlr: 1e-3\n{genes}")
     assert simplify(genome).removed == ()
 
 
 def test_simplify_writes_what_can_be_read():
     """Without 0 * t the constant is 5, which is no beta."""
-    genome = parse_genome('genome: 1\nname: x\nlr: 1e-3\nterms: [{expr: "ema(g, min(0.9, 0 * t + 5))"}]')
+    genome = parse('genome: 1\nname: x\nlr: 1e-3\nterms: [{expr: "ema(g, min(0.9, 0 * t + 5))"}]')
     form = simplify(genome).genome
-    assert parse_genome(dump(form)) == form
-    genome = parse_genome('genome: 1\nname: x\nlr: 1e-3\nterms: [{expr: "ema(g, 0 * t + 5)"}]')
+    assert parse(dump(form)) == form
+    genome = parse('genome: 1\nname: x\nlr: 1e-3\nterms: [{expr: "ema(g, 0 * t + 5)"}]')
     form = simplify(genome).genome
-    assert parse_genome(dump(form)) == form
+    assert parse(dump(form)) == form
 
 
 @pytest.mark.parametrize("name", ["cautious_adamw", "lion"])  # lion: few signs on the probe hang on its averages
@@ -167,7 +167,7 @@ def test_simplify_leaves_what_is_simple(name):
 @pytest.mark.parametrize("patience", [2, 3, 12, 13, 49])
 def test_plateaus_of_different_patience_are_told_apart(patience):
     def hashed(text):
-        return semantic_hash(parse_genome(f'genome: 1\nname: x\nlr: 1\nterms: [{{expr: g}}]\nschedule: "{text}"'))
+        return semantic_hash(parse(f'genome: 1\nname: x\nlr: 1\nterms: [{{expr: g}}]\nschedule: "{text}"'))
 
     assert hashed(f"plateau({patience})") != hashed(f"plateau({patience + 1})")
     assert hashed(f"plateau({patience})") != hashed("1")
@@ -190,7 +190,7 @@ def chain(seed, steps, bounds):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_canonical_form_keeps_behaviour_of_what_variation_makes(seed):
+def test_canonical_form_keeps_behavior_of_what_variation_makes(seed):
     for genome in chain(seed, 5, Limits(nodes=160, states=8, terms=4)):
         form = canonical(genome)
         assert canonical(form) == form

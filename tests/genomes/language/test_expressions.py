@@ -9,18 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genomes.language.expressions import (
-    MAX_CHARACTERS,
-    MAX_DEPTH,
-    MAX_NODES,
-    Expression,
-    ExpressionError,
-    call,
-    is_mask,
-    number,
-    parse,
-    show,
-)  # fmt: skip
+from genomes.language.expressions import Expression, call, is_mask, number
+from genomes.language.parser import MAX_CHARACTERS, MAX_DEPTH, MAX_NODES, ExpressionError, parse_expression
+from genomes.language.printer import show
 from tests.genomes import strategies
 
 _quick = settings(max_examples=300, deadline=None, derandomize=True, database=None)
@@ -29,20 +20,20 @@ _quick = settings(max_examples=300, deadline=None, derandomize=True, database=No
 @_quick
 @given(expression=strategies.expressions(scope="gates", depth=6))
 def test_parse_and_show_are_inverse(expression: Expression):
-    assert parse(show(expression), "gates") == expression
+    assert parse_expression(show(expression), "gates") == expression
 
 
 @_quick
 @given(expression=strategies.expressions(kind="mask", depth=5))
 def test_parse_and_show_are_inverse_for_masks(expression: Expression):
-    assert parse(show(expression)) == expression
+    assert parse_expression(show(expression)) == expression
     assert is_mask(expression)
 
 
 @_quick
 @given(value=st.floats(allow_nan=False, allow_infinity=False))
 def test_numbers_survive(value: float):
-    assert parse(show(number(value))) == number(value)
+    assert parse_expression(show(number(value))) == number(value)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +47,8 @@ def test_numbers_survive(value: float):
     ],
 )  # fmt: skip
 def test_show_keeps_the_tree(text: str):
-    tree = parse(text)
-    assert parse(show(tree)) == tree
+    tree = parse_expression(text)
+    assert parse_expression(show(tree)) == tree
 
 
 @pytest.mark.parametrize(
@@ -76,12 +67,12 @@ def test_show_keeps_the_tree(text: str):
     ],
 )
 def test_show_uses_few_brackets(text: str, shown: str):
-    assert show(parse(text)) == shown
+    assert show(parse_expression(text)) == shown
 
 
 def test_arguments_are_in_the_order_of_the_record_with_defaults():
-    assert parse("adam(g)") == call("adam", Expression("g"))
-    assert parse("adam(g, epsilon=1e-3, beta1=0.5)") == call("adam", Expression("g"), 0.5, 0.999, 1e-3)
+    assert parse_expression("adam(g)") == call("adam", Expression("g"))
+    assert parse_expression("adam(g, epsilon=1e-3, beta1=0.5)") == call("adam", Expression("g"), 0.5, 0.999, 1e-3)
 
 
 HOSTILE = {
@@ -181,7 +172,7 @@ HOSTILE = {
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_text_is_refused_with_a_position(text: str):
     with pytest.raises(ExpressionError) as caught:
-        parse(text)
+        parse_expression(text)
     message = str(caught.value)
     assert caught.value.column >= 1
     assert f"(at character {caught.value.column})" in message
@@ -193,10 +184,10 @@ def test_hostile_text_is_refused_with_a_position(text: str):
 @given(text=st.text(max_size=60))
 def test_any_text_is_read_or_refused(text: str):
     try:
-        expression = parse(text, "gates")
+        expression = parse_expression(text, "gates")
     except ExpressionError:
         return
-    assert parse(show(expression), "gates") == expression
+    assert parse_expression(show(expression), "gates") == expression
 
 
 @_quick
@@ -210,21 +201,21 @@ def test_any_text_is_read_or_refused(text: str):
 )
 def test_any_tokens_are_read_or_refused(text: str):
     try:
-        expression = parse(text, "gates")
+        expression = parse_expression(text, "gates")
     except ExpressionError:
         return
-    assert parse(show(expression), "gates") == expression
+    assert parse_expression(show(expression), "gates") == expression
 
 
 def test_limits():
-    assert parse("(" * (MAX_DEPTH - 1) + "g" + ")" * (MAX_DEPTH - 1)) == Expression("g")
+    assert parse_expression("(" * (MAX_DEPTH - 1) + "g" + ")" * (MAX_DEPTH - 1)) == Expression("g")
     with pytest.raises(ExpressionError, match="nested deeper"):
-        parse("abs(" * MAX_DEPTH + "g" + ")" * MAX_DEPTH)
+        parse_expression("abs(" * MAX_DEPTH + "g" + ")" * MAX_DEPTH)
     with pytest.raises(ExpressionError, match=f"at most {MAX_CHARACTERS}"):
-        parse("g" + " " * MAX_CHARACTERS)
+        parse_expression("g" + " " * MAX_CHARACTERS)
     wide = " + ".join(f"sum_all({' + '.join(['g'] * 15)})" for _ in range(15))
     with pytest.raises(ExpressionError, match=f"at most {MAX_NODES}"):
-        parse(wide)
+        parse_expression(wide)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +250,7 @@ def test_limits():
 )
 def test_messages_point_at_the_mistake(text: str, column: int, message: str):
     with pytest.raises(ExpressionError) as caught:
-        parse(text)
+        parse_expression(text)
     assert caught.value.column == column
     assert message in str(caught.value)
 
@@ -280,7 +271,7 @@ def test_messages_point_at_the_mistake(text: str, column: int, message: str):
 )
 def test_constants_made_of_numbers_are_held_to_their_domain(text: str, message: str):
     with pytest.raises(ExpressionError) as caught:
-        parse(text)
+        parse_expression(text)
     assert message in str(caught.value)
 
 
@@ -296,18 +287,18 @@ def test_constants_made_of_numbers_are_held_to_their_domain(text: str, message: 
     ],
 )
 def test_constants_inside_their_domain_or_of_the_clock_are_read(text: str):
-    assert parse(show(parse(text))) == parse(text)
+    assert parse_expression(show(parse_expression(text))) == parse_expression(text)
 
 
 @pytest.mark.parametrize("text", [text for text in HOSTILE.values() if len(text) < 40])
 def test_messages_do_not_show_pythons_names_of_things(text: str):
     with pytest.raises(ExpressionError) as caught:
-        parse(text)
+        parse_expression(text)
     assert not [name for name in dir(ast) if name[0].isupper() and re.search(rf"\b{name}\b", str(caught.value))
                 if name not in ("True", "None")]  # fmt: skip
 
 
 def test_leading_blanks_count():
     with pytest.raises(ExpressionError) as caught:
-        parse("   gradien")
+        parse_expression("   gradien")
     assert caught.value.column == 4

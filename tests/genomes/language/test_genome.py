@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from genomes.compiler.lowering import lower
+from genomes.compiler.lowering import lower, read
 from genomes.language import genome
 from genomes.language.expressions import Expression, number
 from genomes.language.genome import MAX_GATES, MAX_TERMS, Decay, Genome, GenomeError, Term
@@ -204,3 +204,23 @@ def test_program_size_is_limited():
     text = " + ".join(f"cautious_rescaled({nested.replace('0.9', f'0.{k}')})" for k in range(11, 99))
     with pytest.raises(GenomeError):
         lower(genome.parse(PLAIN.replace("adam(g)", text)))
+
+
+def test_a_genome_is_lowered_once():
+    text = "genome: 1\nname: x\nlr: 1\nterms: [{expr: g}]\n"
+    assert lower(genome.parse(text)) is lower(genome.parse(text))
+    assert lower(genome.parse(text)) is not lower(genome.parse(text.replace("lr: 1", "lr: 2")))
+
+
+@pytest.mark.parametrize("kind", ["[a]", "{a: 1}", "3", "null"])
+def test_a_decay_kind_that_is_no_word_is_refused(kind: str):
+    with pytest.raises(GenomeError, match="is unknown; known are none"):
+        genome.parse(f"genome: 1\nname: x\nlr: 1\nterms: [{{expr: g}}]\ndecay: {{kind: {kind}, rate: 1}}\n")
+
+
+def test_a_program_that_is_too_large_is_named_with_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("genomes.compiler.lowering.MAX_PROGRAM_NODES", 3)
+    path = tmp_path / "large.yaml"
+    path.write_text("genome: 1\nname: large\nlr: 1\nterms: [{expr: sin(g) + cos(theta)}]\n")
+    with pytest.raises(GenomeError, match=r"large\.yaml:1: \d+ operations; at most 3 are allowed$"):
+        read(path)

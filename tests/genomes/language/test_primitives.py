@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genomes.analysis.reference import example
-from genomes.backends.torch_reference import OPERATIONS, optimizer
-from genomes.compiler import program
+from genomes.backends import torch_reference
+from genomes.backends.torch_reference import optimizer
 from genomes.compiler.shapes import ShapeClass, join
-from genomes.language import host_math
-from genomes.language.expressions import ExpressionError, show
-from genomes.language.expressions import parse as parse_expression
-from genomes.language.primitives import TABLE, Primitive, State, constant
+from genomes.language.operations import ON_FLOATS, OPERATIONS
+from genomes.language.parser import ExpressionError, parse_expression
+from genomes.language.primitives import TABLE, Primitive, State, constant, value
+from genomes.language.printer import show
 from tests.genomes.drive import Generated, drive, from_expression, one_step, value_of
 
 
@@ -124,7 +124,7 @@ def test_nan_is_not_swallowed(text: str, tmp_path: Path):
 # --- host and device versions of an operation agree ------------------------------------------------------------------
 
 _VALUES = st.one_of(st.sampled_from([0.0, 1.0, -1.0, 0.5, 2.0, -3.0, 100.0, -0.25]), st.floats(-50, 50))
-_OPERATIONS = sorted(set(host_math.OPERATIONS) & set(OPERATIONS) - {"and", "or", "not"})
+_OPERATIONS = sorted(set(ON_FLOATS) & set(torch_reference.OPERATIONS) - {"and", "or", "not"})
 
 
 @pytest.mark.parametrize("name", _OPERATIONS)
@@ -132,7 +132,7 @@ def test_host_and_device_agree(name: str):
     @settings(max_examples=50, deadline=None, derandomize=True, database=None)
     @given(values=st.lists(_VALUES, min_size=3, max_size=3))
     def check(values: list[float]) -> None:
-        arity = program.ELEMENTWISE[name]
+        arity = OPERATIONS[name].arity
         given_values: list = values[:arity]
         if name == "where":
             given_values[0] = values[0] > 0
@@ -140,10 +140,10 @@ def test_host_and_device_agree(name: str):
             return  # lowering uses it for divisors that are not 0
         if name == "sqrt" or name == "log":
             given_values[0] = abs(values[0]) + 1e-3  # lowering keeps their arguments in range
-        host = float(host_math.OPERATIONS[name](*given_values))
+        host = float(ON_FLOATS[name](*given_values))
         kinds = [torch.bool if isinstance(v, bool) else torch.float64 for v in given_values]
         tensors = [torch.tensor([[v]], dtype=kind) for v, kind in zip(given_values, kinds, strict=True)]
-        device = float(OPERATIONS[name](*tensors).to(torch.float64).item())
+        device = float(torch_reference.OPERATIONS[name](*tensors).to(torch.float64).item())
         assert device == pytest.approx(host, rel=1e-14, abs=1e-300, nan_ok=True), f"{name}{tuple(given_values)}"
 
     check()
@@ -218,10 +218,16 @@ def test_reductions(text: str, expected: list[list[float]]):
 
 
 def test_a_bad_record_is_refused_when_it_is_made():
-    with pytest.raises(ValueError, match="give op or body"):
+    with pytest.raises(ValueError, match="give one of op, body and lowering"):
         Primitive("nothing", "test", "neither")
     with pytest.raises(ValueError, match="is like y"):
         Primitive("lost", "test", "state of no argument", body="x", state=(State("s", "y"),))
+    with pytest.raises(ValueError, match="root is no operation"):
+        Primitive("root", "test", "unknown", (value("x"),), op="root")
+    with pytest.raises(ValueError, match="add has other arguments"):
+        Primitive("plus", "test", "one argument of two", (value("x"),), op="add")
+    with pytest.raises(ValueError, match="gt has other arguments or another result"):
+        Primitive("above", "test", "a mask called a number", (value("x"), value("y")), op="gt")
     domain = next(p.domain for p in TABLE["ema"].parameters if p.domain)
     with pytest.raises(ValueError, match="default stands before"):
         Primitive("late", "test", "order", (constant("a", domain, 0.5), constant("b", domain)), body="a + b")
@@ -233,11 +239,11 @@ def test_constants_outside_their_domain_are_refused():
             parse_expression(text)
 
 
-@pytest.mark.parametrize("name", host_math.OPERATIONS)
+@pytest.mark.parametrize("name", ON_FLOATS)
 def test_numbers_on_the_host_never_raise(name: str):
     values = (0.0, -0.0, 1.0, -3.5, 1e-320, 1e308, -1e308, math.inf, -math.inf, math.nan)
-    for given_values in itertools.product(values, repeat=program.ELEMENTWISE[name]):
-        host_math.OPERATIONS[name](*given_values)
+    for given_values in itertools.product(values, repeat=OPERATIONS[name].arity):
+        ON_FLOATS[name](*given_values)
 
 
 @pytest.mark.parametrize("text", ["sqrt(1 - 0.9 ** (t - 4))", "sqrt(1 - 0.9 ** -t)", "sqrt(-t)", "sqrt(g - g - 1)"])

@@ -1,0 +1,111 @@
+"""Nodes of a program under construction: equal operations on equal nodes are one node, simplified as they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from genomes.compiler.program import Node, result_class
+from genomes.compiler.shapes import ShapeClass, join
+from genomes.language.operations import NONNEGATIVE, OPERATIONS, POSITIVE, UNKNOWN, Sign, folded
+
+MAX_PROGRAM_NODES = 4000
+SMALLEST_DIVISOR = 1e-30  # a constant below this can vanish in float32, so it does not make a divisor safe
+
+Numbers = list[float | None]
+Rule = Callable[["Nodes", tuple[int, ...], Numbers], int | None]
+"""What an operation on these nodes comes to; None where it is no simpler. Third: the constants among the arguments."""
+
+
+class LoweringError(ValueError):
+    """An expression that parses but has no meaning in its place."""
+
+
+class Nodes:
+    """A growing list of nodes and what is known of their signs. ``rules``: simplifications by operation."""
+
+    def __init__(self, rules: Mapping[str, Rule]):
+        self.nodes: list[Node] = []
+        self.signs: list[Sign] = []
+        self._rules = rules
+        self._index: dict[Node, int] = {}
+
+    def add(self, node: Node, sign: Sign = UNKNOWN) -> int:
+        """The number of this node, new or found. Raises LoweringError where there are too many."""
+        if node not in self._index:
+            self._index[node] = len(self.nodes)
+            self.nodes.append(node)
+            self.signs.append(sign)
+            if len(self.nodes) > 10 * MAX_PROGRAM_NODES:
+                raise LoweringError("the program grows too large")
+        return self._index[node]
+
+    def const(self, value: float) -> int:
+        """The node of a number."""
+        value = float(value) + 0.0  # -0.0 and 0.0 are one constant
+        sign = POSITIVE if value >= SMALLEST_DIVISOR else NONNEGATIVE if value >= 0 else UNKNOWN
+        return self.add(Node("const", (), ShapeClass.CLOCK, value), sign)
+
+    def source(self, name: str) -> int:
+        """The node of a source: ``g``, ``theta``, a clock or a role source."""
+        return self.add(Node(name, (), result_class(name)), OPERATIONS[name].sign([]))
+
+    def number(self, node: int) -> float | None:
+        """The value of a constant node; None for others."""
+        return self.nodes[node].attribute if self.nodes[node].op == "const" else None
+
+    def expand(self, a: int, shape: ShapeClass) -> int:
+        """``a`` as a value of the larger class ``shape``. Raises LoweringError where that does not hold it."""
+        if self.nodes[a].shape is shape:
+            return a
+        if join(self.nodes[a].shape, shape) is not shape:
+            raise LoweringError(f"a value of class {self.nodes[a].shape} does not fit where {shape} is stored")
+        return self._made("expand", (a,), shape)
+
+    def op(self, name: str, *arguments: int) -> int:
+        """The node of an operation on nodes, simplified where that is exact. Raises LoweringError."""
+        operation = OPERATIONS[name]
+        match operation.kind:
+            case "reduction":
+                return self._made(name, (self.expand(arguments[0], ShapeClass.ELEMENT),), result_class(name))
+            case "model reduction":
+                return self._made(name, (self.op(operation.partial, arguments[0]),), result_class(name))
+            case "matrix":
+                matrix = self.expand(arguments[0], ShapeClass.ELEMENT)
+                return self._made(name, (matrix, *arguments[1:]), result_class(name))
+            case "noise":
+                return self._made(name, arguments, result_class(name))
+        if operation.on_floats is None and self.nodes[arguments[0]].shape.on_host:
+            return arguments[0]
+        numbers = [self.number(a) for a in arguments]
+        if not operation.mask and all(n is not None for n in numbers) and name != "where":
+            return self.const(folded(name, [n for n in numbers if n is not None]))
+        simpler = self._rules[name](self, arguments, numbers) if name in self._rules else None
+        return simpler if simpler is not None else self.elementwise(name, *arguments)
+
+    def elementwise(self, name: str, *arguments: int) -> int:
+        """The node of an elementwise operation as it stands. Raises LoweringError for a mask in a number's place."""
+        operation = OPERATIONS[name]
+        for i, a in enumerate(arguments):
+            if self.nodes[a].is_mask != (i in operation.masks):
+                raise LoweringError(f"{name} of a {'comparison' if self.nodes[a].is_mask else 'number'}")
+        shape = join(*(self.nodes[a].shape for a in arguments))
+        if operation.commutative and Node(name, arguments[::-1], shape) in self._index:
+            arguments = arguments[::-1]
+        return self._made(name, arguments, shape)
+
+    def _made(self, name: str, arguments: tuple[int, ...], shape: ShapeClass) -> int:
+        sign = OPERATIONS[name].sign([self.signs[a] for a in arguments])
+        if self._is_square(name, arguments) or self._is_gathered_weight(name, arguments):
+            sign = Sign(True, sign.positive)
+        return self.add(Node(name, arguments, shape), sign)
+
+    def _is_square(self, name: str, arguments: tuple[int, ...]) -> bool:
+        return name == "mul" and arguments[0] == arguments[1]
+
+    def _is_gathered_weight(self, name: str, arguments: tuple[int, ...]) -> bool:
+        """Whether this is 1 - beta ** t, the weights that an average has gathered: never below 0."""
+        if name != "sub" or self.number(arguments[0]) != 1 or self.nodes[arguments[1]].op != "power":
+            return False
+        base, exponent = self.nodes[arguments[1]].arguments
+        beta = self.number(base)
+        return beta is not None and beta <= 1 and self.signs[exponent].nonnegative
