@@ -32,7 +32,7 @@ from harness.train import train
 from tests.evo import device_on_cpu
 from tests.genomes import cuda_cases
 from tests.genomes.drive import from_expression
-from tests.harness.test_flat import FLOAT64_BOUND, JUMP, SPREADS, distance, reordered
+from tests.harness.test_flat import JUMP, agree, distance
 from tests.harness.test_lanes import MIXED, alone, compare_passes, instance, without_time
 
 KNOWN = {name: lower(catalogue.load(name)) for name in catalogue.names()}
@@ -65,11 +65,8 @@ def check_parity(programs: Mapping[str, Program], device: Backend, depth: int, d
         programs.items(), together([(p, of) for p in programs.values()], device, dtype=dtype), strict=True
     ):
         literal = train(of, torch_reference.optimizer(program), epochs=3, dtype=real)
-        found = distance(ours, literal)
-        if found > FLOAT64_BOUND:
-            spread = distance(reordered(program, of, real), literal)
-            if found > SPREADS * spread + (JUMP[depth] if real is torch.float32 else 0):
-                far[name] = found, spread
+        if not agree(ours, literal, program, of, real):
+            far[name] = distance(ours, literal)
     assert far == {}
 
 
