@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from evo.errors import UsageError
-from evo.recipe.algorithms import ALGORITHMS
 from evo.recipe.rules import Known, contradictions
 from evo.recipe.schema import MAY_CHANGE, Recipe, plain, recipe_with
+from evo.recipe.search_settings import ALGORITHMS
 from evo.recipe.validation import Closed, Fault, flat, shown, suggestion, validate
 from genomes import strict_yaml
 from genomes.strict_yaml import YamlError

@@ -1,4 +1,4 @@
-"""The recipe of a campaign: every key with its default, bounds and meaning."""
+"""The recipe of a campaign: every key with its default, bounds and meaning; those under ``search``: `search_settings`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SerializeAsAny, create_model
 
-from evo.recipe.algorithms import ALGORITHMS, Few, Genetic, Settings, Share, Some
+from evo.recipe.search_settings import ALGORITHMS, Few, Genetic, Settings, Share, Some
 from evo.recipe.validation import Closed
 from evo.records import Purpose
 from genomes.language.genome import MAX_TERMS

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from statistics import fmean, median
 from typing import Any
 
-from evo.recipe.algorithms import Genetic
 from evo.recipe.schema import Recipe
+from evo.recipe.search_settings import Genetic
 from evo.records import (
     Champion,
     Fame,

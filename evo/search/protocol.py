@@ -1,6 +1,6 @@
 """What a search is: it asks for trainings and is told their results; it neither trains, stores nor prints.
 
-An algorithm is a class of settings in `evo.recipe.algorithms` and a module of the same name in this package, whose
+An algorithm is a class of settings in `evo.recipe.search_settings` and a module of the same name in this package, whose
 ``SEARCH`` is a subclass of `Search`. Ask and tell take turns::
 
     search = algorithm(recipe)(recipe, checkpoint, individual)

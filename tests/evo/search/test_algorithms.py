@@ -1,12 +1,12 @@
-"""What every search algorithm promises; a new one is held to it by being listed in evo.recipe.algorithms."""
+"""What every search algorithm promises; a new one is held to it by being listed in evo.recipe.search_settings."""
 
 import hashlib
 import json
 
 import pytest
 
-from evo.recipe.algorithms import ALGORITHMS
 from evo.recipe.reader import dump, from_text
+from evo.recipe.search_settings import ALGORITHMS
 from evo.records import Checkpoint
 from evo.search.protocol import OrderError, algorithm
 from harness.result import Training
