@@ -1,4 +1,4 @@
-"""The recipe of a campaign: every key with its default, bounds and meaning; those under ``search``: `search_settings`."""
+"""The recipe of a campaign: every key with its default, bounds and meaning (``search``: `search_settings`)."""
 
 from __future__ import annotations
 
