@@ -254,7 +254,6 @@ _ELEMENTWISE = [
     Primitive("where", "elementwise", "x where the mask is true, else y", (value("mask", "mask"), X, Y), op="where",
               latex=r"\mathrm{{where}}({0}, {1}, {2})"),
     Primitive("square", "elementwise", "x times x", (X,), body="x * x", latex="{0}^2"),
-    Primitive("cube", "elementwise", "x times x times x", (X,), body="x * x * x", latex="{0}^3"),
     Primitive("softsign", "elementwise", "x / (1 + |x|)", (X,), body="x / (1 + abs(x))"),
     Primitive("clip", "elementwise", "x limited to [-limit, limit]", (X, constant("limit", LIMIT, 1.0)),
               body="max(min(x, limit), -limit)", latex=r"\mathrm{{clip}}({0}, {1})"),
