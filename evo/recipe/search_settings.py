@@ -53,14 +53,6 @@ class Genetic(Settings):
             yield message, ("contenders", "elites", "population")
 
 
-class Fresh(Settings):
-    """Random genomes in every generation: `evo.search.fresh`."""
-
-    algorithm: Literal["fresh"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]  it is frozen
-        default="fresh", description="how the next genomes are chosen"
-    )
-
-
 DEFAULT = Genetic()
 ALGORITHMS: dict[str, type[Settings]] = {
     settings.model_fields["algorithm"].default: settings for settings in Settings.__subclasses__()
