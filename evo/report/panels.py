@@ -157,14 +157,7 @@ def _recipe(report: Report) -> Markup:
     return Markup("<pre>{}</pre>").format(reader.dump(report.recipe))
 
 
-def _depths(report: Report) -> Markup:
-    counts = report.recipe.instances
-    rows = [(depth, counts.search, counts.selection) for depth in report.recipe.difficulty.depths]
-    return table(("hidden layers", "search instances", "selection instances"), rows)
-
-
 PANELS = (
-    Panel("Difficulty", "What the campaign trains on.", _depths),
     Panel(
         "Quality by generation",
         "Each generation trains on fresh instances, the baselines on the same ones, so compare lines at one generation "
