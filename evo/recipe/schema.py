@@ -95,7 +95,6 @@ class Recipe(Closed):
 
     recipe: Literal[1] = Field(default=1, description="version of this format")
     name: Annotated[str, AfterValidator(_slug)] = Field(description="name of the campaign")
-    note: str = Field(default="", max_length=200, description="a remark for people")
     task: Literal["tig", "seed"] = Field(default="tig", description="tig: as deployed; seed: as written")
     seed: int = Field(default=0, ge=0, lt=2**62, description="all randomness of the campaign follows from it")
     population: int = Field(default=24, ge=2, le=100_000, description="individuals in a generation")
