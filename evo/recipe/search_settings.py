@@ -53,7 +53,6 @@ class Genetic(Settings):
             yield message, ("contenders", "elites", "population")
 
 
-DEFAULT = Genetic()
 ALGORITHMS: dict[str, type[Settings]] = {
     settings.model_fields["algorithm"].default: settings for settings in Settings.__subclasses__()
 }

@@ -114,7 +114,7 @@ def test_every_format_renders_every_kind_of_export(name):
 
 
 def test_a_format_that_is_none_is_refused():
-    with pytest.raises(UsageError, match="--format c: not one of python, yaml"):
+    with pytest.raises(UsageError, match=f"--format c: not one of {', '.join(formats())}"):
         find_format("c")
 
 
