@@ -175,7 +175,7 @@ PANELS = (
         _curves,
     ),
     Panel("The champion", _about_champion, _formula, kind="formula"),
-    Panel("The champion's genome", "Its YAML; `evo export` writes it with its origin.", _genome, folded="as text"),
+    Panel("The champion's genome", "Its YAML; evo export writes it with its origin.", _genome, folded="as text"),
     Panel("Its ancestors", _about_ancestors, _ancestors),
     Panel(
         "Hall of fame",
