@@ -6,7 +6,7 @@
 
 Prints a table; writes benchmarks/results/cpu.json and cpu.png, or cuda.json and cuda.png. A step is an eighth of an
 epoch: eight batches, then validation, for every path alike and in the floors too. Adam everywhere. Paths take turns of
-three epochs, so that a noisy neighbour slows all alike; the first epoch of a turn, in which caches forget the path
+three epochs, so that a noisy neighbor slows all alike; the first epoch of a turn, in which caches forget the path
 before, is not counted. Times are medians over turns; ``spread`` is half the distance of the quartiles.
 
 On the CPU, one thread per lane, time is a process's time on the processor, which on a quiet machine is that of the wall
@@ -70,7 +70,7 @@ def device_clock() -> float:
 
 
 def measure(measured: list[Path], seconds: float, clock: Callable[[], float]) -> dict[tuple[str, int], list[float]]:
-    """Milliseconds a step and lane, one number per turn, for each path by name and lanes.
+    """Milliseconds per step and lane, one number per turn, for each path by name and lanes.
 
     A call of a path that goes through many epochs at once is a turn of its own: the epoch before needs no leaving out.
     """

@@ -49,7 +49,7 @@ Seeds = str | int | Sequence[int | str]
 
 def launch(
     run: Path | str,
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     *,
     device: str = "auto",
     workers: int = 0,
@@ -63,12 +63,13 @@ def launch(
     ``generation``, ``message``. Raises UsageError, EvoError.
     """
     machine = Machine(workers, max_minutes)
+    overrides = [overrides] if isinstance(overrides, str) else overrides
     return evo.campaign.run.launch(run, overrides, device=device, machine=machine, progress=_Forwarded(progress))
 
 
 def resume(
     run: Path | str,
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     *,
     workers: int = 0,
     max_minutes: float | None = None,
@@ -76,6 +77,7 @@ def resume(
 ) -> Outcome:
     """Go on with the campaign in the folder ``run``; as `launch`, on the device that it was launched on."""
     machine = Machine(workers, max_minutes)
+    overrides = [overrides] if isinstance(overrides, str) else overrides
     return evo.campaign.run.resume(run, overrides, machine=machine, progress=_Forwarded(progress))
 
 
@@ -137,7 +139,7 @@ def calibrate(
     depths: Depths | None = None,
     seeds: Seeds = CALIBRATION_SEEDS,
     epochs: int = CALIBRATION_EPOCHS,
-    baselines: Sequence[str] = BASELINES,
+    baselines: str | Sequence[str] = BASELINES,
     baseline_instances: int = BASELINE_INSTANCES,
     device: str = DEVICE,
     workers: int = 0,
@@ -148,6 +150,7 @@ def calibrate(
     ``depths``: by default all of the task. ``baselines``: known optimizers, or none; they are trained as `evaluate`
     does, on the first ``baseline_instances`` seeds.
     """
+    baselines = [baselines] if isinstance(baselines, str) else baselines
     question = parse_calibration(task, depths=depths, seeds=seeds, epochs=epochs, baselines=baselines)
     _warn_of_shared_data(question, progress)
     return calibrate_task(

@@ -1,6 +1,6 @@
 """The passes of `harness.lane_network` as CUDA kernels: one launch each, memory read and written once.
 
-ReLU and BatchNorm take a thread for each (lane, column): neighbouring threads read neighbouring numbers, and a column's
+ReLU and BatchNorm take a thread for each (lane, column): neighboring threads read neighboring numbers, and a column's
 sums stay in its thread and have one order. What a thread must read again it keeps in its own part of the block's shared
 memory; no thread reads another's, so there are no barriers and the text also runs on a CPU, threads as loops.
 `KernelPasses` is given the compiled text as a function that launches a kernel; see `harness.lane_passes` for the same

@@ -1,4 +1,4 @@
-"""One thread a process: the suite runs on all cores by itself, and thread pools that compete cost tenfold."""
+"""One thread per process: the suite runs on all cores by itself, and thread pools that compete cost tenfold."""
 
 import os
 

@@ -47,7 +47,7 @@ class LiveProgress(Progress):
         """What stands on the terminal now."""
         parts: list[Any] = [self._table()] if self.past else []
         if self.done_generations < self.generations:
-            lanes = f"{self.purpose} lanes {self.done}/{self.total}" if self.total else "the search is thinking"
+            lanes = f"{self.purpose} lanes {self.done}/{self.total}" if self.total else "breeding"
             line = Table.grid(padding=(0, 2))
             bar = ProgressBar(total=self.total or 1, completed=self.done, width=30)
             line.add_row(f"generation {self.done_generations + 1}/{self.generations}", bar, lanes)

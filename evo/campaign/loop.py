@@ -11,12 +11,13 @@ from evo import files
 from evo.campaign.folder import RunFolder
 from evo.campaign.progress import Progress
 from evo.campaign.stop import Stop
+from evo.errors import UsageError
 from evo.ledger import backup
 from evo.ledger.ledger import Ledger
 from evo.recipe.schema import Recipe
 from evo.records import Fame, Request, Results
 from evo.search.protocol import Search, algorithm
-from evo.training.pool import Pool
+from evo.training.pool import Pool, check_workers
 from evo.training.worker import TRAIN_LANES
 
 Begin = Callable[..., Search]  # what makes a search of recipe, checkpoint and a way to find individuals
@@ -33,6 +34,12 @@ class Machine:
     max_minutes: float | None = None
     batch: int = 0
     function: str = TRAIN_LANES
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for numbers that make no sense: before anything has begun."""
+        check_workers(self.workers)
+        if self.max_minutes is not None and not self.max_minutes > 0:
+            raise UsageError(f"max_minutes: must be above 0, got {self.max_minutes}")
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ def run(
         begin = begin or algorithm(recipe)
         search = begin(recipe.located(folder.path), ledger.checkpoint(), ledger.individual)
         _write_champion(folder, search)
-        progress.begin(recipe, ledger.past())
+        progress.begin(recipe, ledger.past(), begun=bool(ledger.statuses()))
         while search.generation < recipe.generations and not stop.soon():
             started = time.monotonic()
             request = search.ask()

@@ -45,11 +45,11 @@ class Progress:
                 file.writelines(f"{moment} {line}\n" for line in message.splitlines())
         self._show(message)
 
-    def begin(self, recipe: Recipe, past: Sequence[Generation]) -> None:
-        """A campaign starts, or goes on after the complete generations ``past``."""
+    def begin(self, recipe: Recipe, past: Sequence[Generation], begun: bool = False) -> None:
+        """A campaign starts, or goes on after the complete generations ``past``. ``begun``: something is trained."""
         self.recipe, self.done_generations, self.past = recipe, len(past), list(past)
         self._generation_started = self.started = time.monotonic()
-        verb = f"goes on after generation {len(past)}" if past else "begins"
+        verb = "begins" if not (past or begun) else f"goes on after generation {len(past)}"
         self.say(f"{recipe.name} {verb}: task {recipe.task}, {recipe.generations} generations of {recipe.population}")
 
     def request(self, request: Request, known: int) -> None:

@@ -24,7 +24,7 @@ from evo.ledger import backup
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
 from evo.recipe.rules import Known, check_start
-from evo.recipe.schema import Recipe
+from evo.recipe.schema import MAY_CHANGE, Recipe
 from evo.training import devices
 from genomes import strict_yaml
 from harness.result import NUMERICS_VERSION
@@ -127,25 +127,44 @@ def _recipe_to_resume(
         if before[name] != now.get(name):
             progress.say(f"launched with {name} {before[name]}, now {now.get(name)}: results may differ slightly")
     launched = reader.from_text(meta["recipe"])
-    if not folder.recipe.is_file():
+    stored = json.loads(meta["overrides"])
+    both = [*stored, *overrides]
+    if folder.recipe.is_file():
+        recipe = reader.load(folder.recipe, both, known=KNOWN, launched=launched)
+        document = strict_yaml.load(folder.recipe)
+        _tell_hidden(document, stored, overrides, progress)
+    else:
         progress.say(f"{folder.recipe} is gone: going on with the recipe as launched")
-        return launched
-    overrides = [*json.loads(meta["overrides"]), *overrides]
-    recipe = reader.load(folder.recipe, overrides, known=KNOWN, launched=launched)
+        recipe = reader.reload(launched, overrides, known=KNOWN)
+        document = strict_yaml.parse("", "the recipe as launched")
     changes = reader.changes(launched, recipe)
-    document = strict_yaml.load(folder.recipe)
     refused = [
-        f"{folder.recipe}:{document.line(tuple(change.key.split('.')))}: {change}: a campaign under way keeps"
-        " this; restore it, or launch another folder"
+        f"{reader.location(document, both, change.key)}: {change}: a campaign under way keeps this; restore it, or"
+        " launch another folder"
         for change in changes
         if not change.allowed
     ]
+    complete = len(ledger.past())
+    if recipe.generations < complete:
+        where = reader.location(document, both, "generations")
+        refused.append(f"{where}: generations: {recipe.generations} is fewer than the {complete} that are complete")
     if refused:
         raise UsageError("\n".join(refused))
     if changes:
         progress.say("; ".join(map(str, changes)))
-        ledger.set_meta({"recipe": reader.dump(recipe), "overrides": json.dumps(overrides)})
+        ledger.set_meta({"recipe": reader.dump(recipe), "overrides": json.dumps(both)})
     return recipe
+
+
+def _tell_hidden(
+    document: strict_yaml.Document, stored: Sequence[str], overrides: Sequence[str], progress: Progress
+) -> None:
+    """Say which keys of the file an override of the launch hides, though a campaign under way may change them."""
+    given = {text.partition("=")[0].strip() for text in overrides}
+    for text in stored:
+        key = text.partition("=")[0].strip()
+        if key in MAY_CHANGE and key not in given and tuple(key.split(".")) in document.lines:
+            progress.say(f"{key}: --set {text} of the launch holds, not the file; change it with: --set {key}=...")
 
 
 def _versions() -> dict[str, str]:

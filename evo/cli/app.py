@@ -151,9 +151,9 @@ def export(
     out: Annotated[
         Path | None, typer.Option(metavar="PATH", help="default: standard output", show_default=False)
     ] = None,
-    rank: Annotated[int, typer.Option(min=1, help="place in the campaign's hall of fame")] = 1,
+    rank: Annotated[int, typer.Option(min=1, help="rank in the campaign's hall of fame")] = 1,
 ) -> None:
-    """Take an optimizer along: as a genome, or as a standalone file."""
+    """Write an optimizer as a file: a genome, or standalone Python."""
     from evo.cli.exports import write_export
 
     write_export(target, format, rank=rank, out=out)

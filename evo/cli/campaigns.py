@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evo.campaign import live
+from evo.campaign.folder import RunFolder
 from evo.campaign.run import Machine, Outcome, launch, resume
 from evo.cli.terminal import say
 
@@ -25,7 +26,7 @@ def _ended(run: Path, outcome: Outcome) -> bool:
     champion = outcome.champion
     if champion:
         quality = f"quality {champion.quality:.3f} on the selection instances"
-        say(f"champion {champion.individual.name}, {quality} ({run / 'out' / 'champion.yaml'})")
+        say(f"champion {champion.individual.name}, {quality} ({RunFolder.find(run).champion})")
     if not outcome.finished:
         say(f"stopped after {outcome.generation} of {outcome.generations} generations, all that was trained is kept")
         say(f"go on with: evo resume {run}")

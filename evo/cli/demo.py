@@ -7,7 +7,8 @@ from pathlib import Path
 from evo import files
 from evo.campaign import live
 from evo.campaign.folder import RunFolder
-from evo.campaign.run import KNOWN, Machine, launch, resume
+from evo.campaign.run import Machine, launch, resume
+from evo.campaign.status import has_progress
 from evo.cli.tables import summary_table
 from evo.cli.terminal import TrainingProgress, console, say
 from evo.evaluation.question import Question
@@ -16,6 +17,7 @@ from evo.evaluation.targets import resolve
 from evo.evaluation.trainings import Evaluation, evaluate_targets
 from evo.exports.formats import find_format
 from evo.exports.source import find
+from evo.ledger.ledger import Ledger
 from evo.recipe import reader
 from evo.recipe.schema import Recipe
 from evo.records import Purpose
@@ -27,7 +29,7 @@ from genomes.analysis.describe import formula
 def run_demo(path: Path, workers: int = 0) -> bool:
     """Launch or resume the campaign at ``path``, export, judge, report. False where it was stopped before its end."""
     folder = RunFolder.find(path)
-    begin = resume if folder.ledger.is_file() else launch
+    begin = resume if has_progress(folder) else launch
     outcome = begin(path, machine=Machine(workers), progress=live.on())
     if not outcome.finished:
         say(f"stopped; run the same command again, or: evo resume {path}")
@@ -35,10 +37,10 @@ def run_demo(path: Path, workers: int = 0) -> bool:
     found = find(str(path))
     submission, genome = folder.out / "champion.py", folder.champion
     files.write(submission, find_format("python").render(found))
-    files.write(genome, find_format("yaml").render(found))
     report = page.write(path, None)
 
-    recipe = reader.load(folder.recipe, known=KNOWN)
+    with Ledger.open_to_read(folder.ledger) as ledger:
+        recipe = reader.from_text(ledger.meta()["recipe"])
     say("judging the exported file on instances that the search never saw ...")
     with TrainingProgress() as bar:
         question = _question(recipe, [str(submission), *recipe.baselines])

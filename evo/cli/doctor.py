@@ -120,7 +120,7 @@ def _training() -> Iterator[Check]:
         seconds = time.monotonic() - started
     pace = epochs / trainings[-1].seconds if trainings[-1].seconds else 0.0
     ok = all(training.status == "finished" for training in trainings)
-    found = f"{pace:.0f} epochs a second per worker at 4 hidden layers; a worker was ready after {seconds:.1f} s"
+    found = f"{pace:.0f} epochs per second and worker at 4 hidden layers; a worker was ready after {seconds:.1f} s"
     yield Check("training", ok, found if ok else f"{trainings[0].status}: {trainings[0].message}")
 
 

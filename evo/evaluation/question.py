@@ -85,8 +85,8 @@ def parse_question(
     if dtype not in DTYPES:
         errors.append(f"--dtype {dtype}: not one of {', '.join(DTYPES)}")
     for option, value in (("--epochs", epochs), ("--patience", patience)):
-        if value < 1:
-            errors.append(f"{option} {value}: must be at least 1")
+        if type(value) is not int or value < 1:
+            errors.append(f"{option} {value}: must be a whole number, 1 or more")
     chosen_depths, chosen_seeds = read(parse_depths, depths), read(parse_seeds, seeds)
     if len(chosen_depths) * len(chosen_seeds) > MAX_INSTANCES:
         errors.append(f"--seeds {_text(seeds)}: more than {MAX_INSTANCES} instances")
@@ -133,7 +133,7 @@ def parse_seeds(value: str | int | Sequence[int | str]) -> dict[bytes, int | str
 
 def _text(value: str | int | Sequence[int | str]) -> str:
     """What the user would write on the command line."""
-    return str(value) if isinstance(value, str | int) else ",".join(map(str, value))
+    return ",".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
 
 
 def _numbers(part: str) -> range:

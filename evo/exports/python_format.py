@@ -6,6 +6,7 @@ import textwrap
 
 from evo.exports.export import Export
 from evo.exports.formats import Format
+from genomes.compiler.lowering import lower
 from genomes.language.genome import dump
 
 
@@ -14,7 +15,6 @@ def render(export: Export) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     from genomes.backends import python_source
-    from genomes.compiler.lowering import lower
 
     environment = Environment(
         loader=PackageLoader("evo.exports"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,

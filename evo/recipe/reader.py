@@ -43,7 +43,24 @@ def load(path: Path, overrides: Sequence[str] = (), *, known: Known, launched: R
     if not isinstance(document.value, dict):
         found = "is empty" if document.value is None else "is not a mapping"
         raise RecipeError([f"{document.source}:1: recipe: the file {found}; it needs at least name: ..."])
-    value: Any = document.value if launched is None else _completed(document.value, launched)
+    folder = path.parent if launched is None else None  # later, its genomes have been read
+    return _read(document, overrides, known, launched, folder)
+
+
+def reload(launched: Recipe, overrides: Sequence[str], *, known: Known) -> Recipe:
+    """The recipe of a campaign whose file is gone, with ``overrides`` applied. Raises RecipeError."""
+    return _read(strict_yaml.parse(dump(launched), "the recipe as launched"), overrides, known, launched, None)
+
+
+def _read(
+    document: strict_yaml.Document,
+    overrides: Sequence[str],
+    known: Known,
+    launched: Recipe | None,
+    folder: Path | None,
+) -> Recipe:
+    """``folder``: where start genomes are looked for; None: they are not."""
+    value: Any = document.value
     applied: list[_Override] = []
     errors = []
     for text in overrides:
@@ -53,10 +70,10 @@ def load(path: Path, overrides: Sequence[str] = (), *, known: Known, launched: R
             applied.append(override)
         except ValueError as error:
             errors.append(f"--set {text}: {error}")
+    value = value if launched is None else _completed(value, launched)
     recipe, faults = _validated(value)
     if recipe is not None:
         wrong = [fault.path for fault in faults]
-        folder = path.parent if launched is None else None  # later, its genomes have been read
         for keys, fault in contradictions(recipe, folder, known):
             if not any(_related(key, path) for key in keys for path in wrong):
                 faults.append(fault)
@@ -154,13 +171,13 @@ class _Override:
             raise ValueError(f"{key}: {error.message}") from None
 
 
-def _replaced(value: Any, path: _Key, new: Any) -> Any:
+def _replaced(value: Any, path: _Key, new: Any, above: _Key = ()) -> Any:
     if not path:
         return new
     if not isinstance(value, dict | None):
-        raise ValueError(f"{path[0]}: there are no keys here, only the value {shown(value)}")
+        raise ValueError(f"{'.'.join(above)}: there are no keys below it, only the value {shown(value)}")
     value = dict(value or {})
-    value[path[0]] = _replaced(value.get(path[0]), path[1:], new)
+    value[path[0]] = _replaced(value.get(path[0]), path[1:], new, (*above, path[0]))
     return value
 
 
@@ -188,6 +205,11 @@ def _location(document: strict_yaml.Document, overrides: Sequence[_Override], pa
     while given not in lines:
         given = given[:-1]
     return (0, lines[given]), f"{document.source}:{lines[given]}"
+
+
+def location(document: strict_yaml.Document, overrides: Sequence[str], key: str) -> str:
+    """Where a key was given: ``file:line``, or ``--set KEY=VALUE``. ``overrides``: that were read without fault."""
+    return _location(document, [_Override.parse(text) for text in overrides], tuple(key.split(".")))[1]
 
 
 def _related(path: tuple, other: tuple) -> bool:

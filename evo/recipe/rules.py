@@ -12,6 +12,7 @@ from evo.recipe.schema import Recipe
 from evo.recipe.validation import Fault, suggestion
 from genomes import catalogue
 from genomes.compiler.lowering import read
+from genomes.language.genome import GenomeError
 from harness.task import TASKS
 
 
@@ -72,9 +73,15 @@ def contradictions(recipe: Recipe, folder: Path | None, known: Known) -> Iterato
 
 
 def check_start(recipe: Recipe) -> None:
-    """Raises GenomeError or UsageError where a start genome cannot take part, OSError where it is unreadable."""
+    """Raises UsageError where a start genome cannot be read, has no meaning, or is beyond the recipe's limits."""
     for path in recipe.start.genomes:
-        if found := exceeded(read(Path(path)), recipe.limits):
+        try:
+            found = exceeded(read(Path(path)), recipe.limits)
+        except GenomeError as error:
+            raise UsageError(str(error)) from None
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
+        if found:
             name, count = found
             most = getattr(recipe.limits, name)
             raise UsageError(

@@ -22,7 +22,7 @@ from harness.result import Training, mean_quality
 
 @dataclass(frozen=True)
 class Curve:
-    """Mean validation loss over instances, one entry an epoch, and the mean quality. ``instances``: how many."""
+    """Mean validation loss over instances, `[epoch]`, and the mean quality. ``instances``: how many."""
 
     name: str
     val_loss: list[float]

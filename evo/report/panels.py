@@ -183,7 +183,7 @@ PANELS = (
         _hall_of_fame,
     ),
     Panel(
-        "What the operators earned",
+        "What each operator led to",
         "Children of each operator, compared within their generation, where all train on the same instances.",
         _operators,
     ),

@@ -19,6 +19,7 @@ from evo.recipe.schema import Recipe
 from evo.recipe.search_settings import Genetic
 from evo.records import (
     Champion,
+    Checkpoint,
     Fame,
     Individual,
     Purpose,
@@ -96,13 +97,13 @@ _NUMBERS = ("fitness", "qualities", "baselines", "asked", "trained")
 class GeneticSearch(Search):
     """See the module's text."""
 
-    def __init__(self, recipe: Recipe, *checkpoint: Any) -> None:
+    def __init__(self, recipe: Recipe, checkpoint: Checkpoint | None = None, individual: Find | None = None) -> None:
         self._last = _Last()
         self._current: _Generation | None = None  # None: the next request breeds a generation
         self._bred: tuple[Individual, ...] = ()
         assert isinstance(recipe.search, Genetic)
         self._settings = recipe.search
-        super().__init__(recipe, *checkpoint)
+        super().__init__(recipe, checkpoint, individual)
 
     def _ask(self) -> Request:
         if self._current is None:

@@ -51,18 +51,27 @@ class Search(ABC):
             self._restore(checkpoint.state, individual)
 
     def ask(self) -> Request:
-        """The trainings that the search wants next. Raises OrderError where the last ones were not told."""
+        """The trainings that the search wants next. Raises OrderError where the last ones were not told.
+
+        Raises ValueError where an algorithm breaks its promises, as does `tell`: a mistake of its author.
+        """
         if self._asked is not None:
             raise OrderError("ask() was called twice: call tell(results) with the results of the last request first")
-        self._asked = self._ask()
-        return self._asked
+        request = self._ask()
+        if not request.lanes or len({lane.key for lane in request.lanes}) < len(request.lanes):
+            raise ValueError("a request needs lanes, each of them once: see Request.crossed")
+        self._asked = request
+        return request
 
     def tell(self, results: Results) -> Told:
         """Take the results of the last request. Raises OrderError without one, KeyError where a result is missing."""
         if self._asked is None:
             raise OrderError("tell() was called without a request: call ask() first")
         answer = {lane.key: results[lane.key] for lane in self._asked.lanes}
+        before = self.generation
         told = self._tell(self._asked, answer)
+        if (told.statistics is not None) != (self.generation == before + 1) or told.generation != before:
+            raise ValueError("a tell has statistics where it completes a generation, and only there")
         self._asked = None
         return told
 

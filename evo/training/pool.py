@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from evo.errors import EvoError
+from evo.errors import EvoError, UsageError
 from evo.records import Lane
 from evo.training.jobs import CUDA_BATCH, Job, batches, fields
 from evo.training.worker import UNUSABLE
@@ -41,6 +41,12 @@ class WorkerError(EvoError):
 def available_cpus() -> int:
     """Number of CPUs that this process may use: the default number of workers."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_workers(workers: int) -> None:
+    """Raises UsageError unless ``workers`` is a number of processes; 0 stands for one per CPU."""
+    if type(workers) is not int or workers < 0:
+        raise UsageError(f"workers: must be a whole number, 0 or more, got {workers!r}")
 
 
 class Pool:
@@ -65,6 +71,7 @@ class Pool:
         seconds_per_lane: float = 3600.0,
         log: Path | None = None,
     ):
+        check_workers(workers)
         on_gpu = device != "cpu"
         self.size = workers or (1 if on_gpu else available_cpus())
         self._batch = batch or (CUDA_BATCH if on_gpu else 1)

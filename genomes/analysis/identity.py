@@ -76,7 +76,7 @@ def probe(program: Program, backend: Callable[[Program], Any] = FlatProgram) -> 
             gradient.copy_(gradients[step])
             update = run.step(epoch, train_loss, val_loss)
             trace.append(update.clone())
-            # bounded, so that an optimizer with a huge learning rate is still told apart from its neighbours
+            # bounded, so that an optimizer with a huge learning rate is still told apart from its neighbors
             theta += torch.tanh(update)
             step += 1
     if program.query:

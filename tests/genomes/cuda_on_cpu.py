@@ -42,11 +42,11 @@ class Kernels:
         self.run(self.numbers[kernel], ctypes.byref(arguments), *blocks, threads, self.backwards)
 
 
-def compile_kernels(texts: Mapping[str, str], folder: Path, optimise: str = "-O1") -> dict[str, Kernels]:
+def compile_kernels(texts: Mapping[str, str], folder: Path, optimize: str = "-O1") -> dict[str, Kernels]:
     """The kernels of each text, under the text's key. Skips the test where there is no g++.
 
     Every kernel takes one struct by value and needs no other thread: no barrier, and what a thread keeps in shared
-    memory it alone reads. Texts share no names. ``optimise``: -O1 compiles soonest, -O2 runs a quarter quicker where
+    memory it alone reads. Texts share no names. ``optimize``: -O1 compiles soonest, -O2 runs a quarter quicker where
     there is much arithmetic.
     """
     compiler = shutil.which("g++")
@@ -57,7 +57,7 @@ def compile_kernels(texts: Mapping[str, str], folder: Path, optimise: str = "-O1
     (folder / "kernels.cpp").write_text("\n\n".join(['#include "cuda_shim.h"', *parts]))
     library = folder / "kernels.so"
     command = [
-        compiler, "-std=c++17", optimise, "-ffp-contract=off", "-fPIC", "-shared", *WARNINGS,
+        compiler, "-std=c++17", optimize, "-ffp-contract=off", "-fPIC", "-shared", *WARNINGS,
         f"-I{SHIM.parent}", "-o", str(library), str(folder / "kernels.cpp"),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)

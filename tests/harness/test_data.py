@@ -124,7 +124,7 @@ def test_data_follow_from_the_first_8_bytes_but_orders_from_all_32():
     assert not np.array_equal(sample_orders(one)[0], sample_orders(other)[0])
 
 
-def test_neighbouring_seeds_are_near_copies():
+def test_neighboring_seeds_are_near_copies():
     one, next_one = load_data("tig", seed_bytes(1)), load_data("tig", seed_bytes(2))
     assert np.array_equal(one.x[1:], next_one.x[:-1])
     assert np.corrcoef(one.f[1:, 0], next_one.f[:-1, 0])[0, 1] > 0.95

@@ -130,7 +130,7 @@ def test_the_oracle_itself_agrees_with_autograd(task):
             np.testing.assert_allclose(leaf.grad, other, rtol=1e-9, atol=1e-11)
 
 
-def test_running_variance_takes_the_unbiased_estimate_and_normalisation_the_biased():
+def test_running_variance_takes_the_unbiased_estimate_and_normalization_the_biased():
     params, x, _ = random_network("seed", 1, n=8)
     layout = network_layout("seed", 1)
     passed = forward(layout, params, x)

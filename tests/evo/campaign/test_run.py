@@ -197,7 +197,7 @@ def test_a_changed_recipe_is_refused_with_the_difference(tmp_path):
     with pytest.raises(UsageError) as refused:
         run("resume", path, ["seed=5"])
     assert str(refused.value).replace(f"{path}/", "") == (
-        "recipe.yaml:1: seed: 0 -> 5: a campaign under way keeps this; restore it, or launch another folder\n"
+        "--set seed=5: seed: 0 -> 5: a campaign under way keeps this; restore it, or launch another folder\n"
         "recipe.yaml:4: epochs: 3 -> 4: a campaign under way keeps this; restore it, or launch another folder"
     )
     (path / "recipe.yaml").write_text(RECIPE)
@@ -271,3 +271,38 @@ def test_the_log_keeps_what_was_said(tmp_path):
     lines = RunFolder(path).log.read_text().splitlines()
     assert sum(" generation " in line for line in lines) == 6
     assert " fake begins: task tig, 6 generations of 8" in lines[0]
+
+
+def test_overrides_count_when_the_recipe_is_gone(tmp_path, through):
+    path = folder(tmp_path / "run", RECIPE.replace("generations: 6", "generations: 4"))
+    run("launch", path)
+    (path / "recipe.yaml").unlink()
+    with pytest.raises(UsageError, match="--set nonsense=4: nonsense: there is no such key"):
+        run("resume", path, ["nonsense=4"])
+    with pytest.raises(UsageError, match="--set seed=5: seed: 0 -> 5: a campaign under way keeps this"):
+        run("resume", path, ["seed=5"])
+    assert run("resume", path, ["generations=6"]).generation == 6
+    assert result(path) == through
+
+
+def test_fewer_generations_than_are_complete_are_refused(tmp_path):
+    path = folder(tmp_path / "run")
+    run("launch", path, progress=Interrupting(generation=2))
+    with pytest.raises(UsageError, match="--set generations=1: generations: 1 is fewer than the 2 that are complete"):
+        run("resume", path, ["generations=1"])
+
+
+def test_an_override_of_the_launch_that_hides_the_file_is_told(tmp_path):
+    path = folder(tmp_path / "run")
+    run("launch", path, ["generations=1"])
+    progress = Interrupting()
+    run("resume", path, progress=progress)
+    assert "generations: --set generations=1 of the launch holds, not the file" in progress.said[0]
+
+
+@pytest.mark.parametrize("numbers", [{"workers": -1}, {"workers": 1.5}, {"max_minutes": 0}])
+def test_numbers_of_no_sense_are_refused_before_anything_has_begun(tmp_path, numbers):
+    path = folder(tmp_path / "run")
+    with pytest.raises(UsageError, match=f"{next(iter(numbers))}: must be"):
+        run("launch", path, **numbers)
+    assert not (path / "out").exists()

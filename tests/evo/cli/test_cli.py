@@ -177,5 +177,5 @@ def test_doctor_finds_this_machine_fit(evo):
     checks = {check["name"]: check for check in json.loads(out)["checks"]}
     assert code == 0, err
     assert checks["training"]["ok"]
-    assert "epochs a second" in checks["training"]["found"]
+    assert "epochs per second" in checks["training"]["found"]
     assert {"python", "torch", "disk", "sandbox", "cuda", "nvrtc", "device"} <= set(checks)

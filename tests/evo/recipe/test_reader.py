@@ -109,7 +109,7 @@ def test_overrides_apply_and_are_blamed_by_name(tmp_path):
     assert (recipe.population, recipe.difficulty.depths, recipe.instances.search) == (6, (4, 7), 2)
     assert errors(tmp_path, text, "population=1", "dificulty.depths=[4]", "epochs", "name.x=1", "seed=[1") == [
         "--set epochs: write KEY=VALUE, for example population=12 or difficulty.depths=[4,7]",
-        "--set name.x=1: x: there are no keys here, only the value 'x'",
+        "--set name.x=1: name: there are no keys below it, only the value 'x'",
         "--set seed=[1: seed: expected ',' or ']', but got '<stream end>'",
         "--set population=1: population: must be at least 2, got 1",
         "--set dificulty.depths=[4]: dificulty: there is no such key; did you mean difficulty?",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -83,3 +84,32 @@ def test_calls_out_of_turn_are_refused_with_what_to_do(recipe):
 def test_its_settings_are_written_and_read_back(recipe):
     assert from_text(dump(recipe)) == recipe
     assert f"algorithm: {recipe.search.algorithm}" in dump(recipe)
+
+
+class Careless(algorithm(from_text(RECIPE.format("genetic")))):
+    """Breaks what a search promises, one way or another."""
+
+    def __init__(self, recipe, fault):
+        super().__init__(recipe)
+        self.fault = fault
+
+    def _ask(self):
+        request = super()._ask()
+        if self.fault == "twice":
+            return replace(request, lanes=(*request.lanes, request.lanes[0]))
+        return replace(request, lanes=()) if self.fault == "nothing" else request
+
+    def _tell(self, request, results):
+        told = super()._tell(request, results)
+        if self.fault == "no statistics":
+            self.generation += 1
+        return told
+
+
+@pytest.mark.parametrize("fault", ["twice", "nothing", "no statistics"])
+def test_a_search_that_breaks_its_promises_is_stopped(fault):
+    search = Careless(from_text(RECIPE.format("genetic")), fault)
+    with pytest.raises(
+        ValueError, match="a request needs lanes" if fault != "no statistics" else "a tell has statistics"
+    ):
+        search.tell(results(search.ask()))
