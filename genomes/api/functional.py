@@ -20,7 +20,7 @@ from genomes.language.genome import TENSOR_ROLES, Genome
 Tensors = TypeVar("Tensors", Mapping[str, Tensor], Sequence[Tensor])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # its tensors have no one truth value
 class OptimizerState:
     """What lasts between updates; never changed. ``names``: None where the parameters came as a list.
 
@@ -74,17 +74,19 @@ class GenomeOptimizer:
         for name, role in zip(_labels(names, len(tensors)), known, strict=True):
             if role not in (*TENSOR_ROLES, *UNTRAINED):
                 raise ValueError(f"roles: {name} is {role!r}; known are {', '.join((*TENSOR_ROLES, *UNTRAINED))}")
-        places = _laid_out("layers", layers, names, len(tensors)) or layers_of(names, known)
+        layer_of = _laid_out("layers", layers, names, len(tensors)) or layers_of(names, known)
         trained = [role not in UNTRAINED for role in known]
         dtype, device = _common(names, [t for t, flag in zip(tensors, trained, strict=True) if flag])
-        if not 0 <= seed < 2**256:
-            raise ValueError(f"seed: {seed} is out of range; allowed is 0 to 2^256 - 1")
+        if type(seed) is not int or not 0 <= seed < 2**256:
+            raise ValueError(f"seed: expected a whole number from 0 to 2^256 - 1, got {seed!r}")
+        if any(type(layer) is not int or layer < 0 for layer in layer_of):
+            raise ValueError(f"layers: expected whole numbers from 0, got {list(layer_of)}")
         kept = self._functions.init_state(
             seed.to_bytes(32, "little"),
             [tensor.numel() for tensor in tensors],
-            shapes=shapes, roles=list(known), layers=list(places), trainable=trained, dtype=dtype, device=device,
+            shapes=shapes, roles=list(known), layers=list(layer_of), trainable=trained, dtype=dtype, device=device,
         )  # fmt: skip
-        return OptimizerState(names, shapes, tuple(known), tuple(places), kept)
+        return OptimizerState(names, shapes, tuple(known), tuple(layer_of), kept)
 
     def update(
         self,
