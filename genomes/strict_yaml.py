@@ -24,8 +24,8 @@ MAX_DEPTH = 32
 Key = str | int
 _INTEGER = re.compile(r"[-+]?[0-9]{1,19}")  # 2**63 - 1 has 19 digits
 _DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
-# what YAML forbids in a file, takes for the end of a line, or drops; and a space that is not seen
-_UNREADABLE = re.compile("[\x00-\x1f\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+# what YAML forbids in a file, takes for the end of a line, or drops; what a terminal obeys; a space that is not seen
+_UNREADABLE = re.compile("[\x00-\x1f\x7f-\xa0\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")
 _HALF = "half of a surrogate pair is no text"
 _WORD = re.compile(r"[A-Za-z0-9_][\w./+-]*", re.ASCII)
 _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
@@ -115,7 +115,7 @@ def word(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """``text`` on one line, with every character that YAML cannot read as it is written as its escape."""
+    """``text`` on one line for YAML, terminals and pictures: what one of them cannot read or obeys is an escape."""
     return _UNREADABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
