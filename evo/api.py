@@ -173,18 +173,20 @@ class Exported:
         return {"name": self.name, "format": self.format, "text": self.text, "path": path}
 
 
-def export(target: Path | str, format: str = "python", *, rank: int = 1, out: Path | str | None = None) -> Exported:
-    """Render an optimizer as a file, and write it to ``out`` where that is given.
+def export(
+    target: Path | str, format: str = "python", *, rank: int = 1, out: Path | str | None = None, force: bool = False
+) -> Exported:
+    """Render an optimizer as a file, and write it to ``out`` where that is given (see `evo.files.write_out`).
 
     ``target``: a campaign's folder (``rank`` in its hall of fame), a genome file or a known optimizer. ``format``: see
-    `evo.exports.formats`. Raises UsageError, EvoError.
+    `evo.exports.formats`. ``force``: overwrite a file that exists. Raises UsageError, EvoError.
     """
     chosen = find_format(format)
     found = find(str(target), rank)
     text = chosen.render(found)
     path = None if out is None else Path(out)
     if path is not None:
-        files.write(path, text)
+        files.write_out(path, text, force=force)
     return Exported(found.genome.name, format, text, path)
 
 

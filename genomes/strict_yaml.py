@@ -1,5 +1,7 @@
 """The only YAML reader of the project: plain data, duplicate keys refused, every value with its line.
 
+Beside it stand the writers of text, `quoted` and `word`: what they write, `parse` reads back as it was.
+
 It reads the event stream of PyYAML and builds the data itself, without recursion, so that deep nesting cannot
 overflow the stack and aliases cannot expand ("billion laughs"). Anchors, aliases and tags are refused: a file that
 is read here is plain data. Numbers follow what people write: ``1e-3`` is a number here (YAML 1.1 says it is text).
@@ -7,6 +9,7 @@ is read here is plain data. Numbers follow what people write: ``1e-3`` is a numb
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,8 +22,12 @@ MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
 
 Key = str | int
-_INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
+_INTEGER = re.compile(r"[-+]?[0-9]{1,19}")  # 2**63 - 1 has 19 digits
 _DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+# what YAML forbids in a file, takes for the end of a line, or drops; what a terminal obeys; a space that is not seen
+_UNREADABLE = re.compile("[\x00-\x1f\x7f-\xa0\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")
+_HALF = "half of a surrogate pair is no text"
+_WORD = re.compile(r"[A-Za-z0-9_][\w./+-]*", re.ASCII)
 _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 
@@ -37,11 +44,13 @@ class Document:
     """Plain data and where each part of it stands.
 
     ``value``: dicts, lists, str, int, float, bool, None. ``lines``: path of keys and indices -> line (from 1).
+    ``texts``: path -> a number, a boolean or null as it stands in the document (``1.10``, ``1e3``, ``true``).
     """
 
     value: Any
     source: str
     lines: Mapping[tuple[Key, ...], int]
+    texts: Mapping[tuple[Key, ...], str]
 
     def line(self, path: tuple[Key, ...]) -> int:
         """The line of ``path``, or of its nearest parent that stands in the document."""
@@ -76,9 +85,12 @@ def parse(text: str, source: str = "<text>") -> Document:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         raise YamlError(error.problem or error.context or "this is not YAML", source, line) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise YamlError(_unreadable(text[error.position]), source, line) from None
     except yaml.YAMLError as error:
         raise YamlError(str(error).splitlines()[0], source, 1) from None
-    return Document(builder.value, source, builder.lines)
+    return Document(builder.value, source, builder.lines, builder.texts)
 
 
 def scalar(text: str) -> Any:
@@ -90,6 +102,26 @@ def scalar(text: str) -> Any:
     if _DECIMAL.fullmatch(text):
         return float(text)
     return text
+
+
+def quoted(text: str) -> str:
+    """``text`` as a double-quoted YAML scalar on one line; `parse` reads back any text without lone surrogates."""
+    return escaped(json.dumps(text, ensure_ascii=False))  # a JSON string is a YAML double-quoted one
+
+
+def word(text: str) -> str:
+    """``text`` as it is where YAML reads that as the same text, else `quoted`."""
+    return text if _WORD.fullmatch(text) and scalar(text) == text else quoted(text)
+
+
+def escaped(text: str) -> str:
+    """``text`` on one line for YAML, terminals and pictures: what one of them cannot read or obeys is an escape."""
+    return _UNREADABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _unreadable(character: str) -> str:
+    advice = _HALF if "\ud800" <= character <= "\udfff" else f"write it in double quotes as {escaped(character)}"
+    return f"the character U+{ord(character):04X} is not read here: {advice}"
 
 
 def _events(text: str) -> Iterator[yaml.Event]:
@@ -108,6 +140,7 @@ class _Builder:
         self.source = source
         self.value: Any = None
         self.lines: dict[tuple[Key, ...], int] = {}
+        self.texts: dict[tuple[Key, ...], str] = {}
         self.documents = 0
         self.open: list[dict | list] = []
         self.path: list[Key] = []  # the key or index of each value being read, one per open container
@@ -123,8 +156,8 @@ class _Builder:
             raise YamlError("aliases (*name) are not read: write the value out", self.source, line)
         elif isinstance(event, yaml.ScalarEvent):
             self._plain(event, line)
-            value = scalar(event.value) if event.style is None else event.value
-            self._add(value, line)
+            text = self._joined(event.value, line)
+            self._add(scalar(text) if event.style is None else text, line, text)
         elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
             self._plain(event, line)
             if len(self.open) == MAX_DEPTH:
@@ -145,7 +178,14 @@ class _Builder:
         if getattr(event, "tag", None) is not None:
             raise YamlError("tags (!name) are not read: write plain data", self.source, line)
 
-    def _add(self, value: Any, line: int) -> None:
+    def _joined(self, text: str, line: int) -> str:
+        """``text`` with the surrogate pairs that JSON writes made one character each."""
+        try:
+            return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+        except UnicodeDecodeError:
+            raise YamlError(f"{escaped(text)}: {_HALF}", self.source, line) from None
+
+    def _add(self, value: Any, line: int, text: str = "") -> None:
         nested = isinstance(value, dict | list)
         if not self.open:
             self.value = value
@@ -164,6 +204,8 @@ class _Builder:
             place = len(parent)
             parent.append(value)
         self.lines[(*self.path, place)] = line
+        if not isinstance(value, dict | list | str):
+            self.texts[(*self.path, place)] = text
         if nested:
             self.path.append(place)
 

@@ -21,7 +21,7 @@ ROWS = 10
 def on(stream: TextIO | None = None) -> Progress:
     """The live table where ``stream`` (standard error) is a terminal that can show it, else plain lines."""
     output: TextIO = sys.stderr if stream is None else stream
-    console = Console(file=output)
+    console = Console(file=output, markup=False, emoji=False)
     return LiveProgress(console) if console.is_terminal and not console.is_dumb_terminal else PlainProgress(output)
 
 

@@ -41,7 +41,7 @@ class Progress:
         """A message for people."""
         if self.log:
             moment = datetime.now().astimezone().isoformat(timespec="seconds")
-            with suppress(OSError), self.log.open("a", encoding="utf-8") as file:
+            with suppress(OSError), self.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.writelines(f"{moment} {line}\n" for line in message.splitlines())
         self._show(message)
 

@@ -1,12 +1,14 @@
 """The command line: commands, options and exit codes. Logs and progress go to stderr, data to stdout.
 
-Exit codes: 0 done; 2 usage or configuration; 75 checkpointed, to be resumed; 1 anything else. What a command needs
+Exit codes: 0 done; 2 usage or configuration; 75 checkpointed, to be resumed; 130 interrupted with Ctrl-C, where ``evo
+evaluate`` and ``evo compare`` first print what is finished, marked as partial; 1 anything else. What a command needs
 is imported in it, so that ``evo --help`` waits for nothing.
 """
 
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -28,8 +30,10 @@ from evo.evaluation.defaults import (
     SEEDS,
     TASK,
 )
+from evo.files import STANDARD_OUTPUT
 
 CHECKPOINTED = 75
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="evo",
@@ -54,17 +58,22 @@ Workers = Annotated[
 MaxMinutes = Annotated[
     float | None, typer.Option(min=0.01, help="stop after so many minutes, with exit code 75", show_default=False)
 ]
+Out = Annotated[Path, typer.Option(metavar="PATH", help="a file; -: standard output")]
+Force = Annotated[bool, typer.Option("--force", help="let --out overwrite a file")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 
 
 def main() -> None:
     """Run a command; what a person can mend ends in a message and never in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # no text of others ends a command after its work
     try:
         app()
     except EvoError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _fail("interrupted", 1)
+        _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone
         sys.stdout = None
         sys.exit(1)
@@ -121,13 +130,18 @@ def status(
 def report(
     run: Run,
     out: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="default: RUN/out/report.html", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="default: RUN/out/report.html, replaced; -: standard output", show_default=False
+        ),
     ] = None,
+    force: Force = False,
 ) -> None:
     """Write one HTML page with pictures on a campaign, running or finished."""
+    from evo.cli.terminal import print_written
     from evo.report import page
 
-    print(page.write(run, out))
+    print_written(page.write(run, out, force=force))
 
 
 class ExportCommand(TyperCommand):
@@ -148,15 +162,14 @@ class ExportCommand(TyperCommand):
 def export(
     target: Annotated[str, typer.Argument(metavar="RUN|GENOME", help="a campaign's folder, a genome file, or a name")],
     format: Annotated[str, typer.Option()] = "python",
-    out: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="default: standard output", show_default=False)
-    ] = None,
+    out: Out = STANDARD_OUTPUT,
+    force: Force = False,
     rank: Annotated[int, typer.Option(min=1, help="rank in the campaign's hall of fame")] = 1,
 ) -> None:
     """Write an optimizer as a file: a genome, or standalone Python."""
     from evo.cli.exports import write_export
 
-    write_export(target, format, rank=rank, out=out)
+    write_export(target, format, rank=rank, out=out, force=force)
 
 
 Targets = Annotated[
@@ -171,7 +184,8 @@ Init = Annotated[str, typer.Option(help="initial weights: per_layer or shared")]
 AccuracyFactor = Annotated[int, typer.Option(help="task seed alone: the higher, the harder")]
 Device = Annotated[str, typer.Option(help="cpu or cuda")]
 Picture = Annotated[
-    Path | None, typer.Option("--out", metavar="PATH", help="a picture, .png or .svg", show_default=False)
+    Path | None,
+    typer.Option("--out", metavar="PATH", help="a picture, .png or .svg; -: standard output", show_default=False),
 ]
 
 
@@ -194,10 +208,12 @@ def evaluate(
     """Train optimizers on instances that you name, and say how well they do."""
     from evo.cli.evaluations import print_evaluation
 
-    print_evaluation(
+    complete = print_evaluation(
         targets, task=task, depths=depths, seeds=seeds, epochs=epochs, patience=patience, init=init,
         accuracy_factor=accuracy_factor, dtype=dtype, device=device, workers=workers, as_json=as_json, verbose=verbose,
     )  # fmt: skip
+    if not complete:
+        raise typer.Exit(INTERRUPTED)
 
 
 @app.command(epilog="Example: evo compare adam best.py --depths 4,7 --out differences.png")
@@ -214,14 +230,17 @@ def compare(
     workers: Workers = 0,
     as_json: Json = False,
     out: Picture = None,
+    force: Force = False,
 ) -> None:
     """Compare optimizers on the same instances: paired differences, intervals, corrected tests."""
     from evo.cli.evaluations import print_comparison
 
-    print_comparison(
+    complete = print_comparison(
         targets, task=task, depths=depths, seeds=seeds, epochs=epochs, patience=patience, init=init,
-        accuracy_factor=accuracy_factor, device=device, workers=workers, as_json=as_json, out=out,
+        accuracy_factor=accuracy_factor, device=device, workers=workers, as_json=as_json, out=out, force=force,
     )  # fmt: skip
+    if not complete:
+        raise typer.Exit(INTERRUPTED)
 
 
 @app.command(epilog="Example: evo calibrate seed")
@@ -236,14 +255,16 @@ def calibrate(
     workers: Workers = 0,
     as_json: Json = False,
     out: Picture = None,
+    force: Force = False,
 ) -> None:
     """Say what can be reached at each difficulty: a Gaussian-process bound, the zero predictor, baselines."""
     from evo.cli.evaluations import print_calibration
 
     names = [] if baselines == "none" else baselines.split(",")
     print_calibration(
-        task, depths=depths, epochs=epochs, baselines=names, device=device, workers=workers, as_json=as_json, out=out
-    )
+        task, depths=depths, epochs=epochs, baselines=names, device=device, workers=workers, as_json=as_json, out=out,
+        force=force,
+    )  # fmt: skip
 
 
 @app.command(epilog="Example: evo catalogue lion")
@@ -280,14 +301,13 @@ def show_genome(file: GenomeFile, as_json: Json = False) -> None:
 @genome_app.command(epilog="Example: evo genome simplify found.yaml --out simple.yaml")
 def simplify(
     file: GenomeFile,
-    out: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="default: standard output", show_default=False)
-    ] = None,
+    out: Out = STANDARD_OUTPUT,
+    force: Force = False,
 ) -> None:
     """Remove what does not change how a genome acts, and say what: exactly, or as far as the probe sees."""
-    from evo.cli.show import print_simplified
+    from evo.cli.show import write_simplified
 
-    print_simplified(file, out)
+    write_simplified(file, out, force)
 
 
 @app.command(epilog="Example: evo demo runs/quickstart")
@@ -302,9 +322,10 @@ def demo(run: Run = Path("runs/quickstart"), workers: Workers = 0) -> None:
 @app.command(epilog="Example: evo recipe > runs/mine/recipe.yaml")
 def recipe(name: Annotated[str, typer.Option(help="the campaign's name")] = "mine") -> None:
     """Print a recipe with every key, its default and its meaning, to start from."""
+    from evo.files import write_out
     from evo.recipe import reader
 
-    print(reader.dump(reader.named(name), comments=True), end="")
+    write_out(STANDARD_OUTPUT, reader.dump(reader.named(name), comments=True))
 
 
 @app.command()

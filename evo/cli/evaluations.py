@@ -1,4 +1,4 @@
-"""What ``evo evaluate``, ``evo compare`` and ``evo calibrate`` print."""
+"""What ``evo evaluate``, ``evo compare`` and ``evo calibrate`` print: all that was found, and then they draw."""
 
 from __future__ import annotations
 
@@ -7,62 +7,99 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from evo.api import calibrate, compare, evaluate
 from evo.cli.tables import calibration_table, pair_table, summary_table, training_table
-from evo.cli.terminal import TrainingProgress, console, warn
+from evo.cli.terminal import TrainingProgress, console, say, warn
+from evo.errors import UsageError
+from evo.evaluation import pictures
 from evo.evaluation.calibration import ASSUMPTIONS
-from evo.evaluation.comparison import too_few
-from evo.evaluation.pictures import check_path, draw_calibration, draw_comparison, save
+from evo.evaluation.comparison import compare_targets, too_few
+from evo.evaluation.trainings import Interrupted
+from evo.files import is_standard_output
 
 
-def print_evaluation(targets: Sequence[str], *, as_json: bool, verbose: bool, **options: Any) -> None:
-    """Evaluate and print; ``options``: of `evo.api.evaluate`."""
-    with TrainingProgress() as progress:
-        evaluation = evaluate(targets, progress=progress, **options)
+def print_evaluation(targets: Sequence[str], *, as_json: bool, verbose: bool, **options: Any) -> bool:
+    """Evaluate and print; after Ctrl-C, what is finished. False where that is not all.
+
+    ``options``: of `evo.api.evaluate`.
+    """
+    try:
+        with TrainingProgress() as progress:
+            evaluation = evaluate(targets, progress=progress, **options)
+    except Interrupted as interrupted:
+        say(str(interrupted))
+        evaluation = interrupted.evaluation
     if as_json:
         _print_json(evaluation)
-        return
-    output = console()
-    if verbose:
-        output.print(training_table(evaluation))
-    output.print(summary_table(evaluation))
+    elif evaluation.results:
+        output = console()
+        if verbose:
+            output.print(training_table(evaluation))
+        output.print(summary_table(evaluation))
+    return evaluation.complete
 
 
-def print_comparison(targets: Sequence[str], *, as_json: bool, out: Path | None, **options: Any) -> None:
-    """Compare and print; ``out``: where a picture goes; ``options``: of `evo.api.compare`."""
-    if out is not None:
-        check_path(out)
-    with TrainingProgress() as progress:
-        comparison = compare(targets, progress=progress, **options)
-    if out is not None:
-        save(draw_comparison(comparison), out)
+def print_comparison(
+    targets: Sequence[str], *, as_json: bool, out: Path | None, force: bool = False, **options: Any
+) -> bool:
+    """Compare, print and draw; after Ctrl-C, print what is finished. False where that is not all.
+
+    ``out``: where a picture goes; ``force``: over a file that exists; ``options``: of `evo.api.compare`.
+    """
+    _check_picture(out, force, as_json)
+    try:
+        with TrainingProgress() as progress:
+            comparison = compare(targets, progress=progress, **options)
+    except Interrupted as interrupted:
+        say(str(interrupted))
+        comparison = compare_targets(interrupted.evaluation)
     if as_json:
         _print_json(comparison)
-        return
-    output = console()
-    output.print(summary_table(comparison.evaluation))
-    output.print(pair_table(comparison))
-    for warning in too_few([pair for pair in comparison.pairs if pair.depth is None]):
-        warn(warning)
+    elif comparison.evaluation.results:
+        output = _beside(out)
+        output.print(summary_table(comparison.evaluation))
+        output.print(pair_table(comparison))
+        for warning in too_few([pair for pair in comparison.pairs if pair.depth is None]):
+            warn(warning)
+    if out is not None and comparison.evaluation.complete:
+        pictures.write(lambda: pictures.draw_comparison(comparison), out, force=force)
+    return comparison.evaluation.complete
 
 
-def print_calibration(task: str, *, as_json: bool, out: Path | None, **options: Any) -> None:
-    """Calibrate and print; ``out``: where a picture goes; ``options``: of `evo.api.calibrate`."""
-    if out is not None:
-        check_path(out)
+def print_calibration(task: str, *, as_json: bool, out: Path | None, force: bool = False, **options: Any) -> None:
+    """Calibrate, print and draw.
+
+    ``out``: where a picture goes; ``force``: over a file that exists; ``options``: of `evo.api.calibrate`.
+    """
+    _check_picture(out, force, as_json)
     with TrainingProgress() as progress:
         calibration = calibrate(task, progress=progress, **options)
-    if out is not None:
-        save(draw_calibration(calibration), out)
     if as_json:
         _print_json(calibration)
+    else:
+        output = _beside(out)
+        output.print(calibration_table(calibration))
+        output.print(calibration.verdict, highlight=False)
+        for assumption in ASSUMPTIONS:
+            output.print(assumption, style="dim", highlight=False)
+    if out is not None:
+        pictures.write(lambda: pictures.draw_calibration(calibration), out, force=force)
+
+
+def _check_picture(out: Path | None, force: bool, as_json: bool) -> None:
+    if out is None:
         return
-    output = console()
-    output.print(calibration_table(calibration))
-    output.print(calibration.verdict, highlight=False)
-    for assumption in ASSUMPTIONS:
-        output.print(assumption, style="dim", highlight=False)
+    pictures.check_path(out, force=force)
+    if as_json and is_standard_output(out):
+        raise UsageError(f"--out {out}: --json takes standard output; give the picture a file")
+
+
+def _beside(out: Path | None) -> Console:
+    """Where tables go: standard output, or standard error where a picture goes there."""
+    return console(stderr=out is not None and is_standard_output(out))
 
 
 def _print_json(found: Any) -> None:
-    print(json.dumps(found.to_dict(), allow_nan=False))
+    print(json.dumps(found.to_dict(), allow_nan=False), flush=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.table import Table
 
-from evo.cli.terminal import console, say
+from evo.cli.terminal import console, print_written, say
 from evo.exports.source import load_genome
-from evo.files import write
+from evo.files import STANDARD_OUTPUT, check_out, write_out
 from evo.recipe.limits import buffers
 from evo.search import screening
 from genomes import catalogue
@@ -56,16 +56,14 @@ def print_genome(file: str, as_json: bool) -> None:
     print("\n".join(lines))
 
 
-def print_simplified(file: str, out: Path | None) -> None:
-    """Print (or write) the genome without what does not change how it acts; say on stderr what that was."""
+def write_simplified(file: str, out: Path, force: bool) -> None:
+    """Write the genome without what does not change how it acts; say on stderr what that was."""
+    check_out(out, force=force)
     result = simplify(load_genome(file))
     for line in result.removed or ("nothing could be removed",):
         say(f"removed: {line}" if result.removed else line)
-    if out is None:
-        print(dump(result.genome), end="")
-    else:
-        write(out, dump(result.genome))
-        print(out)
+    write_out(out, dump(result.genome), force=force)
+    print_written(out)
 
 
 def print_catalogue(as_json: bool) -> None:
@@ -92,4 +90,4 @@ def print_catalogue_entry(name: str, as_json: bool) -> None:
         entry = {"name": name, "source": found.source, "oracle": found.oracle, "genome": dump(found)}
         print(json.dumps({**entry, **catalogue.verified().get(name, {})}))
     else:
-        print((catalogue.FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), end="")
+        write_out(STANDARD_OUTPUT, (catalogue.FOLDER / f"{name}.yaml").read_bytes())

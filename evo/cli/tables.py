@@ -12,6 +12,7 @@ from evo.evaluation.comparison import Comparison
 from evo.evaluation.statistics import LEVEL, POWER
 from evo.evaluation.summaries import BUNDLE_SIZE, summarize
 from evo.evaluation.trainings import FAILED_QUALITY, Evaluation
+from genomes.strict_yaml import escaped
 from harness.task import TASKS
 
 
@@ -19,7 +20,8 @@ def summary_table(evaluation: Evaluation) -> Table:
     """A row for each target and depth, and one for all depths of a target."""
     asked = evaluation.question
     threshold = TASKS[asked.task].threshold
-    table = Table(title=f"task {asked.task}, {asked.epochs} epochs at most, init {asked.init}")
+    title = f"task {asked.task}, {asked.epochs} epochs at most, init {asked.init}"
+    table = Table(title=title + _partial(evaluation))
     table.add_column("target", overflow="fold")
     columns = ["depth", "instances", "mean", "median", "bundle median", "failed"]
     columns += ["test loss / target", "passed"] if threshold else []
@@ -28,7 +30,9 @@ def summary_table(evaluation: Evaluation) -> Table:
     depths = [*asked.depths, None] if len(asked.depths) > 1 else list(asked.depths)
     for target in asked.targets:
         for depth in depths:
-            s = summarize(evaluation.of(target.name, depth))
+            if not (results := evaluation.of(target.name, depth)):
+                continue
+            s = summarize(results)
             cells = [
                 "all" if depth is None else str(depth),
                 str(s.count),
@@ -39,7 +43,7 @@ def summary_table(evaluation: Evaluation) -> Table:
             ]
             if threshold:
                 cells += ["–" if s.loss_ratio is None else f"{s.loss_ratio:.3g}", f"{s.passed or 0:.0%}"]
-            table.add_row(target.name, *cells)
+            table.add_row(escaped(target.name), *cells)
     table.caption = f"quality; bundle median: mean over bundles of {BUNDLE_SIZE}"
     if any(result.training.quality is None for result in evaluation.results):
         table.caption += f"; a failed run counts as {FAILED_QUALITY:g}"
@@ -52,10 +56,10 @@ def training_table(evaluation: Evaluation) -> Table:
     for result in evaluation.results:
         t = result.training
         table.add_row(
-            result.target,
+            escaped(result.target),
             str(result.instance.num_hidden_layers),
             str(evaluation.question.seeds[result.instance.seed]),
-            t.status if not t.message else f"{t.status}: {t.message}",
+            t.status if not t.message else "\n".join(map(escaped, f"{t.status}: {t.message}".splitlines())),
             str(t.epochs_run),
             "–" if t.best_epoch is None else str(t.best_epoch),
             "–" if t.test_loss is None else f"{t.test_loss:.4g}",
@@ -67,14 +71,14 @@ def training_table(evaluation: Evaluation) -> Table:
 
 def pair_table(comparison: Comparison) -> Table:
     """A row for each pair of targets and depth."""
-    table = Table(title="paired differences of quality, first minus second")
+    table = Table(title="paired differences of quality, first minus second" + _partial(comparison.evaluation))
     table.add_column("targets", overflow="fold")
     for column in ("depth", "instances", "mean", f"{LEVEL:.0%} interval", "median", "wins", "p", "p (Holm)", "needed"):
         table.add_column(column, justify="right")
     for pair in comparison.pairs:
         d = pair.paired
         table.add_row(
-            f"{pair.a} − {pair.b}",
+            escaped(f"{pair.a} − {pair.b}"),
             "all" if pair.depth is None else str(pair.depth),
             str(d.count),
             f"{d.mean:+.4f}",
@@ -122,3 +126,8 @@ def calibration_table(calibration: Calibration) -> Table:
     if any(math.isinf(loss) for r in calibration.reached for loss in r.losses):
         table.caption += f"; a failed run counts as {FAILED_QUALITY:g}"
     return table
+
+
+def _partial(evaluation: Evaluation) -> str:
+    done = len(evaluation.results)
+    return "" if evaluation.complete else f"; partial: {done} of {evaluation.asked} trainings, then interrupted"

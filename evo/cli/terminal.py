@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import Progress
 
 from evo.events import Event
+from evo.files import is_standard_output
 
 LINE_SECONDS = 30.0  # between two lines of progress
 
 
-def console() -> Console:
-    """Standard output for tables: as wide as the terminal, and wide enough where there is none."""
-    return Console(width=None if sys.stdout.isatty() else 140)
+def console(*, stderr: bool = False) -> Console:
+    """Standard output for tables: as wide as the terminal, and wide enough where there is none.
+
+    ``stderr``: standard error instead. No text is markup: ``[`` stands for itself.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else 140, markup=False, emoji=False)
 
 
 def say(message: str) -> None:
@@ -26,7 +32,13 @@ def say(message: str) -> None:
 
 def warn(message: str) -> None:
     """Write a warning to standard error."""
-    Console(stderr=True, highlight=False).print(f"warning: {message}", style="yellow")
+    Console(stderr=True, highlight=False, markup=False, emoji=False).print(f"warning: {message}", style="yellow")
+
+
+def print_written(path: Path) -> None:
+    """Print where a file was written, unless that is standard output."""
+    if not is_standard_output(path):
+        print(path)
 
 
 class TrainingProgress:

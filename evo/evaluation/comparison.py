@@ -59,6 +59,7 @@ class Comparison:
                 {"target": t.name, "n_hidden": depth, **asdict(summarize(self.evaluation.of(t.name, depth)))}
                 for t in asked.targets
                 for depth in groups
+                if self.evaluation.of(t.name, depth)
             ],
             "pairs": [
                 {"a": p.a, "b": p.b, "n_hidden": p.depth, "p_holm": p.p_holm, "count": p.paired.count}
@@ -81,7 +82,8 @@ def parse_comparison(names: Sequence[str | Path], **options: Any) -> Question:
 def compare_targets(evaluation: Evaluation) -> Comparison:
     """Compare all pairs of targets, instance by instance.
 
-    Failed runs count as FAILED_QUALITY, so that they rank last in the test and weigh in the mean.
+    Failed runs count as FAILED_QUALITY, so that they rank last in the test and weigh in the mean. Of an evaluation that
+    was interrupted, a pair's instances are those that both have finished.
     """
     asked = evaluation.question
     qualities = {(result.target, result.instance): result.counted_quality for result in evaluation.results}
@@ -90,9 +92,11 @@ def compare_targets(evaluation: Evaluation) -> Comparison:
         family = []
         for a, b in combinations([target.name for target in asked.targets], 2):
             for depth in depths or [None]:
-                instances = [i for i in asked.instances if depth in (None, i.num_hidden_layers)]
-                sides = ([qualities[name, i] for i in instances] for name in (a, b))
-                family.append((a, b, depth, paired(*sides)))
+                common = [i for i in asked.instances if (a, i) in qualities and (b, i) in qualities]
+                instances = [i for i in common if depth in (None, i.num_hidden_layers)]
+                if instances:
+                    sides = ([qualities[name, i] for i in instances] for name in (a, b))
+                    family.append((a, b, depth, paired(*sides)))
         corrected = holm([member[-1].p for member in family])
         pairs += [Pair(*member, p_holm=p) for member, p in zip(family, corrected, strict=True)]
     return Comparison(evaluation, tuple(pairs))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from evo import files
 from evo.errors import EvoError, UsageError
 from evo.evaluation.calibration import WRITTEN_ALPHA, Calibration, Reached
 from evo.evaluation.comparison import Comparison, Pair
 from evo.evaluation.statistics import LEVEL
+from genomes.strict_yaml import escaped
 from harness.score import QUALITY_BOUND
 from harness.task import TASKS
 
@@ -20,22 +23,32 @@ MAX_PANELS = 12
 KINDS = (".png", ".svg", ".pdf")
 
 
-def check_path(path: Path) -> None:
+def check_path(path: Path, *, force: bool) -> None:
     """Raise UsageError where no picture can be written to ``path``: better before the work than after it."""
+    files.check_out(path, force=force)
+    if files.is_standard_output(path) or files.is_stream(path):
+        return
     if path.suffix.lower() not in KINDS:
         raise UsageError(f"--out {path}: a picture's name ends in {', '.join(KINDS)}")
     if not path.parent.is_dir():
         raise UsageError(f"--out {path}: there is no folder {path.parent}")
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write ``figure`` in the format that the name of ``path`` asks for. Raises EvoError."""
+def write(draw: Callable[[], Figure], path: Path, *, force: bool = False) -> None:
+    """Draw a picture and write it to ``path`` (see `evo.files.write_out`) in the format that its name asks for, or PNG.
+
+    Raises EvoError where it cannot be drawn or written, UsageError where the file exists and ``force`` is not given.
+    """
+    kind = path.suffix.lower() if path.suffix.lower() in KINDS else KINDS[0]
     dates = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    content = BytesIO()
     try:
-        with matplotlib.rc_context({"svg.hashsalt": "evo"}):
-            figure.savefig(path, dpi=150, metadata=dates.get(path.suffix.lower()))
-    except OSError as error:
-        raise EvoError(f"{path}: cannot be written: {error.strerror}") from None
+        with matplotlib.rc_context({"svg.hashsalt": "evo", "text.parse_math": False, "text.usetex": False}):
+            draw().savefig(content, format=kind[1:], dpi=150, metadata=dates.get(kind))
+    except Exception as error:  # of matplotlib, whose errors have no kind in common
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise EvoError(f"{path}: the picture cannot be drawn: {reason}") from None
+    files.write_out(path, content.getvalue(), force=force)
 
 
 def draw_comparison(comparison: Comparison) -> Figure:
@@ -79,6 +92,7 @@ def draw_comparison(comparison: Comparison) -> Figure:
 
 
 def _short(name: str) -> str:
+    name = escaped(name)
     return name if len(name) <= 24 else "…" + name[-23:]
 
 

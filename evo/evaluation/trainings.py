@@ -37,7 +37,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The results of a question, target by target, each in the order of the question's instances."""
+    """The results of a question, target by target, each in the order of the question's instances.
+
+    After Ctrl-C (see `Interrupted`) some are missing.
+    """
 
     question: Question
     results: tuple[Result, ...]
@@ -45,6 +48,16 @@ class Evaluation:
     def of(self, target: str, depth: int | None = None) -> list[Result]:
         """The results of one target, at one depth or at all of them."""
         return [r for r in self.results if r.target == target and depth in (None, r.instance.num_hidden_layers)]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every training was finished."""
+        return len(self.results) == self.asked
+
+    @property
+    def asked(self) -> int:
+        """How many trainings the question asks for."""
+        return len(self.question.targets) * len(self.question.instances)
 
     def to_dict(self) -> dict[str, Any]:
         """The object of ``evo evaluate --json``: the same for the same question; numbers that are not finite are None.
@@ -60,6 +73,7 @@ class Evaluation:
             "init": asked.init,
             "dtype": asked.dtype,
             "accuracy_factor": asked.accuracy_factor,
+            "complete": self.complete,
             "results": [self._entry(result) for result in self.results],
         }
 
@@ -74,6 +88,14 @@ class Evaluation:
         }
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C came while targets were trained. ``evaluation``: what was finished by then, which may be nothing."""
+
+    def __init__(self, evaluation: Evaluation):
+        super().__init__(f"interrupted after {len(evaluation.results)} of {evaluation.asked} trainings")
+        self.evaluation = evaluation
+
+
 def evaluate_targets(
     question: Question, *, workers: int = 0, device: str = DEVICE, progress: Listener = ignore
 ) -> Evaluation:
@@ -81,7 +103,7 @@ def evaluate_targets(
 
     ``workers``: processes; 0: one per CPU. ``device``: ``cpu`` or ``cuda``; the loop trains one lane at a time on
     either. ``progress`` gets an event ``training`` for each. Raises EvoError where no process can be started or the
-    device cannot be used, UsageError for an unknown device.
+    device cannot be used, UsageError for an unknown device, Interrupted (a KeyboardInterrupt) after Ctrl-C.
     """
     devices.for_literal_loop(device)
     hashes = {target: target.hash for target in question.targets}
@@ -92,21 +114,27 @@ def evaluate_targets(
     }
     total = len({lane.key for lane in lanes.values()})
     done: dict[tuple, Training] = {}
-    with Pool(
-        min(workers or available_cpus(), len(lanes)),
-        batch=1,
-        patience=question.patience,
-        device=device,
-        dtype=question.dtype,
-        seconds_per_lane=SECONDS_PER_LANE,
-        function=TRAIN_LANES,
-    ) as pool:
-        for lane, training in pool.train(lanes.values()):
-            done[lane.key] = _with_target_loss(training, lane.instance)
-            progress(Event("training", len(done), total))
-    return Evaluation(
-        question, tuple(Result(name, instance, done[lane.key]) for (name, instance), lane in lanes.items())
-    )
+
+    def evaluation() -> Evaluation:
+        finished = {place: done[lane.key] for place, lane in lanes.items() if lane.key in done}
+        return Evaluation(question, tuple(Result(*place, training) for place, training in finished.items()))
+
+    try:
+        with Pool(
+            min(workers or available_cpus(), len(lanes)),
+            batch=1,
+            patience=question.patience,
+            device=device,
+            dtype=question.dtype,
+            seconds_per_lane=SECONDS_PER_LANE,
+            function=TRAIN_LANES,
+        ) as pool:
+            for lane, training in pool.train(lanes.values()):
+                done[lane.key] = _with_target_loss(training, lane.instance)
+                progress(Event("training", len(done), total))
+    except KeyboardInterrupt:
+        raise Interrupted(evaluation()) from None
+    return evaluation()
 
 
 def _with_target_loss(training: Training, instance: Instance) -> Training:

@@ -8,6 +8,7 @@ from evo.exports.export import Export
 from evo.exports.formats import Format
 from genomes.compiler.lowering import lower
 from genomes.language.genome import dump
+from genomes.strict_yaml import escaped
 
 
 def render(export: Export) -> str:
@@ -23,7 +24,7 @@ def render(export: Export) -> str:
     header = environment.get_template("submission.py.j2")
     # the header is a docstring: no text of a genome may end it, or escape
     text = dump(export.genome).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
-    origin = textwrap.fill(export.origin, 110).replace("\\", "\\\\").replace('"', "'")
+    origin = "\n".join(map(escaped, textwrap.wrap(export.origin, 110))).replace("\\", "\\\\").replace('"', "'")
     code = python_source.render(lower(export.genome))
     return header.render(
         name=export.genome.name, genome=text, origin=origin, measured=export.measured, code=code.rstrip("\n")

@@ -13,7 +13,7 @@ from evo.records import Individual
 from genomes import catalogue
 from genomes.analysis.identity import semantic_hash
 from genomes.compiler.lowering import read
-from genomes.language.genome import Genome, GenomeError
+from genomes.language.genome import MAX_NAME, Genome, GenomeError
 from harness.result import mean_quality
 
 LISTED_STEPS = 12  # of a descent; of a longer one, the last few are named
@@ -85,8 +85,14 @@ def from_run(path: Path, rank: int = 1) -> Export:
         caution="The search chose it by these instances: expect less on others.",
     )
     # the name it carries in files of its own; genomes in the ledger are called by generation and index
-    found = chosen.individual.genome.renamed(f"{recipe.name}-{chosen.individual.name}", origin)
+    found = chosen.individual.genome.renamed(_name(recipe.name, chosen.individual.name), origin)
     return Export(found, origin, measured)
+
+
+def _name(campaign: str, individual: str) -> str:
+    """``campaign-individual``; of a long campaign's name, as much as a genome's name has room for."""
+    room = MAX_NAME - len(individual) - 1
+    return f"{campaign[:room]}-{individual}" if room > 0 else individual
 
 
 def main_line(ledger: Ledger, individual: Individual) -> list[Individual]:

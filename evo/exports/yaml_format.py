@@ -7,6 +7,7 @@ import textwrap
 from evo.exports.export import Export
 from evo.exports.formats import Format
 from genomes.language.genome import dump
+from genomes.strict_yaml import escaped
 
 
 def render(export: Export) -> str:
@@ -16,7 +17,9 @@ def render(export: Export) -> str:
         notes.append(f"Measured (mean quality; {export.measured.where}):")
         notes += [f"  {name:24} {quality:.4f}" for name, quality in export.measured.rows]
         notes += [export.measured.caution] if export.measured.caution else []
-    comments = [f"# {line}" for note in notes for line in textwrap.wrap(note, 110, subsequent_indent="  ") or [""]]
+    comments = [
+        f"# {escaped(line)}" for note in notes for line in textwrap.wrap(note, 110, subsequent_indent="  ") or [""]
+    ]
     return "\n".join([*comments, dump(export.genome)])
 
 

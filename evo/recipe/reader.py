@@ -7,7 +7,6 @@ through ``--set KEY=VALUE`` names that instead of a line.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,13 +216,13 @@ def _related(path: tuple, other: tuple) -> bool:
 
 
 def _yaml(value: Any) -> str:
-    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w./-]*", value) and strict_yaml.scalar(value) == value:
-        return value
+    if isinstance(value, str):
+        return strict_yaml.word(value)
     if isinstance(value, list | tuple):
         return f"[{', '.join(_yaml(item) for item in value)}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{_yaml(key)}: {_yaml(item)}' for key, item in value.items())}}}"
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value)
 
 
 def _lines(section: Closed, indent: str, comments: bool) -> Iterator[str]:

@@ -26,6 +26,7 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,
+    "text.parse_math": False,  # a name with $ is no formula
     "axes.edgecolor": _GRID,
     "axes.labelcolor": _INK,
     "axes.titlecolor": _INK,
@@ -97,7 +98,7 @@ def learning_curves(curves: Sequence[Curve]) -> str:
 
 def formula(lines: Sequence[str]) -> str:
     """Lines of LaTeX, set by matplotlib; empty where it cannot set one of them."""
-    with matplotlib.rc_context({**_STYLE, "svg.fonttype": "path", "mathtext.fontset": "cm"}):
+    with matplotlib.rc_context({**_STYLE, "svg.fonttype": "path", "text.parse_math": True, "mathtext.fontset": "cm"}):
         figure = Figure(figsize=(9.2, 1), dpi=72)
         renderer, top = FigureCanvasAgg(figure).get_renderer(), 1.0
         try:

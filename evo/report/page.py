@@ -16,16 +16,23 @@ from evo.report import panels
 from evo.report.data import Report, collect
 
 
-def write(run: Path | str, path: Path | None = None) -> Path:
-    """Write the page on the campaign in the folder ``run``; returns where. Raises UsageError, LedgerError, EvoError."""
+def write(run: Path | str, out: Path | None = None, *, force: bool = False) -> Path:
+    """Write the page on the campaign in the folder ``run``; returns where. Raises UsageError, LedgerError, EvoError.
+
+    ``out``: by default the campaign's own ``out/report.html``, which is replaced; else see `evo.files.write_out`.
+    """
+    if out is not None:
+        files.check_out(out, force=force)
     folder = RunFolder.find(run)
     if not folder.ledger.is_file():
         raise UsageError(f"{folder.path}: nothing to report; begin with: evo launch {folder.path}")
     with Ledger.open_to_read(folder.ledger) as ledger:
         page = render(collect(ledger))
-    path = path or folder.report
-    files.write(path, page)
-    return path
+    if out is None:
+        files.write(folder.report, page)
+    else:
+        files.write_out(out, page, force=force)
+    return out or folder.report
 
 
 def render(report: Report) -> str:

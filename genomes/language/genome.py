@@ -10,7 +10,6 @@ The update that a genome means, added to the parameters in every step::
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from genomes.language.decay import DECAY_KINDS
 from genomes.language.expressions import Expression, is_mask, number
 from genomes.language.parser import ExpressionError, parse_expression
 from genomes.language.printer import show
+from genomes.strict_yaml import quoted, word
 
 VERSION = 1
 MAX_TERMS, MAX_GATES = 12, 8
@@ -48,7 +48,8 @@ WEIGHT_RANGE = (-1e6, 1e6)
 RATE_RANGE = (0.0, 100.0)
 ROLE_RANGE = (0.0, 1000.0)
 ONE = number(1)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
+MAX_NAME, MAX_NOTE = 64, 1000  # characters
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.+-]{{0,{MAX_NAME - 1}}}")
 
 
 class GenomeError(ValueError):
@@ -138,35 +139,31 @@ def parse(text: str, source: str = "<text>") -> Genome:
 
 def dump(genome: Genome) -> str:
     """The genome as YAML text; ``parse(dump(genome)) == genome``."""
-    lines = [f"genome: {VERSION}", f"name: {genome.name}"]
+    lines = [f"genome: {VERSION}", f"name: {word(genome.name)}"]
     if genome.source:
-        lines.append(f"source: {_quoted(genome.source)}")
+        lines.append(f"source: {quoted(genome.source)}")
     if genome.oracle:
-        lines.append(f"oracle: {_quoted(genome.oracle)}")
+        lines.append(f"oracle: {quoted(genome.oracle)}")
     lines.append(f"lr: {genome.lr!r}")
     lines.append("terms:")
-    lines += [f"  - {{weight: {t.weight!r}, expr: {_quoted(show(t.expr))}}}" for t in genome.terms]
+    lines += [f"  - {{weight: {t.weight!r}, expr: {quoted(show(t.expr))}}}" for t in genome.terms]
     if genome.gates:
         lines.append("gates:")
-        lines += [f"  - {_quoted(show(gate))}" for gate in genome.gates]
+        lines += [f"  - {quoted(show(gate))}" for gate in genome.gates]
     if genome.decay.kind != "none":
         roles = ", ".join(genome.decay.roles)
         lines.append(f"decay: {{kind: {genome.decay.kind}, rate: {genome.decay.rate!r}, roles: [{roles}]}}")
     if genome.schedule != ONE:
-        lines.append(f"schedule: {_quoted(show(genome.schedule))}")
+        lines.append(f"schedule: {quoted(show(genome.schedule))}")
     if genome.roles:
         lines.append(f"roles: {{{', '.join(f'{role}: {scale!r}' for role, scale in genome.roles)}}}")
     if genome.query:
         offset, when = show(genome.query.offset), show(genome.query.when)
-        lines.append(f"query: {{offset: {_quoted(offset)}, when: {_quoted(when)}}}")
+        lines.append(f"query: {{offset: {quoted(offset)}, when: {quoted(when)}}}")
     if genome.post:
         lines.append("post:")
-        lines += [f"  - {_quoted(show(gate))}" for gate in genome.post]
+        lines += [f"  - {quoted(show(gate))}" for gate in genome.post]
     return "\n".join(lines) + "\n"
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)  # a JSON string is a YAML double-quoted one
 
 
 def _read(document: strict_yaml.Document) -> Genome:
@@ -193,11 +190,8 @@ class _Reader:
             self.problem((), f"missing key 'genome' (the version of the form: genome: {VERSION})")
         elif type(data["genome"]) is not int or data["genome"] != VERSION:  # true and 1.0 equal 1 in Python
             self.problem(("genome",), f"version {data['genome']!r} is not read here; this program reads {VERSION}")
-        name = self.text(("name",), data.get("name"), _NAME, "letters, digits and . _ + - (at most 64)")
-        source, oracle = (
-            self.note(("source",), data.get("source")),
-            self.note(("oracle",), data.get("oracle")),
-        )
+        name = self.name(("name",), data.get("name"))
+        source, oracle = self.note(("source",), data.get("source")), self.note(("oracle",), data.get("oracle"))
         if "lr" not in data:
             self.problem((), "missing key 'lr' (the learning rate)")
         lr = self.number(("lr",), data.get("lr", 1.0), LR_RANGE)
@@ -236,11 +230,12 @@ class _Reader:
             return float(value)
         return 1.0
 
-    def text(self, path: tuple, value: Any, pattern: re.Pattern, wanted: str) -> str:
-        value = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    def name(self, path: tuple, value: Any) -> str:
+        value = self.document.texts.get(path) or value  # 1.10, 1e3 and true are names as they stand there
         if value is None:
             self.problem((), f"missing key {path[-1]!r}")
-        elif not isinstance(value, str) or not pattern.fullmatch(value):
+        elif not isinstance(value, str) or not _NAME.fullmatch(value):
+            wanted = f"letters, digits and . _ + - (at most {MAX_NAME})"
             self.problem(path, f"expected {wanted}, got {_shown(value)}")
         else:
             return value
@@ -249,8 +244,9 @@ class _Reader:
     def note(self, path: tuple, value: Any) -> str:
         if value is None:
             return ""
-        if not isinstance(value, str) or len(value) > 1000:
-            self.problem(path, "expected a text of at most 1000 characters")
+        value = self.document.texts.get(path, value)
+        if not isinstance(value, str) or len(value) > MAX_NOTE:
+            self.problem(path, f"expected a text of at most {MAX_NOTE} characters")
             return ""
         return value
 

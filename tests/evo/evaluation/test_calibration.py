@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from evo.errors import UsageError
+from evo.evaluation import pictures
 from evo.evaluation.bounds import gaussian_process_loss, zero_loss
 from evo.evaluation.calibration import Calibration, calibrate_task, parse_calibration
-from evo.evaluation.pictures import draw_calibration, save
 from evo.evaluation.question import Question
 from harness.data import TEST, TRAIN, load_data
 from harness.score import quality, target_loss
@@ -82,7 +82,7 @@ def test_the_bound_is_the_best_of_its_kind():
 
 
 def test_the_picture_of_bounds_alone_needs_no_training(bounds, tmp_path):
-    save(draw_calibration(bounds["seed"]), tmp_path / "picture.svg")
+    pictures.write(lambda: pictures.draw_calibration(bounds["seed"]), tmp_path / "picture.svg")
     assert (tmp_path / "picture.svg").stat().st_size > 1000
     assert zero_loss("seed", bytes(32)) > gaussian_process_loss("tig", bytes(32))
 

@@ -8,8 +8,9 @@ import pytest
 from matplotlib.image import imread
 
 from evo.errors import UsageError
+from evo.evaluation import pictures
 from evo.evaluation.comparison import Pair, compare_targets, parse_comparison, too_few
-from evo.evaluation.pictures import check_path, draw_comparison, save
+from evo.evaluation.pictures import draw_comparison
 from evo.evaluation.question import Question, parse_question
 from evo.evaluation.trainings import FAILED_QUALITY, Evaluation, Result
 from tests.evo.trainings import training
@@ -86,8 +87,8 @@ def test_the_picture_is_written_and_repeats(kind, tmp_path):
     failing: list[float | None] = [None, *QUALITIES["adam"][1:]]
     comparison = compare_targets(evaluation(asked(), adam=failing))
     first, second = tmp_path / f"first.{kind}", tmp_path / f"second.{kind}"
-    save(draw_comparison(comparison), first)
-    save(draw_comparison(comparison), second)
+    for path in (first, second):
+        pictures.write(lambda: draw_comparison(comparison), path)
     assert first.read_bytes() == second.read_bytes()
     if kind == "png":
         assert imread(first)[..., :3].std() > 0.01  # something is drawn
@@ -96,8 +97,8 @@ def test_the_picture_is_written_and_repeats(kind, tmp_path):
 def test_where_no_picture_can_go(tmp_path):
     for path in (tmp_path / "picture.txt", tmp_path / "nowhere" / "picture.png"):
         with pytest.raises(UsageError, match="--out"):
-            check_path(path)
-    check_path(tmp_path / "picture.png")
+            pictures.check_path(path, force=False)
+    pictures.check_path(tmp_path / "picture.png", force=False)
 
 
 def test_a_comparison_needs_two_targets():

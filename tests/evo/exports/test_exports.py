@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,10 +18,13 @@ from evo.files import write
 from genomes import catalogue
 from genomes.backends.torch_reference import optimizer
 from genomes.compiler.lowering import lower
-from genomes.language.genome import parse
+from genomes.language.genome import MAX_NAME, parse
 from harness.task import Instance, seed_bytes
 from harness.train import train
+from tests.evo.fake_campaign import folder, run
 
+CASES = Path(__file__).parents[2] / "cases"
+UNPRINTED = "\x00 \x1b \x7f \x80 \x85 \xa0 \u2028 \ufeff \uffff"
 as_python, as_yaml = find_format("python").render, find_format("yaml").render
 MEASURED = Measured("tig, depth 3, 5 epochs, 2 instances", (("this", 0.5), ("adam", 0.4)), "Expect less elsewhere.")
 
@@ -92,14 +96,26 @@ def test_yaml_reads_back_as_the_same_genome():
     assert parse(text) == genome
 
 
-@pytest.mark.parametrize("source", ['"""; import os; os._exit(3) #', "back\\slash \\", "line\nbreak", "'''", '"' * 7])
+@pytest.mark.parametrize(
+    "source", ['"""; import os; os._exit(3) #', "back\\slash \\", "line\nbreak", "'''", '"' * 7, UNPRINTED]
+)
 def test_texts_of_a_genome_cannot_break_out_of_the_header(source):
     genome = catalogue.load("adam").renamed("adam", source)
     for text in (as_python(Export(genome, source)), as_python(Export(genome, "x", MEASURED))):
         tree = ast.parse(text)
         kinds = {type(node) for node in tree.body[1:]}
         assert kinds <= {ast.Import, ast.FunctionDef}
-    assert parse(as_yaml(Export(genome))) == genome
+    for export in (Export(genome), Export(genome, source)):
+        assert parse(as_yaml(export)) == genome
+
+
+def test_a_long_name_of_a_campaign_leaves_a_name_that_is_read(tmp_path):
+    path = folder(tmp_path / "run", (CASES / "long_name_recipe.yaml").read_text())
+    run("launch", path)
+    found = find(str(path)).genome
+    assert len(found.name) == MAX_NAME
+    assert found.name.startswith("nnnn")
+    assert parse(as_yaml(find(str(path)))) == found
 
 
 @pytest.mark.parametrize("name", formats())
