@@ -15,7 +15,7 @@ from evo.recipe.limits import buffers
 from evo.search import screening
 from genomes import catalogue
 from genomes.analysis.describe import describe
-from genomes.analysis.identity import probe_genome
+from genomes.analysis.probe import probe_genome
 from genomes.analysis.simplify import simplify
 from genomes.compiler.lowering import lower
 from genomes.language.genome import dump
@@ -51,7 +51,7 @@ def print_genome(file: str, as_json: bool) -> None:
         f"other state values            {description.scalars}",
         f"operations per parameter      {description.operations}",
         f"passes over the parameters    {description.passes}",
-        f"semantic hash                 {description.hash}",
+        f"identity                      {description.identity}",
     ]
     print("\n".join(lines))
 

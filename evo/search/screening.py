@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from genomes.analysis.identity import probe_genome
+from genomes.analysis.probe import probe_genome
 from genomes.backends.torch_reference import optimizer
 from genomes.compiler.lowering import lower
 from genomes.language.genome import LR_RANGE, Genome

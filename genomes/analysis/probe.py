@@ -1,8 +1,11 @@
-"""When two genomes are the same optimizer: a hash of how they act, and a cheap test that they act sensibly.
+"""How a genome acts, by sample: on some steps, epochs and losses of one small network, never on all.
+
+What it tells apart is different; what it does not may differ elsewhere: `genomes.compiler.identity` says what is the
+same optimizer.
 
 The probe drives a program through a fixed pseudo-random trajectory in float64: odd shapes, all roles, epochs and step
-counts that jump far ahead (so that schedules of any length show), losses that are unknown, improve and stall. It takes
-the flat back end, which is five times as quick on tensors so small; the tests hold it to the reference here too.
+counts that jump far ahead, losses that are unknown, improve and stall. It takes the flat back end, which is five times
+as quick on tensors so small; the tests hold it to the reference here too.
 """
 
 from __future__ import annotations
@@ -121,8 +124,8 @@ def probe_genome(genome: Genome) -> Probe:
 
 
 @lru_cache(maxsize=4096)
-def semantic_hash(genome: Genome) -> str:
-    """32 hex digits; genomes that act alike share them, whatever their text, name or source. Raises GenomeError."""
+def probe_hash(genome: Genome) -> str:
+    """32 hex digits; genomes that act alike on the probe, to ``DIGITS`` digits, share them. Raises GenomeError."""
     trace = probe_genome(genome).trace
     with np.errstate(all="ignore"):
         exponent = np.floor(np.log10(np.abs(trace)))
