@@ -47,9 +47,13 @@ _QUERY_STEPS = 400  # so many steps, eight per epoch, show when a program querie
 
 @dataclass(frozen=True)
 class Probe:
-    """What a probe found. ``trace``: float64 ``[values]``, updates and queried offsets of all steps in order."""
+    """What a probe found. ``trace``: float64 ``[values]``, updates and queried offsets of all steps in order.
+
+    ``updates``: float64 ``[step, entry]``.
+    """
 
     trace: np.ndarray
+    updates: np.ndarray
 
     @property
     def finite(self) -> bool:
@@ -64,7 +68,7 @@ def probe(program: Program, backend: Callable[[Program], Any] = FlatProgram) -> 
     run = backend(program).bind(
         theta, gradient, seed=bytes(32), shapes=_SHAPES, roles=_ROLES, layers=_LAYERS, indices=range(len(_SHAPES))
     )
-    trace = []
+    trace, updates = [], []
     step = 0
     remembers = any(slot.shape is ShapeClass.CLOCK for slot in program.slots)
     reads_epoch = any(node.op == "epoch" for node in program.nodes)
@@ -77,14 +81,15 @@ def probe(program: Program, backend: Callable[[Program], Any] = FlatProgram) -> 
             if queried is not None:
                 trace += [queried - theta, torch.ones(1, dtype=torch.float64)]
             gradient.copy_(gradients[step])
-            update = run.step(epoch, train_loss, val_loss)
-            trace.append(update.clone())
+            update = run.step(epoch, train_loss, val_loss).clone()
+            trace.append(update)
+            updates.append(update)
             # bounded, so that an optimizer with a huge learning rate is still told apart from its neighbours
             theta += torch.tanh(update)
             step += 1
     if program.query:
         trace.append(torch.tensor(_asked(program), dtype=torch.float64))
-    return Probe(torch.cat(trace).numpy())
+    return Probe(torch.cat(trace).numpy(), torch.stack(updates).numpy())
 
 
 def _asked(program: Program) -> list[bool]:
