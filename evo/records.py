@@ -55,9 +55,9 @@ Results = dict[Key, Training]
 class Individual:
     """One member of a generation: a genome, where it came from, and the operator that made it.
 
-    ``hash``: semantic hash, equal for genomes that act alike. ``parents``: ids of the individuals that it was made
-    from (empty for the first generation). ``operator``: ``catalogue``, ``genome``, ``random``, ``elite``, or one of
-    `evo.search.variation.registry`.
+    ``hash``: its identity (`genomes.compiler.identity`), equal for equal programs. ``parents``: ids of the individuals
+    that it was made from (empty for the first generation). ``operator``: ``catalogue``, ``genome``, ``random``,
+    ``elite``, or one of `evo.search.variation.registry`.
     """
 
     generation: int
@@ -101,7 +101,7 @@ class Request:
     def crossed(
         cls, purpose: Purpose, individuals: Iterable[Individual], instances: Sequence[Instance], epochs: int
     ) -> Self:
-        """Every individual on every instance; individuals that act alike are trained once."""
+        """Every individual on every instance; those with equal programs are trained once."""
         distinct = {individual.hash: individual for individual in individuals}
         lanes = (member.lane(instance, epochs) for instance in instances for member in distinct.values())
         return cls(purpose, tuple(lanes))
@@ -145,8 +145,8 @@ class Statistics:
 
     ``best``, ``median``, ``mean``, ``worst``: of the individuals' mean qualities on the generation's search
     instances, None where all diverged. ``baselines``: the same of the recipe's baselines, by name. ``diverged``,
-    ``distinct``: individuals without a quality; behaviors. ``trained``: lanes asked for; ``saved``: lanes more, had
-    equal behaviors been trained apart. ``selection_best``: the champion's quality on the selection instances.
+    ``distinct``: individuals without a quality; programs. ``trained``: lanes asked for; ``saved``: lanes more, had
+    equal programs been trained apart. ``selection_best``: the champion's quality on the selection instances.
     """
 
     best: float | None = None

@@ -15,7 +15,6 @@ from evo.recipe.limits import buffers
 from evo.search import screening
 from genomes import catalogue
 from genomes.analysis.describe import describe
-from genomes.analysis.identity import probe_genome
 from genomes.analysis.simplify import simplify
 from genomes.compiler.lowering import lower
 from genomes.language.genome import dump
@@ -29,10 +28,8 @@ def print_check(file: str) -> None:
         f"{file}: {found.name} is sound: {found.size} nodes, {buffers(found)} buffers; as a program "
         f"{len(program.nodes)} operations, {len(program.slots)} state values"
     )
-    if not probe_genome(found).finite:
-        say(f"{file}: warning: on the probe its updates do not stay finite")
-    elif not screening.acts(found):
-        say(f"{file}: warning: on the probe its updates do not depend on the gradient, or it never moves")
+    if problem := screening.problem(found):
+        say(f"{file}: warning: {problem}")
 
 
 def print_genome(file: str, as_json: bool) -> None:
@@ -51,7 +48,7 @@ def print_genome(file: str, as_json: bool) -> None:
         f"other state values            {description.scalars}",
         f"operations per parameter      {description.operations}",
         f"passes over the parameters    {description.passes}",
-        f"semantic hash                 {description.hash}",
+        f"identity                      {description.identity}",
     ]
     print("\n".join(lines))
 

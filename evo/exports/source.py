@@ -11,7 +11,7 @@ from evo.ledger.ledger import Ledger
 from evo.recipe import reader
 from evo.records import Individual
 from genomes import catalogue
-from genomes.analysis.identity import semantic_hash
+from genomes.compiler.identity import genome_identity
 from genomes.compiler.lowering import read
 from genomes.language.genome import MAX_NAME, Genome, GenomeError
 from harness.result import mean_quality
@@ -65,9 +65,8 @@ def from_run(path: Path, rank: int = 1) -> Export:
             raise UsageError(f"--rank {rank}: the hall of fame of {path} has ranks 1 to {len(fame)}")
         chosen = fame[rank - 1]
         ancestors = main_line(ledger, chosen.individual)
-        baselines = [
-            (name, mean_quality(ledger.on_selection(semantic_hash(catalogue.load(name))))) for name in recipe.baselines
-        ]
+        identities = {name: genome_identity(catalogue.load(name)) for name in recipe.baselines}
+        baselines = [(name, mean_quality(ledger.on_selection(found))) for name, found in identities.items()]
     founder = ancestors[-1]
     steps = [i.operator for i in reversed(ancestors[:-1]) if i.operator != "elite"]
     by = ", ".join(steps)

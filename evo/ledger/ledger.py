@@ -21,6 +21,7 @@ from evo.errors import EvoError, UsageError
 from evo.ledger import codec
 from evo.ledger.codec import COLUMNS, CONTENT, TIMES
 from evo.ledger.schema import (
+    CHANGES,
     EVALUATIONS,
     GENOMES,
     INDEX,
@@ -127,9 +128,10 @@ class Ledger:
             raise DamagedError(f"{self.path}: damaged: its version cannot be read")
         if header != VERSION:
             age = "a newer" if header > VERSION else "an older"
+            changes = "".join(f"; since version {n}, {change}" for n, change in CHANGES.items() if n > header)
             raise VersionError(
-                f"{self.path}: written by {age} evo (ledger version {header}, this one reads {VERSION}); it is left"
-                " untouched: go on with that version, or launch the recipe in another folder"
+                f"{self.path}: written by {age} evo (ledger version {header}, this one reads {VERSION}){changes};"
+                " it is left untouched: go on with that version, or launch the recipe in another folder"
             )
 
     def verify(self) -> None:
@@ -212,7 +214,7 @@ class Ledger:
         return {key: training for key in keys for training in self._trainings(where, key)}
 
     def on_selection(self, hash: str) -> list[Training]:
-        """All trainings of a behavior on the campaign's selection instances."""
+        """All trainings of an optimizer, by its identity, on the campaign's selection instances."""
         return self._trainings("hash = ? AND purpose = ?", (hash, Purpose.SELECTION.value))
 
     def tells(self) -> int:

@@ -10,7 +10,12 @@ from typing import Any
 
 from evo.ledger.codec import COLUMNS, CONTENT, TIMES
 
-VERSION = 2
+VERSION = 3
+# by version: why ledgers of the one before cannot be read
+CHANGES = {
+    2: "every request that was answered is saved, no longer whole generations",
+    3: "results belong to exact programs; before, different genomes could share one training",
+}
 
 
 @dataclass(frozen=True)

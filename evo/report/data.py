@@ -16,7 +16,7 @@ from evo.records import Fame, Generation
 from evo.report.lineage import Drawing, ancestors, draw
 from genomes import catalogue
 from genomes.analysis.describe import formula
-from genomes.analysis.identity import semantic_hash
+from genomes.compiler.identity import genome_identity
 from harness.result import Training, mean_quality
 
 
@@ -77,7 +77,7 @@ def collect(ledger: Ledger) -> Report:
     recipe = reader.from_text(meta["recipe"])
     champion = hall_of_fame[0].individual if hall_of_fame else None
     named = [(f"champion {champion.name}", champion.hash)] if champion else []
-    named += [(name, semantic_hash(catalogue.load(name))) for name in recipe.baselines]
+    named += [(name, genome_identity(catalogue.load(name))) for name in recipe.baselines]
     curves = [curve(name, trainings) for name, hash in named if (trainings := ledger.on_selection(hash))]
     return Report(
         recipe,

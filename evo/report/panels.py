@@ -179,7 +179,7 @@ PANELS = (
     Panel("Its ancestors", _about_ancestors, _ancestors),
     Panel(
         "Hall of fame",
-        "The best by mean quality on the selection instances, one per behavior.",
+        "The best by mean quality on the selection instances, one per program.",
         _hall_of_fame,
     ),
     Panel(

@@ -259,7 +259,7 @@ def champion(hall_of_fame: Sequence[Fame]) -> Champion | None:
 
 
 def _distinct(individuals: Iterable[Individual]) -> list[Individual]:
-    """The first of each behavior, in order."""
+    """The first of each program, in order."""
     first: dict[str, Individual] = {}
     for individual in individuals:
         first.setdefault(individual.hash, individual)
@@ -267,7 +267,7 @@ def _distinct(individuals: Iterable[Individual]) -> list[Individual]:
 
 
 def _best_of(famous: Sequence[Fame]) -> tuple[Fame, ...]:
-    """The best by selection quality, one entry per behavior; of equals, those that were there before."""
+    """The best by selection quality, one entry per program; of equals, those that were there before."""
     first: dict[str, Fame] = {}
     for fame in famous:
         first.setdefault(fame.individual.hash, fame)

@@ -15,7 +15,8 @@ from evo.records import Individual
 from evo.search.variation.random_genome import random_genome
 from evo.search.variation.vary import vary
 from genomes import catalogue
-from genomes.analysis.identity import semantic_hash
+from genomes.analysis.probe import probe_hash
+from genomes.compiler.identity import genome_identity
 from genomes.compiler.lowering import read
 from genomes.language.genome import Genome
 
@@ -46,9 +47,10 @@ def first_population(recipe: Recipe) -> list[Individual]:
         rng = generator(recipe.seed, 0, len(founders), "random")
         founders.append(("random", random_genome(f"random{i + 1}", recipe.limits, rng)))
     population = [_individual(0, i, genome, operator=kind) for i, (kind, genome) in enumerate(founders)]
+    seen = {probe_hash(genome) for _, genome in founders}
     while len(population) < recipe.population:
         parent = population[len(population) % len(founders)]
-        population.append(_child(recipe, 0, [parent], population))
+        population.append(_child(recipe, 0, len(population), [parent], seen))
     return population[: recipe.population]
 
 
@@ -63,12 +65,13 @@ def next_population(
     population = [
         Individual(generation, i, parent.genome, parent.hash, (parent.id,), "elite") for i, parent in enumerate(kept)
     ]
+    seen = {probe_hash(parent.genome) for parent in kept}
     pool = [_Candidate(individual, quality) for individual, quality in last]
     while len(population) < recipe.population:
         rng = generator(recipe.seed, generation, len(population), "tournament")
         with global_random(rng):
             chosen = tools.selTournament(pool, 2, tournament)
-        population.append(_child(recipe, generation, [c.individual for c in chosen], population))
+        population.append(_child(recipe, generation, len(population), [c.individual for c in chosen], seen))
     return population
 
 
@@ -80,22 +83,24 @@ def baselines(recipe: Recipe, generation: int) -> tuple[Individual, ...]:
     )
 
 
-def _child(recipe: Recipe, generation: int, parents: list[Individual], population: Sequence[Individual]) -> Individual:
-    """A child that acts unlike every member so far, if a few draws give one."""
-    index = len(population)
-    taken = {i.hash for i in population}
+def _child(recipe: Recipe, generation: int, index: int, parents: list[Individual], seen: set[str]) -> Individual:
+    """A child that acts unlike every member so far on the probe, if a few draws give one.
+
+    ``seen``: the members' `probe_hash`; the child's joins it.
+    """
     rng = generator(recipe.seed, generation, index, "variation")
     genomes = [parent.genome for parent in parents]
     for draw in range(DRAWS_FOR_NEW):
         child = vary(genomes, recipe.variation.crossover, recipe.variation.weights, recipe.limits, rng)
         genome = child.genome.renamed(f"g{generation}i{index}", "evolved")
-        individual = _individual(generation, index, genome, parents[: child.parents], child.operator)
-        if individual.hash not in taken or draw == DRAWS_FOR_NEW - 1:
-            return individual
+        acts_like = probe_hash(genome)
+        if acts_like not in seen or draw == DRAWS_FOR_NEW - 1:
+            seen.add(acts_like)
+            return _individual(generation, index, genome, parents[: child.parents], child.operator)
     raise AssertionError("the last draw is always let in")
 
 
 def _individual(
     generation: int, index: int, genome: Genome, parents: Sequence[Individual] = (), operator: str = ""
 ) -> Individual:
-    return Individual(generation, index, genome, semantic_hash(genome), tuple(p.id for p in parents), operator)
+    return Individual(generation, index, genome, genome_identity(genome), tuple(p.id for p in parents), operator)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from genomes.analysis.identity import semantic_hash
 from genomes.backends import latex
+from genomes.compiler.identity import genome_identity
 from genomes.compiler.lowering import lower
 from genomes.compiler.program import ELEMENTWISE, MODEL_REDUCTIONS, REDUCTIONS, Program
 from genomes.compiler.shapes import ShapeClass
@@ -21,7 +21,8 @@ class Description:
     """``formula``: plain text, one line per gene. ``latex``: the same for TeX. ``buffers``: names of the state buffers
     with an entry per parameter. ``scalars``: how many other state values. ``operations``: arithmetic operations
     per parameter and step. ``passes``: times that all parameters are gone through in a step, one more for each
-    reduction that another value waits for. ``hash``: the semantic hash.
+    reduction that another value waits for. ``identity``: of `genomes.compiler.identity`, equal for
+    equal programs.
     """
 
     formula: tuple[str, ...]
@@ -30,7 +31,7 @@ class Description:
     scalars: int
     operations: int
     passes: int
-    hash: str
+    identity: str
 
 
 def describe(genome: Genome) -> Description:
@@ -44,7 +45,7 @@ def describe(genome: Genome) -> Description:
         scalars=len(program.slots) - len(buffers),
         operations=sum(n.shape is ShapeClass.ELEMENT and n.op in ELEMENTWISE for n in program.nodes),
         passes=_passes(program),
-        hash=semantic_hash(genome),
+        identity=genome_identity(genome),
     )
 
 

@@ -1,7 +1,7 @@
 """Removes from a genome what does not change how it acts, and says what it removed and how surely.
 
 A removal is *exact* where both genomes mean the same program. Any other is judged *on the probe* of
-``genomes.analysis.identity``, to nine digits, and a probe sees some epochs, losses and gradients, never all. What
+``genomes.analysis.probe``, to nine digits, and a probe sees some epochs, losses and gradients, never all. What
 chooses or rounds (``where``, comparisons, ``floor``, ``%``, ``sign``, ``bfloat16``, and words that are made of them)
 may lie still on the probe and act elsewhere. So a removal that is not exact is never tried on such a part, below it,
 beside it (but in a sum), or on what it is applied to.
@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 
-from genomes.analysis.identity import semantic_hash
+from genomes.analysis.probe import probe_hash
 from genomes.compiler.canonical import canonical, with_composites
-from genomes.compiler.lowering import lower
+from genomes.compiler.identity import genome_identity, is_never
 from genomes.language.decay import DECAY_KINDS
 from genomes.language.expressions import Expression, is_mask, number
 from genomes.language.genome import ONE, Decay, Genome, GenomeError, dump, parse
 from genomes.language.operations import OPERATIONS
-from genomes.language.parser import body, constant, parse_expression
+from genomes.language.parser import body, parse_expression
 from genomes.language.primitives import TABLE
 from genomes.language.printer import show
 
@@ -49,13 +49,13 @@ def simplify(genome: Genome) -> Simplified:
 
     What is left is written in canonical form, with composites where they fit. Raises GenomeError.
     """
-    wanted = semantic_hash(genome)
+    wanted = probe_hash(genome)
     removed: list[str] = []
     while True:
-        meaning = _meaning(genome)
+        identity = _identity(genome)
         for candidate in _smaller(genome):
             smaller = candidate.genome
-            exact = _meaning(smaller) == meaning
+            exact = _identity(smaller) == identity
             if (exact or (not candidate.choosing and _acts(smaller) == wanted)) and _readable(smaller):
                 genome = smaller
                 removed.append(f"{candidate.what} ({EXACT if exact else ON_THE_PROBE})")
@@ -68,7 +68,7 @@ def simplify(genome: Genome) -> Simplified:
 
 def _acts(genome: Genome) -> str | None:
     try:
-        return semantic_hash(genome)
+        return probe_hash(genome)
     except GenomeError:
         return None
 
@@ -81,45 +81,11 @@ def _readable(genome: Genome) -> bool:
         return False
 
 
-def _meaning(genome: Genome) -> tuple | None:
-    """The genome's program, numbered from its update on, so that two that are alike are equal; None without one."""
-    if genome.query and _is_never(genome.query.when):
-        genome = replace(genome, query=None)
+def _identity(genome: Genome) -> str | None:
     try:
-        program = lower(genome)
+        return genome_identity(genome)
     except GenomeError:
         return None
-    stored = dict(program.stores)
-    slots: list[int] = [program.query.offset] if program.query else []
-    number_of: dict[int, int] = {}
-    nodes: list[tuple] = []
-    roots = [program.update]
-    while roots:
-        stack = [roots.pop()]
-        while stack:
-            i = stack[-1]
-            node = program.nodes[i]
-            missing = [a for a in node.arguments if a not in number_of]
-            if missing and i not in number_of:
-                stack.extend(reversed(missing))
-                continue
-            stack.pop()
-            if i in number_of:
-                continue
-            attribute = node.attribute
-            if node.op == "load":
-                if attribute not in slots:
-                    slots.append(int(attribute or 0))
-                attribute = slots.index(int(attribute or 0))
-            number_of[i] = len(nodes)
-            nodes.append((node.op, node.shape, attribute, *(number_of[a] for a in node.arguments)))
-        roots = [stored[s] for s in slots if stored[s] not in number_of][:1]
-    states = [(program.slots[s].shape, program.slots[s].init, number_of[stored[s]]) for s in slots]
-    return tuple(nodes), number_of[program.update], tuple(states), program.query and program.query.when
-
-
-def _is_never(mask: Expression) -> bool:
-    return constant(mask) == 0
 
 
 @cache
@@ -148,7 +114,7 @@ def _smaller(genome: Genome) -> Iterator[_Candidate]:
     after = any(map(_has_choice, (*genome.post, genome.schedule)))
     gated = after or any(map(_has_choice, genome.gates))
     anywhere = gated or any(_has_choice(term.expr) for term in genome.terms) or _has_choice(pull)
-    if genome.query and _is_never(genome.query.when):
+    if genome.query and is_never(genome.query.when):
         yield _Candidate(replace(genome, query=None), f"query: {show(genome.query.offset)}", True)
     if genome.decay.kind != "none":
         choosing = after if kind.joins == "u" and not _has_choice(pull) else True  # else a part of every g

@@ -46,6 +46,20 @@ def share_states(lowered: Program) -> Program:
     )
 
 
+def before_update(program: Program) -> set[int]:
+    """The nodes that an update depends on, in its own step or, by states, in those before."""
+    stored = dict(program.stores)
+    found: set[int] = set()
+    stack = [program.update]
+    while stack:
+        i = stack.pop()
+        if i not in found:
+            found.add(i)
+            node = program.nodes[i]
+            stack.extend([stored[int(node.attribute or 0)]] if node.op == "load" else node.arguments)
+    return found
+
+
 def live(nodes: list[Node], roots: list[int]) -> tuple[list[Node], dict[int, int]]:
     """The nodes that the roots need, in order, and the new number of each."""
     needed: set[int] = set()

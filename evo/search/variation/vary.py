@@ -14,8 +14,8 @@ from evo.recipe.schema import Limits
 from evo.search import screening
 from evo.search.variation.operator import Operator, SameStepSize
 from evo.search.variation.registry import OPERATORS
-from genomes.analysis.identity import semantic_hash
 from genomes.compiler.canonical import canonical
+from genomes.compiler.identity import genome_identity
 from genomes.language.genome import Genome, GenomeError, dump, parse
 
 OPERATORS_TRIED = 5  # operators chosen before the parent is copied
@@ -53,10 +53,10 @@ def vary(
 
 
 def apply(chosen: Operator, parents: Sequence[Genome], limits: Limits, rng: random.Random) -> Genome | None:
-    """A sound child by this operator that acts unlike its first parent, or None."""
+    """A sound child by this operator whose program is not its first parent's, or None."""
     for _ in range(ATTEMPTS):
         child = canonical(edited(chosen, parents, rng))
-        if child != parents[0] and sound(child, limits) and semantic_hash(child) != semantic_hash(parents[0]):
+        if child != parents[0] and sound(child, limits) and genome_identity(child) != genome_identity(parents[0]):
             return child
     return None
 

@@ -13,6 +13,7 @@ from tests.evo.campaign.test_run import Interrupting
 from tests.evo.fake_campaign import RECIPE, folder, run
 
 ROOT = Path(__file__).parents[3]
+CASES = ROOT / "tests" / "cases"
 REAL = """\
 name: tiny
 population: 4
@@ -179,3 +180,28 @@ def test_doctor_finds_this_machine_fit(evo):
     assert checks["training"]["ok"]
     assert "epochs per second" in checks["training"]["found"]
     assert {"python", "torch", "disk", "sandbox", "cuda", "nvrtc", "device"} <= set(checks)
+
+
+@pytest.mark.parametrize(
+    ("expression", "warning"),
+    [
+        ("where(t % 16 == 0, ema(g, 0.9), 0)", ""),
+        ("theta", "its updates do not read the gradient"),
+        ("where(t < 0, g, 0)", "it never moves, in 406 steps of epochs 0 to 999, on networks of"),
+    ],
+    ids=str,
+)
+def test_a_check_warns_of_what_was_seen(evo, tmp_path, expression, warning):
+    path = tmp_path / "g.yaml"
+    path.write_text(f'genome: 1\nname: x\nlr: 1e-3\nterms: [{{expr: "{expression}"}}]\n')
+    code, out, err = evo("genome", "check", path)
+    assert (code, "x is sound" in out) == (0, True)
+    assert err.startswith(f"{path}: warning: {warning}") if warning else err == ""
+
+
+def test_genomes_that_differ_late_are_shown_with_different_identities(evo):
+    shown = [
+        json.loads(evo("genome", "show", CASES / f"{name}.yaml", "--json")[1])["identity"]
+        for name in ("same_hash_plain", "same_hash_look20", "same_hash_bydepth", "la20", "la30")
+    ]
+    assert len(set(shown)) == len(shown)

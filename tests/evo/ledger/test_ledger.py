@@ -11,6 +11,7 @@ import pytest
 
 from evo.ledger import backup
 from evo.ledger.ledger import DamagedError, Ledger, LedgerError, VersionError
+from evo.ledger.schema import CHANGES, VERSION
 from evo.recipe.schema import Recipe
 from evo.records import Checkpoint, Purpose, Statistics, Told
 from harness.result import Training
@@ -152,14 +153,18 @@ def test_a_newer_ledger_is_refused_untouched(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_an_older_ledger_is_refused_untouched(tmp_path):
+@pytest.mark.parametrize("version", range(1, VERSION))
+def test_an_older_ledger_is_refused_untouched_and_told_why(tmp_path, version):
     path = tmp_path / "ledger.sqlite"
     with Ledger.create(path, META) as ledger:
-        ledger.set_meta({"schema": "1"})
-        ledger._connection.execute("PRAGMA user_version = 1")
+        ledger.set_meta({"schema": str(version)})
+        ledger._connection.execute(f"PRAGMA user_version = {version}")
     before = path.read_bytes()
-    with pytest.raises(VersionError, match=r"older evo \(ledger version 1.*launch the recipe in another folder"):
+    with pytest.raises(
+        VersionError, match=rf"older evo \(ledger version {version}.*launch the recipe in another"
+    ) as refused:
         backup.open_or_restore(path, print)
+    assert CHANGES[VERSION] in str(refused.value)
     assert path.read_bytes() == before
 
 

@@ -1,8 +1,10 @@
 """The search as a function of recipe, state and results: who is asked about, who wins, and that it is fixed."""
 
 import hashlib
+import json
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -11,10 +13,11 @@ from evo.records import Checkpoint, Purpose
 from evo.search.genetic import GeneticSearch
 from evo.search.instances import instances
 from genomes import catalogue
-from genomes.analysis.identity import semantic_hash
+from genomes.compiler.identity import genome_identity
 from genomes.language.genome import parse
 from harness.result import Training
 
+CASES = Path(__file__).parents[2] / "cases"
 RECIPE = """
 name: test
 population: 10
@@ -120,8 +123,19 @@ def test_equal_behavior_is_trained_once():
     assert len(keys) == len(set(keys)) == found.statistics.trained
 
 
+def test_optimizers_that_differ_late_are_trained_apart():
+    """They share the probe's hash, and once shared one training."""
+    files = [str(CASES / f"same_hash_{name}.yaml") for name in ("plain", "look20", "bydepth")]
+    start = f"start: {{catalogue: [], genomes: {json.dumps(files)}, random: 0}}\n"
+    recipe = from_text(f"name: n\npopulation: 3\ngenerations: 1\nbaselines: []\nsearch: {{elites: 1}}\n{start}")
+    found = Generation(recipe)
+    assert len({i.hash for i in found.members}) == 3
+    assert found.statistics.distinct == 3
+    assert found.statistics.saved == 0
+
+
 def test_a_diverged_genome_ranks_last_and_wins_nothing():
-    victim = semantic_hash(catalogue.load("sgd"))
+    victim = genome_identity(catalogue.load("sgd"))
 
     def answer(lane):
         return training(lane, "diverged", 0.99) if lane.hash == victim else training(lane)
@@ -147,7 +161,7 @@ def test_the_retest_decides_between_contenders():
     recipe = from_text(RECIPE)
     search_seeds = {i.seed for i in instances(recipe, Purpose.SEARCH, 0)}
     asked = GeneticSearch(recipe).ask().lanes
-    lucky = max(lane.hash for lane in asked if lane.hash != semantic_hash(catalogue.load("cautious_adanw")))
+    lucky = max(lane.hash for lane in asked if lane.hash != genome_identity(catalogue.load("cautious_adanw")))
 
     def answer(lane):
         """One genome is lucky on the search instances, and poor on all others."""

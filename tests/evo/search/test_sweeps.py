@@ -12,7 +12,7 @@ from evo.recipe.schema import Limits
 from evo.search.variation.random_genome import random_genome
 from evo.search.variation.vary import vary
 from genomes import catalogue
-from genomes.analysis.identity import probe, semantic_hash
+from genomes.analysis.probe import probe, probe_hash
 from genomes.compiler.canonical import canonical
 from genomes.compiler.lowering import lower
 from genomes.language.genome import dump, parse
@@ -26,7 +26,7 @@ def broken(genome, seen):
     program = lower(genome)
     form = canonical(genome)
     trace, canonical_trace = probe(program).trace, probe(lower(form)).trace
-    twin = seen.setdefault(semantic_hash(genome), trace)
+    twin = seen.setdefault(probe_hash(genome), trace)
     properties = {
         "parse is dump's inverse": parse(dump(genome)) == genome and parse(dump(form)) == form,
         "canonical form is final": canonical(form) == form,

@@ -10,7 +10,7 @@ from evo.search.variation.random_genome import random_genome
 from evo.search.variation.vary import vary
 from genomes import catalogue
 from genomes.analysis.describe import describe
-from genomes.analysis.identity import probe, semantic_hash
+from genomes.analysis.probe import probe, probe_hash
 from genomes.analysis.simplify import simplify
 from genomes.compiler.canonical import canonical, canonical_expression, recognize_composites
 from genomes.compiler.lowering import lower
@@ -91,7 +91,7 @@ decay: {kind: decoupled, rate: 0.1}
 """
     genome = parse(text)
     found = simplify(genome)
-    assert semantic_hash(found.genome) == semantic_hash(genome)
+    assert probe_hash(found.genome) == probe_hash(genome)
     assert show(found.genome.terms[0].expr) == "adam(g, beta1=0.9, beta2=0.999, epsilon=1e-08)"
     assert len(found.genome.terms) == 1
     # t is never below 1, but that is more than the programs say: no where gives way to a branch on the probe's word
@@ -167,7 +167,7 @@ def test_simplify_leaves_what_is_simple(name):
 @pytest.mark.parametrize("patience", [2, 3, 12, 13, 49])
 def test_plateaus_of_different_patience_are_told_apart(patience):
     def hashed(text):
-        return semantic_hash(parse(f'genome: 1\nname: x\nlr: 1\nterms: [{{expr: g}}]\nschedule: "{text}"'))
+        return probe_hash(parse(f'genome: 1\nname: x\nlr: 1\nterms: [{{expr: g}}]\nschedule: "{text}"'))
 
     assert hashed(f"plateau({patience})") != hashed(f"plateau({patience + 1})")
     assert hashed(f"plateau({patience})") != hashed("1")

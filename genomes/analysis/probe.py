@@ -1,8 +1,11 @@
-"""When two genomes are the same optimizer: a hash of how they act, and a cheap test that they act sensibly.
+"""How a genome acts, by sample: on some steps, epochs and losses of one small network, never on all.
+
+What it tells apart is different; what it does not may differ elsewhere: `genomes.compiler.identity` says what is the
+same optimizer.
 
 The probe drives a program through a fixed pseudo-random trajectory in float64: odd shapes, all roles, epochs and step
-counts that jump far ahead (so that schedules of any length show), losses that are unknown, improve and stall. It takes
-the flat back end, which is five times as quick on tensors so small; the tests hold it to the reference here too.
+counts that jump far ahead, losses that are unknown, improve and stall. It takes the flat back end, which is five times
+as quick on tensors so small; the tests hold it to the reference here too.
 """
 
 from __future__ import annotations
@@ -44,9 +47,13 @@ _QUERY_STEPS = 400  # so many steps, eight per epoch, show when a program querie
 
 @dataclass(frozen=True)
 class Probe:
-    """What a probe found. ``trace``: float64 ``[values]``, updates and queried offsets of all steps in order."""
+    """What a probe found. ``trace``: float64 ``[values]``, updates and queried offsets of all steps in order.
+
+    ``updates``: float64 ``[step, entry]``.
+    """
 
     trace: np.ndarray
+    updates: np.ndarray
 
     @property
     def finite(self) -> bool:
@@ -61,7 +68,7 @@ def probe(program: Program, backend: Callable[[Program], Any] = FlatProgram) -> 
     run = backend(program).bind(
         theta, gradient, seed=bytes(32), shapes=_SHAPES, roles=_ROLES, layers=_LAYERS, indices=range(len(_SHAPES))
     )
-    trace = []
+    trace, updates = [], []
     step = 0
     remembers = any(slot.shape is ShapeClass.CLOCK for slot in program.slots)
     reads_epoch = any(node.op == "epoch" for node in program.nodes)
@@ -74,14 +81,15 @@ def probe(program: Program, backend: Callable[[Program], Any] = FlatProgram) -> 
             if queried is not None:
                 trace += [queried - theta, torch.ones(1, dtype=torch.float64)]
             gradient.copy_(gradients[step])
-            update = run.step(epoch, train_loss, val_loss)
-            trace.append(update.clone())
+            update = run.step(epoch, train_loss, val_loss).clone()
+            trace.append(update)
+            updates.append(update)
             # bounded, so that an optimizer with a huge learning rate is still told apart from its neighbors
             theta += torch.tanh(update)
             step += 1
     if program.query:
         trace.append(torch.tensor(_asked(program), dtype=torch.float64))
-    return Probe(torch.cat(trace).numpy())
+    return Probe(torch.cat(trace).numpy(), torch.stack(updates).numpy())
 
 
 def _asked(program: Program) -> list[bool]:
@@ -121,8 +129,8 @@ def probe_genome(genome: Genome) -> Probe:
 
 
 @lru_cache(maxsize=4096)
-def semantic_hash(genome: Genome) -> str:
-    """32 hex digits; genomes that act alike share them, whatever their text, name or source. Raises GenomeError."""
+def probe_hash(genome: Genome) -> str:
+    """32 hex digits; genomes that act alike on the probe, to ``DIGITS`` digits, share them. Raises GenomeError."""
     trace = probe_genome(genome).trace
     with np.errstate(all="ignore"):
         exponent = np.floor(np.log10(np.abs(trace)))

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from torch import Tensor
 
 from genomes import catalogue
-from genomes.analysis.identity import probe, semantic_hash
+from genomes.analysis.probe import probe, probe_hash
 from genomes.backends.torch_reference import optimizer
 from genomes.compiler.lowering import lower
 from genomes.compiler.program import Program
@@ -29,7 +29,7 @@ def make(*terms: str, **genes: object) -> Genome:
 
 
 def hash_of(*terms: str, **genes: object) -> str:
-    return semantic_hash(make(*terms, **genes))
+    return probe_hash(make(*terms, **genes))
 
 
 ADAM = "debias(ema(g, 0.9)) / (sqrt(debias(ema(g * g, 0.999))) + 1e-8)"
@@ -175,13 +175,13 @@ DIFFERENT = {
 def test_different_behavior_has_different_hashes():
     hashes: dict[str, str] = {}
     for name, different in DIFFERENT.items():
-        value = semantic_hash(different)
+        value = probe_hash(different)
         assert value not in hashes, f"{name} has the hash of {hashes[value]}"
         hashes[value] = name
 
 
 def test_all_known_optimizers_differ():
-    hashes = {name: semantic_hash(catalogue.load(name)) for name in catalogue.names()}
+    hashes = {name: probe_hash(catalogue.load(name)) for name in catalogue.names()}
     assert len(set(hashes.values())) == len(hashes)
 
 
@@ -197,7 +197,7 @@ def test_text_does_not_matter(drawn: Genome):
     assume(expected.finite)
     padded = genome.parse(genome.dump(drawn).replace("lr:", 'schedule: "1 + 0 * t"\nlr:'))
     assert padded != drawn
-    assert semantic_hash(padded) == semantic_hash(drawn)
+    assert probe_hash(padded) == probe_hash(drawn)
 
 
 # --- states ----------------------------------------------------------------------------------------------------------
