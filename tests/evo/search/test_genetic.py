@@ -100,6 +100,18 @@ def test_seeds_of_different_purposes_and_generations_never_meet():
     assert len(set(seeds)) == len(seeds)
 
 
+def test_the_curriculum_follows_the_generations_and_selection_has_it_all():
+    chosen = RECIPE.replace("depths: [3, 4]", "depths: [3, 4, 5], sampler: curriculum").replace(
+        "search: 2", "search: 6"
+    )
+    recipe = from_text(chosen.replace("generations: 4", "generations: 3"))
+    open_depths = [{i.num_hidden_layers for i in instances(recipe, Purpose.SEARCH, n)} for n in range(5)]
+    assert open_depths == [{3}, {3, 4}, {3, 4, 5}, {3, 4, 5}, {3, 4, 5}]
+    assert {i.num_hidden_layers for i in instances(recipe, Purpose.RETEST, 0)} == {3}
+    for fixed in (Purpose.SELECTION, Purpose.FINAL):
+        assert {i.num_hidden_layers for i in instances(recipe, fixed, 0)} == {3, 4, 5}
+
+
 def test_elites_stay_and_the_hall_of_fame_never_falls(campaign):
     best = [generation.statistics.selection_best for generation in campaign]
     assert best == sorted(best)
