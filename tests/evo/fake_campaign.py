@@ -11,9 +11,8 @@ import signal
 import sys
 from pathlib import Path
 
-from evo.campaign import run as campaign
 from evo.campaign.progress import PlainProgress
-from evo.campaign.run import Machine, Outcome
+from evo.campaign.run import Machine, Outcome, launch, resume
 from evo.errors import EvoError
 from evo.ledger.ledger import Ledger
 from tests.evo import fakes
@@ -39,7 +38,7 @@ def folder(path: Path, recipe: str = RECIPE) -> Path:
 def run(
     verb: str, path: Path, overrides=(), workers: int = 1, batch: int = 0, max_minutes: float | None = None, **options
 ) -> Outcome:
-    begin = campaign.launch if verb == "launch" else campaign.resume
+    begin = launch if verb == "launch" else resume
     machine = Machine(workers, max_minutes, batch, function="tests.evo.fake_worker:train")
     return begin(path, overrides, machine=machine, begin=fakes.FakeSearch, **options)
 

@@ -17,6 +17,7 @@ from evo.campaign.status import status
 from evo.campaign.stop import Stop
 from evo.errors import EvoError, UsageError
 from evo.ledger.ledger import Ledger, LedgerError
+from tests.evo import fakes
 from tests.evo.fake_campaign import RECIPE, folder, run
 
 ROOT = Path(__file__).parents[3]
@@ -188,6 +189,17 @@ def test_more_generations_go_on_as_if_launched_with_them(tmp_path, through):
     assert run("resume", path, progress=progress).generation == 6
     assert "generations: 4 -> 6" in progress.said
     assert result(path) == through
+
+
+def test_a_search_sees_no_times(tmp_path, monkeypatch):
+    told, tell = [], fakes.FakeSearch.tell
+    monkeypatch.setattr(fakes.FakeSearch, "tell", lambda search, results: told.append(results) or tell(search, results))
+    path = folder(tmp_path / "run")
+    run("launch", path, progress=Interrupting(lane=3))
+    run("resume", path, progress=Interrupting(generation=1))  # three of its results come from the ledger
+    assert {training.seconds for results in told for training in results.values()} == {0.0}
+    with Ledger.open_to_read(RunFolder(path).ledger) as ledger:
+        assert ledger.rows("SELECT min(seconds) > 0 FROM evaluations") == [(1,)], "the ledger keeps them"
 
 
 def test_a_changed_recipe_is_refused_with_the_difference(tmp_path):

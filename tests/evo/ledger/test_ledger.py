@@ -1,5 +1,6 @@
 """The ledger keeps everything exactly, compares by digest, and notices damage."""
 
+import contextlib
 import math
 import random
 import sqlite3
@@ -140,6 +141,25 @@ def test_a_tell_is_stored_whole_or_not_at_all(ledger):
     with pytest.raises(sqlite3.IntegrityError):
         ledger.save(Told(1, Purpose.SEARCH, members, (0.5, 0.5, 0.5)), ledger.checkpoint(), 1.0)
     assert ledger.digest() == before
+
+
+@pytest.mark.parametrize(
+    ("lost", "tell"),
+    [
+        ("DELETE FROM individuals WHERE generation = 1 AND number = 2", 2),
+        ("DELETE FROM individuals WHERE generation = 0", 0),
+        ("DELETE FROM tells WHERE number = 1", 1),
+    ],
+)
+def test_a_tell_of_which_rows_are_missing_is_noticed(tmp_path, lost, tell):
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.create(path, META) as ledger:
+        play(ledger, 2)
+        ledger.verify()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(lost)  # every row that is left is as it was written
+    with pytest.raises(DamagedError, match=f"damaged: tell {tell} is not complete"):
+        Ledger.open_to_write(path)
 
 
 def test_a_newer_ledger_is_refused_untouched(tmp_path):

@@ -143,6 +143,16 @@ def test_changes_name_the_key_and_say_what_a_campaign_may_take(tmp_path):
     ]
 
 
+def test_a_curriculum_under_way_keeps_its_number_of_generations(tmp_path):
+    text = "name: x\ngenerations: 3\ndifficulty: {sampler: curriculum}\n" + START
+    launched = read(tmp_path, text)
+    now = read(tmp_path, text, "generations=9", "limits.seconds_per_lane=7")
+    assert [(change.key, change.allowed) for change in reader.changes(launched, now)] == [
+        ("generations", False),
+        ("limits.seconds_per_lane", True),
+    ]
+
+
 def test_a_wrong_value_is_blamed_on_its_line_whatever_the_key(tmp_path):
     names = (*Recipe(name="x").start.catalogue, "cautious_adanw")
     known = Known(lambda: (), lambda: names)

@@ -1,8 +1,10 @@
 """The report is one page that says what the ledger holds, whether one generation is complete or many."""
 
+import json
 import math
 import re
 from dataclasses import replace
+from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
@@ -11,9 +13,8 @@ from evo.campaign.folder import RunFolder
 from evo.errors import UsageError
 from evo.ledger.ledger import Ledger
 from evo.records import Individual
-from evo.report import figures as report_pictures
-from evo.report import page as report
-from evo.report.data import collect, curve
+from evo.report import figures, page
+from evo.report.data import Curve, Famous, Report, collect, curve
 from evo.report.lineage import Ancestor, ancestors, draw
 from tests.evo import fakes
 from tests.evo.campaign.test_run import Interrupting
@@ -40,7 +41,7 @@ def check_page(text: str) -> None:
 
 
 def test_a_page_on_a_finished_campaign(finished):
-    path = report.write(finished.path)
+    path = page.write(finished.path)
     text = path.read_text()
     check_page(text)
     with Ledger.open_to_read(finished.ledger) as ledger:
@@ -56,11 +57,11 @@ def test_a_page_on_a_finished_campaign(finished):
 def test_a_page_on_one_generation_and_on_none(tmp_path):
     path = folder(tmp_path / "run", RECIPE.replace("name: fake", "name: one"))
     with pytest.raises(UsageError, match="nothing to report; begin with: evo launch"):
-        report.write(path)
+        page.write(path)
     run("launch", path, progress=Interrupting(lane=3))
-    assert "No generation is complete yet" in report.write(path).read_text()
+    assert "No generation is complete yet" in page.write(path).read_text()
     run("resume", path, progress=Interrupting(generation=1))
-    check_page(report.write(path, tmp_path / "page.html").read_text())
+    check_page(page.write(path, tmp_path / "page.html").read_text())
 
 
 def test_operators_are_judged_within_their_generation(finished):
@@ -122,10 +123,70 @@ def test_rails_join_every_child_with_its_parents_and_cross_no_dot():
     assert all(rail.end[0] < 4 for rail in few.rails)
 
 
-def test_hostile_names_stay_text():
-    hostile = Individual(0, 0, replace(fakes.GENOME, name="<script>alert(1)</script>"), "", (), "<b>&")
-    drawing = draw([Ancestor(hostile, None, (), 0)])
-    picture = report_pictures.lineage(drawing)
-    ElementTree.fromstring(picture)
-    assert "<script" not in picture
-    assert report_pictures.formula([r"\nonsense{x}"]) == ""
+class Reader(HTMLParser):
+    """A page as a browser reads it: the names of its elements, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: set[str] = set()
+        self.text = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.add(tag)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def hostile(place: str) -> str:
+    """A text that is an element where it is not escaped, and another text where it is escaped once too often."""
+    return f"<script data-{place}>&amp;$"
+
+
+def of_hostile_records(report: Report) -> Report:
+    """The report with a hostile text wherever a page shows one; no reader of ours would let most of them in."""
+    recipe = report.recipe.model_copy(update={"name": hostile("recipe"), "baselines": (hostile("baseline"),)})
+    best, *others = report.hall_of_fame
+    genome = replace(best.fame.individual.genome, name=hostile("champion"))
+    champion = replace(best.fame.individual, genome=genome, operator=hostile("maker"))
+    assert report.lineage
+    named = replace(fakes.GENOME, name=hostile("ancestor"))
+    ancestor = Ancestor(Individual(0, 0, named, "", (), hostile("origin")), None, (), 0)
+    statistics = replace(report.generations[0].statistics, baselines={hostile("baseline"): 0.25})
+    return replace(
+        report,
+        recipe=recipe,
+        generations=[replace(generation, statistics=statistics) for generation in report.generations],
+        hall_of_fame=[Famous(replace(best.fame, individual=champion), [hostile("formula")]), *others],
+        curves=[Curve(hostile("curve"), [2.0, 1.0], 0.5, 0.2, 1), Curve(hostile("baseline"), [2.0, 1.5], 0.4, 0.2, 1)],
+        lineage=draw([ancestor]),
+        operators=[replace(operator, name=hostile("operator")) for operator in report.operators],
+        statuses=[(hostile("status"), 3)],
+        meta={
+            **report.meta,
+            "versions": json.dumps({hostile("package"): hostile("version")}),
+            **{key: hostile(key) for key in ("numerics", "device", "created")},
+        },
+    )
+
+
+def test_hostile_records_stay_text_on_the_page(finished):
+    with Ledger.open_to_read(finished.ledger) as ledger:
+        report = collect(ledger)
+    text = page.render(of_hostile_records(report))
+    check_page(text)
+    found = Reader(text)
+    assert "script" not in found.elements
+    for place in (
+        *("recipe", "baseline", "champion", "maker", "ancestor", "origin", "formula", "curve", "operator", "status"),
+        *("package", "version", "numerics", "device", "created"),
+    ):
+        assert hostile(place) in found.text, place
+    assert found.text.count(hostile("champion")) == 3, "in the note, the genome and the hall of fame"
+    assert found.text.count(hostile("curve")) == 2, "on the card and in the picture"
+
+
+def test_a_formula_that_cannot_be_set_is_left_out():
+    assert figures.formula([r"\nonsense{x}"]) == ""

@@ -3,15 +3,19 @@
 import hashlib
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
 from evo.recipe.reader import from_text
 from evo.records import Checkpoint, Purpose
+from evo.search import population
 from evo.search.genetic import GeneticSearch
 from evo.search.instances import instances
+from evo.search.variation.vary import Child
 from genomes import catalogue
 from genomes.compiler.identity import genome_identity
 from genomes.language.genome import parse
@@ -99,6 +103,18 @@ def test_seeds_of_different_purposes_and_generations_never_meet():
     assert len(set(seeds)) == len(seeds)
 
 
+def test_the_curriculum_follows_the_generations_and_selection_has_it_all():
+    chosen = RECIPE.replace("depths: [3, 4]", "depths: [3, 4, 5], sampler: curriculum").replace(
+        "search: 2", "search: 6"
+    )
+    recipe = from_text(chosen.replace("generations: 4", "generations: 3"))
+    open_depths = [{i.num_hidden_layers for i in instances(recipe, Purpose.SEARCH, n)} for n in range(5)]
+    assert open_depths == [{3}, {3, 4}, {3, 4, 5}, {3, 4, 5}, {3, 4, 5}]
+    assert {i.num_hidden_layers for i in instances(recipe, Purpose.RETEST, 0)} == {3}
+    for fixed in (Purpose.SELECTION, Purpose.FINAL):
+        assert {i.num_hidden_layers for i in instances(recipe, fixed, 0)} == {3, 4, 5}
+
+
 def test_elites_stay_and_the_hall_of_fame_never_falls(campaign):
     best = [generation.statistics.selection_best for generation in campaign]
     assert best == sorted(best)
@@ -174,11 +190,76 @@ def test_the_retest_decides_between_contenders():
     assert lucky not in {i.hash for i in found.elites}
 
 
-def test_parsimony_prefers_the_smaller_of_near_equals():
-    recipe = from_text(RECIPE.replace("contenders: 3}", "contenders: 3, parsimony: 0.1}"))
-    found = Generation(recipe, answer=lambda lane: training(lane, quality=0.5))
+@pytest.mark.parametrize(("parsimony", "ascending"), [(0.0, False), (0.001, False), (0.003, True)])
+def test_parsimony_is_what_a_node_must_earn(parsimony, ascending):
+    recipe = from_text(RECIPE.replace("contenders: 3}", f"contenders: 3, parsimony: {parsimony}}}"))
+    found = Generation(recipe, answer=lambda lane: training(lane, quality=0.5 + 0.002 * parse(lane.text).size))
     sizes = [i.genome.size for i in found.ranked]
-    assert sizes == sorted(sizes)
+    assert len(set(sizes)) > 3
+    assert sizes == sorted(sizes, reverse=not ascending)
+
+
+def test_the_champion_that_lost_its_place_among_the_elites_is_kept():
+    recipe, famous = from_text(RECIPE), genome_identity(catalogue.load("adam"))
+    once = {i.seed for purpose in Purpose for i in instances(recipe, purpose, 0)}
+
+    def answer(lane):
+        """One genome is by far the best in the first generation and on the selection instances, and the worst later."""
+        if lane.hash != famous:
+            return training(lane)
+        return training(lane, quality=5.0 if lane.instance.seed in once else -5.0)
+
+    first, second, third = run_all(recipe.model_copy(update={"generations": 3}), answer)
+    assert first.elites[0].hash == second.fame[0].individual.hash == famous
+    assert famous not in {i.hash for i in second.elites}
+    kept = [i.hash for i in third.members if i.operator == "elite"]
+    assert kept == [second.elites[0].hash, famous]
+
+
+def test_of_a_greedier_tournament_come_better_parents(monkeypatch):
+    def rescaled(genomes, crossover, weights, limits, rng):
+        return Child(replace(genomes[0], lr=genomes[0].lr * rng.uniform(0.5, 2)), "rescaled", 2)
+
+    monkeypatch.setattr(population, "vary", rescaled)  # nothing else is in question, and it is slow
+    recipes = [
+        from_text(RECIPE.replace("population: 10", "population: 40").replace("tournament: 3", f"tournament: {size}"))
+        for size in (1, 2, 6)
+    ]
+    first = Generation(recipes[0])
+    mean_of_parents = []
+    for recipe in recipes:
+        children = [i for i in Generation(recipe, first).members if i.operator != "elite"]
+        mean_of_parents.append(fmean(first.fitness[id] for child in children for id in child.parents))
+    everyone, best = fmean(first.fitness.values()), max(first.fitness.values())
+    assert mean_of_parents[0] == pytest.approx(everyone, abs=0.1 * (best - everyone))
+    gains = [b - a for a, b in pairwise(mean_of_parents)]
+    assert min(gains) > 0.1 * (best - everyone)
+
+
+@pytest.mark.parametrize(("elites", "contenders"), [(0, 1), (1, 4), (3, 3), (4, 6)])
+def test_as_many_are_retested_and_stay_as_the_recipe_says(elites, contenders):
+    chosen = RECIPE.replace("elites: 2, contenders: 3", f"elites: {elites}, contenders: {contenders}")
+    recipe = from_text(chosen.replace("generations: 4", "generations: 2"))
+    first, second = run_all(recipe)
+    search, retest, _ = first.requests
+    assert (search.purpose, retest.purpose) == (Purpose.SEARCH, Purpose.RETEST)
+    distinct = list(dict.fromkeys(i.hash for i in first.ranked))
+    assert {lane.hash for lane in retest.lanes} == set(distinct[:contenders])
+    assert len(first.elites) == elites
+    assert [i.hash for i in second.members if i.operator == "elite"] == [i.hash for i in first.elites]
+
+
+def test_elites_are_the_best_by_the_mean_over_search_and_retest():
+    recipe = from_text(RECIPE)
+    better, worse = (genome_identity(catalogue.load(name)) for name in ("adam", "lion"))
+    searched = {i.seed for i in instances(recipe, Purpose.SEARCH, 0)}
+    qualities = {better: (0.9, 0.5), worse: (0.4, 0.6)}  # the retest alone would turn them round
+
+    def answer(lane):
+        search, retest = qualities.get(lane.hash, (0.0, 0.0))
+        return training(lane, quality=search if lane.instance.seed in searched else retest)
+
+    assert [i.hash for i in Generation(recipe, answer=answer).elites] == [better, worse]
 
 
 def test_of_equals_in_the_hall_of_fame_those_that_were_there_before_stay_first():

@@ -9,12 +9,14 @@ import pytest
 from evo.search import screening
 from evo.search.variation import mutation
 from evo.search.variation.operator import SameStepSize
-from evo.search.variation.paths import at, expression_of, genes, literals, paths, replaced
+from evo.search.variation.paths import Path, at, expression_of, genes, literals, paths, replaced
 from evo.search.variation.registry import OPERATORS
 from evo.search.variation.vary import edited
 from genomes.analysis.probe import probe_hash
 from genomes.language.expressions import Expression, number
 from genomes.language.genome import MAX_GATES, MAX_TERMS, ONE, Decay, Genome, parse
+from genomes.language.parser import parse_expression
+from genomes.language.primitives import TABLE
 
 FULL = parse("""
 genome: 1
@@ -42,6 +44,7 @@ decay: {kind: coupled, rate: 0.001, roles: [weight, bias]}
 schedule: "exponential_decay(0.95)"
 roles: {first: 3.0}
 """)
+G = Expression("g")
 BARE = parse('{genome: 1, name: bare, lr: 0.1, terms: [{expr: "g"}]}')
 
 
@@ -64,12 +67,19 @@ def changed_expression(before: Genome, after: Genome) -> tuple[str, Expression, 
     return gene[0], expression_of(before, gene), expression_of(after, gene)
 
 
-def changed_node(old: Expression, new: Expression) -> tuple[Expression, Expression]:
-    """The smallest subtrees at one place that hold every difference."""
+def changed_path(old: Expression, new: Expression) -> Path:
+    """The path to the smallest subtree that holds every difference."""
     differing = [i for i, (a, b) in enumerate(zip(old.arguments, new.arguments, strict=False)) if a != b]
     if old.name == new.name and len(differing) == 1 and len(old.arguments) == len(new.arguments):
-        return changed_node(old.arguments[differing[0]], new.arguments[differing[0]])
-    return old, new
+        (i,) = differing
+        return (i, *changed_path(old.arguments[i], new.arguments[i]))
+    return ()
+
+
+def changed_node(old: Expression, new: Expression) -> tuple[Expression, Expression]:
+    """The smallest subtrees at one place that hold every difference."""
+    path = changed_path(old, new)
+    return at(old, path), at(new, path)
 
 
 def places(old: Expression, new: Expression) -> list[tuple[Expression, Expression]]:
@@ -81,6 +91,12 @@ def places(old: Expression, new: Expression) -> list[tuple[Expression, Expressio
 def is_head_and_tail(joined: Sequence, first: Sequence, second: Sequence) -> bool:
     """Whether the joined items are the first ones of ``first`` and the last ones of ``second``."""
     return any((*first[:i], *second[j:]) == (*joined,) for i in range(len(first) + 1) for j in range(len(second) + 1))
+
+
+def is_schedule_factor(expression: Expression) -> bool:
+    """Whether it is one of the table's schedules, with literals."""
+    known = TABLE.get(expression.name)
+    return known is not None and known.group == "schedule" and all(a.value is not None for a in expression.arguments)
 
 
 # --- one check for each operator, which names what was done ----------------------------------------------------------
@@ -122,8 +138,8 @@ def decay(child: Genome, parent: Genome) -> str:
 
 
 def subtree(child: Genome, parent: Genome) -> str:
-    kind, old, new = changed_expression(parent, child)
-    assert places(old, new)
+    """The gene; `test_every_place_of_an_expression_is_replaced_alone` looks at which subtree it is."""
+    kind, _, _ = changed_expression(parent, child)
     return kind
 
 
@@ -187,12 +203,26 @@ def schedule(child: Genome, parent: Genome) -> str:
     assert changed(parent, child) == {"schedule"}
     if child.schedule == ONE:
         return "removed"
-    return "factor" if parent.schedule != ONE and parent.schedule in child.schedule.arguments else "new"
+    new = child.schedule
+    if new.name == "mul" and new.arguments[0] == parent.schedule:
+        assert is_schedule_factor(new.arguments[1])
+        return "factor"
+    if all(map(is_schedule_factor, new.arguments if new.name == "mul" else (new,))):
+        return "new"
+    assert not {node.name for _, node in paths(new)} & {"g", "theta", "u", "delta"}, "the same for all parameters"
+    return "anything"
 
 
 def query(child: Genome, parent: Genome) -> str:
     assert changed(parent, child) == {"query"}
-    return "removed" if child.query is None else "added" if parent.query is None else "new"
+    if child.query is None:
+        return "removed"
+    ahead, delta = child.query.offset.arguments
+    assert (child.query.offset.name, delta, ahead.arguments) == ("mul", Expression("delta"), ())
+    assert ahead.value
+    assert abs(ahead.value) <= 10
+    (period,) = [k for k in (2, 3, 4, 8) if child.query.when == parse_expression(f"mod(t, {k}) == 0")]
+    return f"{'ahead' if ahead.value > 0 else 'behind'} every {period}"
 
 
 def cross_terms(child: Genome, first: Genome, second: Genome) -> str:
@@ -236,6 +266,7 @@ class Effect:
 TREES = {"terms", "gates", "schedule", "post", "offset"}
 SUMS = {"0+1", "0+2", "1+0", "1+1", "1+2", "2+1", "2+2"}
 BEGUN_DECAYS = {"added coupled", "added decoupled", "added cautious", "added start"}
+QUERIES = {f"{side} every {period}" for side in ("ahead", "behind") for period in (2, 3, 4, 8)}
 EFFECTS = {
     "mutate_lr": Effect(lr, {"more", "less"}),
     "mutate_constant": Effect(constant, {*TREES, "when"}),
@@ -251,8 +282,8 @@ EFFECTS = {
     "drop_term": Effect(drop, {"0", "1"}),
     "mutate_gates": Effect(gates, {"added", "removed", "moved"}, {"added"}),
     "mutate_post": Effect(post, {"added", "removed"}, {"added"}),
-    "mutate_schedule": Effect(schedule, {"new", "factor", "removed"}, {"new"}),
-    "mutate_query": Effect(query, {"new", "removed"}, {"added"}),
+    "mutate_schedule": Effect(schedule, {"new", "factor", "anything", "removed"}, {"new", "anything"}),
+    "mutate_query": Effect(query, {*QUERIES, "removed"}, QUERIES),
     "cross_terms": Effect(cross_terms, SUMS),
     "cross_genes": Effect(cross_genes, {"decay", "schedule", "roles", "gates", "post", "query", "more"}),
     "cross_subtrees": Effect(cross_subtrees, {"terms"}),
@@ -302,6 +333,19 @@ def test_an_opened_composite_acts_as_before(monkeypatch):
     assert probe_hash(child) == probe_hash(FULL)
 
 
+@pytest.mark.parametrize(("name", "first"), [("mutate_subtree", 0), ("mutate_node", 1)])  # DEAP leaves the root's node
+def test_every_place_of_an_expression_is_replaced_alone(name, first):
+    parent = parse('{genome: 1, name: x, lr: 0.1, terms: [{expr: "sign(0.3 * ema(g, 0.9) + 0.7 * g)"}]}')
+    old = parent.terms[0].expr
+    made = [child.terms[0].expr for child in children(name, [parent])]
+    replaced_at = [changed_path(old, new) for new in made]
+    assert set(replaced_at) == {path for path, _ in paths(old)[first:]}
+    if name == "mutate_subtree":
+        leaf = [at(new, path).size for new, path in zip(made, replaced_at, strict=True) if at(old, path) == G]
+        assert min(leaf) == 1
+        assert max(leaf) > 3, "a subtree may grow where a leaf was"
+
+
 def test_a_list_of_gates_does_not_outgrow_the_language():
     parent = replace(FULL, gates=FULL.gates[:1] * MAX_GATES, post=FULL.post * MAX_GATES)
     for name in ("mutate_gates", "mutate_post", "cross_gates"):
@@ -316,6 +360,6 @@ def test_where_the_direction_changes_the_updates_stay_about_as_large(name):
     asked = [OPERATORS[name](*parents[: OPERATORS[name].parents], random.Random(case)) for case in range(8)]
     assert {isinstance(child, SameStepSize) for child in asked} == {name in sized}
     for case, child in enumerate(asked):
-        made = edited(OPERATORS[name], parents, random.Random(case))
-        if isinstance(child, SameStepSize) and made.lr != child.genome.lr:
+        if isinstance(child, SameStepSize) and screening.with_update_size(child.genome, 1e-3):
+            made = edited(OPERATORS[name], parents, random.Random(case))
             assert screening.update_size(made) == pytest.approx(screening.update_size(parents[0]), rel=0.2)

@@ -3,11 +3,15 @@
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
+import genomes
 from evo.recipe.limits import buffers
 from evo.recipe.schema import Limits
 from evo.search import screening
@@ -23,7 +27,7 @@ from genomes import catalogue
 from genomes.analysis.probe import probe_hash
 from genomes.compiler.canonical import canonical
 from genomes.language.expressions import Expression, call
-from genomes.language.genome import dump, parse
+from genomes.language.genome import Genome, dump, parse
 from genomes.language.parser import parse_expression
 from genomes.language.primitives import TABLE
 from genomes.language.printer import show
@@ -78,15 +82,39 @@ def test_a_constant_that_is_folded_out_of_its_domain_is_refused():
     assert not sound(canonical(replace(genome, terms=(folded,))), BOUNDS)
 
 
-def test_chains_of_variation_stay_valid():
-    rng = random.Random(3)
-    population = [catalogue.load(n) for n in PARENTS]
+def slope(case: int) -> Callable[[Tensor], Tensor]:
+    """The gradient of an ill-conditioned quadratic whose minimum is near 0."""
+    generator = torch.Generator().manual_seed(case)
+    curvature = 10 ** torch.empty(5, 3, dtype=torch.float64).uniform_(0, 1.5, generator=generator)
+    minimum = 0.05 * torch.randn(5, 3, dtype=torch.float64, generator=generator)
+    return lambda params: curvature * (params - minimum)
+
+
+def trained(genome: Genome, gradient: Callable[[Tensor], Tensor], steps: int) -> Tensor:
+    """The parameters after so many steps from 0 along ``gradient``, by the public interface. 10 steps are an epoch."""
+    optimizer, params = genomes.optimizer(genome), [torch.zeros(5, 3, dtype=torch.float64)]
+    state = optimizer.init(params)
+    for step in range(steps):
+        loss = None if step < 10 else 0.9 ** (step // 10)
+        clock = {"epoch": step // 10, "train_loss": loss, "val_loss": loss}
+        updates, state = optimizer.update([gradient(params[0])], state, params, **clock)
+        params = [params[0] + updates[0]]
+    return params[0]
+
+
+def test_chains_of_variation_give_optimizers_that_can_be_written_run_and_follow_the_gradient():
+    rng = random.Random(4)
+    population = [catalogue.load(name) for name in ("sgd", "lion", "adam")]  # plain ones, which are easily broken
+    blind = 0  # in the first steps: an optimizer may wait longer than these
     for _ in range(25):
         parents = rng.sample(population, 2)
         child = vary(parents, 0.5, {}, BOUNDS, rng).genome
-        assert sound(child, BOUNDS)
         assert parse(dump(child)) == child
+        there, elsewhere = (trained(child, slope(case), 12) for case in (0, 1))
+        assert there.isfinite().all()
+        blind += torch.allclose(there, elsewhere, rtol=1e-6, atol=0)
         population[rng.randrange(len(population))] = child
+    assert blind <= 3
 
 
 def test_the_same_key_gives_the_same_child_and_leaves_global_random_alone():
@@ -97,6 +125,21 @@ def test_the_same_key_gives_the_same_child_and_leaves_global_random_alone():
     assert random.getstate() == before
     random.seed(99)
     assert [vary(parents, 0.5, {}, BOUNDS, random.Random(i)) for i in range(10)] == first
+
+
+def test_an_operator_with_two_parents_is_chosen_with_the_probability_of_crossover(monkeypatch):
+    monkeypatch.setattr("evo.search.variation.vary.apply", lambda chosen, parents, limits, rng: parents[0])
+    parents = [catalogue.load("adam"), catalogue.load("lion")]
+
+    def share(parents: list[Genome], crossover: float) -> float:
+        made = [vary(parents, crossover, {}, BOUNDS, random.Random(case)) for case in range(1000)]
+        assert all(child.parents == OPERATORS[child.operator].parents for child in made)
+        return sum(child.parents == 2 for child in made) / len(made)
+
+    assert [share(parents, crossover) for crossover in (0.0, 0.2, 0.8, 1.0)] == pytest.approx(
+        [0.0, 0.2, 0.8, 1.0], abs=0.05
+    )
+    assert share(parents[:1], 1.0) == 0.0
 
 
 def test_weights_of_zero_switch_operators_off():
@@ -122,9 +165,13 @@ def test_bounds_hold():
 
 
 def test_random_genomes_differ_and_descend():
-    genomes = [random_genome(f"r{i}", BOUNDS, random.Random(i)) for i in range(12)]
-    assert len({probe_hash(g) for g in genomes}) >= 10
-    assert all(screening.descends(g) and sound(g, BOUNDS) for g in genomes)
+    drawn = [random_genome(f"r{i}", BOUNDS, random.Random(i)) for i in range(12)]
+    assert len({probe_hash(g) for g in drawn}) >= 10
+    for genome in drawn:
+        assert parse(dump(genome)) == genome
+        gradient = slope(2)
+        start, end = gradient(torch.zeros(5, 3, dtype=torch.float64)), gradient(trained(genome, gradient, 60))
+        assert end.norm() < start.norm(), genome.name
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from evo.campaign import run as campaign
 from evo.campaign.folder import RunFolder
-from evo.campaign.run import Machine
+from evo.campaign.run import Machine, launch
 from evo.errors import UsageError
 from evo.ledger.ledger import Ledger
 from evo.records import Lane
@@ -44,7 +43,7 @@ def _results(path: Path, machine: Machine) -> tuple[str, dict]:
     """The digest of a campaign's ledger, and by lane: status and validation losses."""
     path.mkdir()
     (path / "recipe.yaml").write_text(RECIPE)
-    assert campaign.launch(path, device="cpu", machine=machine).finished
+    assert launch(path, device="cpu", machine=machine).finished
     with Ledger.open_to_read(RunFolder(path).ledger) as ledger:
         rows = ledger.rows("SELECT hash, num_hidden_layers, seed, status, val_loss FROM evaluations")
         return ledger.digest(), {tuple(lane): (status, json.loads(losses)) for *lane, status, losses in rows}
@@ -165,5 +164,5 @@ def test_a_start_genome_that_cannot_take_part_is_refused_before_anything_is_writ
     )
     (tmp_path / "recipe.yaml").write_text(recipe)
     with pytest.raises(error, match=message):
-        campaign.launch(tmp_path, device="cpu", machine=Machine(1))
+        launch(tmp_path, device="cpu", machine=Machine(1))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.yaml", "recipe.yaml"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from genomes.backends.cuda import source as cuda
+from genomes.backends.cuda.source import render, unsupported
 from genomes.backends.torch_reference import optimizer
 from genomes.compiler.nodes import Nodes
 from genomes.compiler.program import Node, Program, Slot, check, result_class
@@ -106,8 +106,8 @@ def test_every_back_end_knows_it(record: Operation, tmp_path: Path):
         for functions in (Flat(program), Generated(program, tmp_path)):
             for found, expected in zip(drive(functions, 3), wanted, strict=True):
                 torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
-        assert not cuda.unsupported(program)
-        cuda.render(program, "double")
+        assert not unsupported(program)
+        render(program, "double")
 
 
 def test_an_operation_that_a_back_end_lacks_is_seen(monkeypatch: pytest.MonkeyPatch):
