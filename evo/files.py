@@ -9,6 +9,11 @@ from pathlib import Path
 from evo.errors import EvoError
 
 
+def no_follow(path: str, flags: int) -> int:
+    """An opener for ``open`` that refuses a symbolic link. Raises OSError (ELOOP)."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o644)
+
+
 def write(path: Path, text: str) -> None:
     """Write ``text`` to ``path``, complete or not at all. Raises EvoError where that cannot be done."""
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import TextIO
 
+from evo import files
 from evo.formatting import duration, quality
 from evo.recipe.schema import Recipe
 from evo.records import Champion, Generation, Request
@@ -41,7 +42,7 @@ class Progress:
         """A message for people."""
         if self.log:
             moment = datetime.now().astimezone().isoformat(timespec="seconds")
-            with suppress(OSError), self.log.open("a", encoding="utf-8") as file:
+            with suppress(OSError), open(self.log, "a", encoding="utf-8", opener=files.no_follow) as file:
                 file.writelines(f"{moment} {line}\n" for line in message.splitlines())
         self._show(message)
 
