@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evo.ledger import file
-from evo.ledger.errors import damages
+from evo.ledger.errors import READING, damages
 from evo.ledger.schema import EVALUATIONS, GENOMES, INDIVIDUALS, TABLES, TELLS, Table
 
 MOST = 100  # messages of SQLite on one file
@@ -62,6 +62,7 @@ def audit(path: Path, connection: sqlite3.Connection) -> Audit:
         tells: dict[int, int] = {}
         members: Counter[int] = Counter()
         for table in TABLES:  # genomes before what refers to them
+            damaged = {each.key["id"] for each in found if each.table == GENOMES.name and each.key}
             for row in sound_rows(connection, table, found):
                 rows[table.name] += 1
                 values = table.fields(row)
@@ -72,7 +73,11 @@ def audit(path: Path, connection: sqlite3.Connection) -> Audit:
                     generations += values["statistics"] is not None
                 elif table is INDIVIDUALS:
                     members[values["tell"]] += 1
-                if table in (EVALUATIONS, INDIVIDUALS) and values["genome"] not in genomes:
+                if (
+                    table in (EVALUATIONS, INDIVIDUALS)
+                    and values["genome"] not in genomes
+                    and values["genome"] not in damaged
+                ):
                     found.append(damaged_row(table, row, "its genome is missing"))
     for number in range(max([-1, *tells, *members]) + 1):
         if tells.get(number) != members.get(number, 0):
@@ -88,7 +93,7 @@ def sound_rows(connection: sqlite3.Connection, table: Table, found: list[Damage]
                 yield row
             else:
                 found.append(damaged_row(table, row))
-    except sqlite3.DatabaseError as error:
+    except READING as error:
         if not damages(error):
             raise
         found.append(Damage(table.name, {}, f"cannot be read further: {error}"))
@@ -97,7 +102,7 @@ def sound_rows(connection: sqlite3.Connection, table: Table, found: list[Damage]
 def _structure(connection: sqlite3.Connection) -> list[Damage]:
     try:
         lines = [line for (line,) in connection.execute(f"PRAGMA integrity_check({MOST})")]
-    except sqlite3.DatabaseError as error:
+    except READING as error:
         if not damages(error):
             raise
         lines = [str(error)]

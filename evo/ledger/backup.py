@@ -79,7 +79,7 @@ def _gather(target: Path, sources: Sequence[Path], say: Callable[[str], None]) -
     whole = False
     with explained(target):
         target.unlink(missing_ok=True)
-        with contextlib.closing(file.make(target)) as connection:
+        with contextlib.closing(file.make(target)) as connection, file.transaction(connection):
             for source in filter(Path.is_file, sources):
                 try:
                     look = file.look(source)
@@ -88,7 +88,7 @@ def _gather(target: Path, sources: Sequence[Path], say: Callable[[str], None]) -
                         say(str(error))
                     continue
                 before, found = connection.total_changes, list[Damage]()
-                with contextlib.closing(look), explained(source), file.snapshot(look), file.transaction(connection):
+                with contextlib.closing(look), explained(source), file.snapshot(look):
                     # where evaluations are lost nobody knows which: what rests on them is told again
                     hidden = file.structure(look, EVALUATIONS)
                     for table in (META, GENOMES, EVALUATIONS) if hidden else TABLES:
@@ -99,8 +99,7 @@ def _gather(target: Path, sources: Sequence[Path], say: Callable[[str], None]) -
                 damage += found
                 if connection.total_changes > before:
                     names.append(source.name)
-            with file.transaction(connection):
-                _drop_what_lacks_something(connection)
+            _drop_what_lacks_something(connection)
     return (names if whole else []), damage
 
 

@@ -25,9 +25,12 @@ class VersionError(UsageError):
     """The file was written by a version whose ledgers we do not read, and is left untouched."""
 
 
-def damages(error: sqlite3.Error) -> bool:
-    """Whether an error of SQLite means that the file is not what was written, and nothing else."""
-    return _name(error).startswith(DAMAGE)
+READING = (sqlite3.Error, UnicodeDecodeError)  # the second from sqlite3, when it quotes what it read
+
+
+def damages(error: Exception) -> bool:
+    """Whether one of ``READING`` means that the file is not what was written, and nothing else."""
+    return isinstance(error, UnicodeDecodeError) or _name(error).startswith(DAMAGE)
 
 
 @contextlib.contextmanager
@@ -56,6 +59,8 @@ def explained(path: Path) -> Iterator[None]:
         if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
             raise
         raise LedgerError(f"{path}: {error} ({name}); once that is over, evo resume goes on") from None
+    except UnicodeDecodeError as error:
+        raise DamagedError(f"{path}: damaged: {error.reason}") from None
     except OSError as error:
         raise LedgerError(f"{path}: {error.strerror or error}") from None
 
@@ -68,5 +73,5 @@ def moved(path: Path) -> str:
     )
 
 
-def _name(error: sqlite3.Error) -> str:
+def _name(error: Exception) -> str:
     return getattr(error, "sqlite_errorname", "") or type(error).__name__

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from evo.ledger.errors import DamagedError, LedgerError, VersionError, damages, explained
+from evo.ledger.errors import READING, DamagedError, LedgerError, VersionError, damages, explained
 from evo.ledger.schema import EVALUATIONS, INDEX, TABLES, VERSION, Table
 
 MAGIC = b"SQLite format 3\0"
@@ -69,7 +69,7 @@ def structure(connection: sqlite3.Connection, table: Table) -> str:
     """What is wrong with the pages of a table, which could hide rows; empty for nothing. Raises sqlite3.Error."""
     try:
         (found,) = connection.execute(f"PRAGMA quick_check({table.name})").fetchone()
-    except sqlite3.DatabaseError as error:
+    except READING as error:
         if not damages(error):
             raise
         return str(error)

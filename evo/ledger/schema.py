@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from evo.ledger.codec import COLUMNS, CONTENT, TIMES
@@ -38,7 +39,7 @@ class Table:
         names = self._names
         return f"INSERT INTO {self.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
 
-    @property
+    @cached_property
     def select(self) -> str:
         """All columns, in the order that ``row`` makes and ``intact`` takes."""
         return f"SELECT {', '.join(self._names)} FROM {self.name}"
@@ -65,12 +66,12 @@ class Table:
         """The values of a row that ``select`` gave, by column."""
         return dict(zip(self._names, row, strict=True))
 
-    @property
+    @cached_property
     def key_names(self) -> tuple[str, ...]:
         """The columns of the key."""
         return tuple(map(_name, self.key))
 
-    @property
+    @cached_property
     def _names(self) -> list[str]:
         return [_name(column) for column in (*self.key, *self.columns, "checksum", *self.times)]
 
