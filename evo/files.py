@@ -15,6 +15,11 @@ STANDARD_OUTPUT = Path("-")
 _DESCRIPTORS = ("/dev/fd/", "/proc/")  # what is open already, under a name
 
 
+def no_follow(path: str, flags: int) -> int:
+    """An opener for ``open`` that refuses a symbolic link. Raises OSError (ELOOP)."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o644)
+
+
 def write(path: Path, content: str | bytes) -> None:
     """Write a file of our own, complete or not at all; a link at ``path`` is replaced, not followed.
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from evo import files
 from evo.errors import EvoError, UsageError
 
 
@@ -72,14 +73,19 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Hold the folder's lock. Raises LockedError, which names the owner; EvoError where we may not write.
 
-        The kernel lets go of the lock when its owner dies, however it dies: what the file says is for people.
+        The kernel lets go of the lock when its owner dies, however it dies: what the file says is for people. Raises
+        EvoError at the end, too, where the folder is no longer what it was.
         """
         with _writable(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o644)
+        for file in (self._lock, self.log):
+            if file.is_symlink() or (file.exists() and not file.is_file()):
+                raise EvoError(f"{file}: not a regular file, and what it leads to is not written; remove it")
+        with _writable(self._lock):
+            descriptor = files.no_follow(str(self._lock), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
         try:
             deadline = time.monotonic() + 0.5  # `in_use` holds it for a moment
-            while not _take(descriptor):
+            while not self._take(descriptor, fcntl.LOCK_EX):
                 if time.monotonic() > deadline:
                     owner = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
                     raise LockedError(f"{self.path}: another evo is at work here ({owner or 'just started'})")
@@ -88,27 +94,45 @@ class RunFolder:
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
             yield
+            if not self._is(descriptor):
+                raise EvoError(
+                    f"{self.path}: moved, deleted or replaced while the campaign ran; its results went with it"
+                )
         finally:
             os.close(descriptor)
 
     def in_use(self) -> bool:
-        """Whether a process holds the lock at this moment."""
+        """Whether a process holds the lock at this moment; False where files cannot be locked."""
         try:
-            descriptor = os.open(self._lock, os.O_RDONLY)
+            descriptor = files.no_follow(str(self._lock), os.O_RDONLY | os.O_NONBLOCK)
         except OSError:
             return False
         try:
-            return not _take(descriptor)
+            # a shared lock: on a network file system an exclusive one needs a right to write
+            return not self._take(descriptor, fcntl.LOCK_SH)
+        except EvoError:
+            return False
         finally:
             os.close(descriptor)
 
+    def _take(self, descriptor: int, kind: int) -> bool:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise EvoError(
+                f"{self._lock}: cannot be locked ({error.strerror}); is {self.path} on a network file system without"
+                " locks? Move the folder to a local disk, then go on"
+            ) from None
+        return True
 
-def _take(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    def _is(self, descriptor: int) -> bool:
+        """Whether the lock that is open still stands in this folder."""
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.lstat(self._lock))
+        except OSError:
+            return False
 
 
 @contextlib.contextmanager

@@ -121,5 +121,5 @@ def _answer(request: Request, ledger: Ledger, pool: Pool, stop: Stop, progress: 
 def _write_champion(folder: RunFolder, search: Search) -> None:
     if search.hall_of_fame:
         text = search.hall_of_fame[0].individual.text
-        if not folder.champion.is_file() or folder.champion.read_text(encoding="utf-8") != text:
+        if not folder.champion.is_file() or folder.champion.read_bytes() != text.encode():
             files.write(folder.champion, text)

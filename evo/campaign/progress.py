@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import TextIO
 
+from evo import files
 from evo.formatting import duration, quality
 from evo.recipe.schema import Recipe
 from evo.records import Champion, Generation, Request
@@ -41,7 +42,8 @@ class Progress:
         """A message for people."""
         if self.log:
             moment = datetime.now().astimezone().isoformat(timespec="seconds")
-            with suppress(OSError), self.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            log = {"encoding": "utf-8", "errors": "backslashreplace", "opener": files.no_follow}
+            with suppress(OSError), open(self.log, "a", **log) as file:
                 file.writelines(f"{moment} {line}\n" for line in message.splitlines())
         self._show(message)
 

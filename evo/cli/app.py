@@ -126,6 +126,15 @@ def status(
     print_status(run, as_json=as_json, watch=watch)
 
 
+@app.command(epilog="Example: evo verify runs/quickstart")
+def verify(run: Run, as_json: Json = False) -> None:
+    """Check a campaign's ledger and its copies, row by row, and change nothing; exit code 1 where one is damaged."""
+    from evo.cli.verify import print_verification
+
+    if not print_verification(run, as_json=as_json):
+        raise typer.Exit(1)
+
+
 @app.command(epilog="Example: evo report runs/quickstart")
 def report(
     run: Run,

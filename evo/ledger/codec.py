@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -65,6 +65,6 @@ def to_row(training: Training, names: Sequence[str]) -> tuple:
     return tuple(COLUMNS[name].write(getattr(training, name)) for name in names)
 
 
-def from_row(row: Sequence[Any]) -> Training:
-    """The training of a row whose columns are those of ``COLUMNS``, in order."""
-    return Training(**{name: COLUMNS[name].read(value) for name, value in zip(COLUMNS, row, strict=True)})
+def from_fields(fields: Mapping[str, Any]) -> Training:
+    """The training in the fields of a row, by column."""
+    return Training(**{name: column.read(fields[name]) for name, column in COLUMNS.items()})

@@ -13,24 +13,25 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from evo.errors import EvoError, UsageError
-from evo.ledger import codec
-from evo.ledger.codec import COLUMNS, CONTENT, TIMES
+from evo.ledger import codec, file
+from evo.ledger.audit import Audit, audit, damaged_row
+from evo.ledger.codec import CONTENT, TIMES
+from evo.ledger.errors import DamagedError, LedgerError, explained, moved
 from evo.ledger.schema import (
-    CHANGES,
     EVALUATIONS,
     GENOMES,
-    INDEX,
     INDIVIDUALS,
     META,
     TABLES,
     TELLS,
     UNHASHED_META,
     VERSION,
+    Table,
     canonical,
     checksum,
 )
@@ -39,24 +40,32 @@ from genomes.language.genome import Genome, parse
 from harness.result import Training
 
 
-class LedgerError(EvoError):
-    """The ledger cannot be read or written; what it held before is intact."""
+@dataclass(frozen=True)
+class Member:
+    """What reports want of every individual. ``fitness``: mean quality, None for a diverged one."""
 
+    generation: int
+    index: int
+    operator: str
+    fitness: float | None
 
-class DamagedError(LedgerError):
-    """The file is not what we wrote."""
-
-
-class VersionError(UsageError):
-    """The file was written by a version whose ledgers we do not read, and is left untouched."""
+    @property
+    def id(self) -> str:
+        """As `Individual.id`."""
+        return f"g{self.generation}i{self.index}"
 
 
 class Ledger:
-    """An open ledger, from ``create``, ``open_to_write`` (verified) or ``open_to_read`` (a quick look)."""
+    """An open ledger, from ``create``, ``open_to_write`` (verified) or ``open_to_read``.
+
+    Every row that is read is compared with its checksum; reading raises DamagedError where it differs.
+    """
 
     def __init__(self, path: Path, connection: sqlite3.Connection):
         self.path = path
         self._connection = connection
+        self._place: tuple[int, int] | None = None  # device and inode of what is open to write
+        self._checked: set[str] = set()  # tables whose pages are known to be in order
 
     # --- opening and closing ---------------------------------------------------------------------------
 
@@ -64,15 +73,10 @@ class Ledger:
     def create(cls, path: Path, meta: Mapping[str, str]) -> Ledger:
         """Make the file at ``path``, complete or not at all, and open it to write. Raises LedgerError."""
         unfinished = path.with_name(path.name + ".new")
-        with _explained(path):
-            for remnant in (unfinished, *companions(path)):
+        with explained(path):
+            for remnant in (unfinished, *file.companions(path)):
                 remnant.unlink(missing_ok=True)
-            connection = sqlite3.connect(unfinished, isolation_level=None)
-            with contextlib.closing(connection), _transaction(connection):
-                for table in TABLES:
-                    connection.execute(table.create)
-                connection.execute(INDEX)
-                connection.execute(f"PRAGMA user_version = {VERSION}")
+            with contextlib.closing(file.make(unfinished)) as connection, file.transaction(connection):
                 for key, value in {"schema": str(VERSION), **meta}.items():
                     connection.execute(META.insert, META.row(key, value))
             unfinished.replace(path)
@@ -81,34 +85,26 @@ class Ledger:
     @classmethod
     def open_to_write(cls, path: Path) -> Ledger:
         """Open and verify. Raises DamagedError, VersionError (both leave the file as it is), LedgerError."""
+        file.refuse_links(path)
         with cls.open_to_read(path) as look:
             look.verify()
-        with _explained(path):
-            connection = sqlite3.connect(path, isolation_level=None, timeout=30)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA foreign_keys = ON")
-        return cls(path, connection)
-
-    @classmethod
-    def open_to_read(cls, path: Path) -> Ledger:
-        """Open without a right to write, while others may. Raises LedgerError, DamagedError, VersionError."""
-        if not path.is_file():
-            raise LedgerError(f"{path}: there is no ledger")
-        with _explained(path):
+        with explained(path):
+            connection = file.connect(path)
+            ledger = cls(path, connection)
+            ledger._place, ledger._checked = _place(path), {table.name for table in TABLES}
             try:
-                ledger = cls(path, _look(path, "mode=ro"))
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorname not in ("SQLITE_CANTOPEN", "SQLITE_READONLY_DIRECTORY"):
-                    raise
-                # a folder that we may not write in; if nobody can, the file stands still while we read
-                ledger = cls(path, _look(path, "mode=ro&immutable=1"))
-            try:
-                ledger._check_version()
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute("PRAGMA foreign_keys = ON")
             except BaseException:
                 ledger.close()
                 raise
         return ledger
+
+    @classmethod
+    def open_to_read(cls, path: Path) -> Ledger:
+        """Open without a right to write, while others may. Raises LedgerError, DamagedError, VersionError."""
+        return cls(path, file.look(path))
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -121,40 +117,24 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _check_version(self) -> None:
-        (header,) = self._connection.execute("PRAGMA user_version").fetchone()
-        stored = self._connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchall()
-        if stored != [(str(header),)]:
-            raise DamagedError(f"{self.path}: damaged: its version cannot be read")
-        if header != VERSION:
-            age = "a newer" if header > VERSION else "an older"
-            changes = "".join(f"; since version {n}, {change}" for n, change in CHANGES.items() if n > header)
-            raise VersionError(
-                f"{self.path}: written by {age} evo (ledger version {header}, this one reads {VERSION}){changes};"
-                " it is left untouched: go on with that version, or launch the recipe in another folder"
-            )
+    def audit(self) -> Audit:
+        """Read everything and say what of it is damaged. Raises LedgerError for what is not damage."""
+        with explained(self.path):
+            return audit(self.path, self._connection)
 
     def verify(self) -> None:
         """Read everything and compare it with its checksums. Raises DamagedError."""
-        with _explained(self.path):
-            (found,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
-            if found != "ok":
-                raise DamagedError(f"{self.path}: damaged: {found.splitlines()[-1]}")
-            for table in TABLES:
-                for row in self._connection.execute(table.select):
-                    if not table.intact(row):
-                        raise DamagedError(f"{self.path}: damaged: a row of {table.name} ({row[0]})")
-            counts = dict(self._connection.execute("SELECT tell, count(*) FROM individuals GROUP BY 1"))
-            rows = self._connection.execute("SELECT number, individuals FROM tells ORDER BY 1")
-            for expected, (number, individuals) in enumerate(rows):
-                if number != expected or counts.get(number, 0) != individuals:
-                    raise DamagedError(f"{self.path}: damaged: tell {expected} is not complete")
+        found = self.audit()
+        if not found.sound:
+            first, *others = found.damage
+            more = f" (and {len(others)} more; evo verify lists them)" if others else ""
+            raise DamagedError(f"{self.path}: damaged: {first}{more}")
 
     # --- writing ---------------------------------------------------------------------------------------
 
     def set_meta(self, values: Mapping[str, str]) -> None:
         """Set facts about the campaign, in one transaction. Raises LedgerError."""
-        with _explained(self.path), _transaction(self._connection):
+        with self._writing():
             for key, value in values.items():
                 self._connection.execute("DELETE FROM meta WHERE key = ?", (key,))
                 self._connection.execute(META.insert, META.row(key, value))
@@ -162,7 +142,7 @@ class Ledger:
     def add(self, results: Iterable[tuple[Lane, Training]], purpose: Purpose) -> None:
         """Store evaluations that the next tell is to be about, in one transaction."""
         tell = self.tells()
-        with _explained(self.path), _transaction(self._connection):
+        with self._writing():
             for lane, training in results:
                 genome = self._add_genome(lane.hash, lane.text)
                 values = (*lane.key, genome, purpose.value, tell, *codec.to_row(training, CONTENT))
@@ -174,8 +154,8 @@ class Ledger:
         number = self.tells()
         fame = [(f.individual.id, f.quality, f.since) for f in checkpoint.hall_of_fame]
         statistics = None if told.statistics is None else canonical(told.statistics.to_dict())
-        with _explained(self.path):
-            with _transaction(self._connection):
+        with explained(self.path):
+            with self._writing():
                 values = (number, told.generation, told.purpose.value, len(told.individuals))
                 values = (*values, canonical(fame), canonical(checkpoint.state), statistics)
                 self._connection.execute(TELLS.insert, TELLS.row(*values, times=(seconds,)))
@@ -189,12 +169,19 @@ class Ledger:
     def back_up(self, path: Path) -> None:
         """Copy the ledger to ``path``, complete or not at all. Raises LedgerError."""
         unfinished = path.with_name(path.name + ".new")
-        with _explained(path):
+        with explained(path):
             unfinished.unlink(missing_ok=True)
             with contextlib.closing(sqlite3.connect(unfinished)) as copy:
                 self._connection.backup(copy)
                 copy.execute("PRAGMA journal_mode = DELETE")  # a copy is one file, with no others beside it
             unfinished.replace(path)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        with explained(self.path), file.transaction(self._connection):
+            yield
+            if self._place != _place(self.path):
+                raise LedgerError(moved(self.path))
 
     def _add_genome(self, hash: str, text: str) -> str:
         identity = checksum((hash, text))
@@ -206,16 +193,19 @@ class Ledger:
 
     def meta(self) -> dict[str, str]:
         """The facts about the campaign: recipe, numerics, device, versions and more, as text."""
-        return dict(self.rows("SELECT key, value FROM meta"))
+        return {row["key"]: row["value"] for row in self._rows(META)}
 
     def results(self, keys: Iterable[Key]) -> Results:
         """The stored evaluations among ``keys`` (`Lane.key`)."""
-        where = " AND ".join(f"{column.split()[0]} = ?" for column in EVALUATIONS.key)
-        return {key: training for key in keys for training in self._trainings(where, key)}
+        where = "WHERE " + " AND ".join(f"{name} = ?" for name in EVALUATIONS.key_names)
+        return {key: codec.from_fields(row) for key in keys for row in self._rows(EVALUATIONS, where, key)}
 
     def on_selection(self, hash: str) -> list[Training]:
         """All trainings of an optimizer, by its identity, on the campaign's selection instances."""
-        return self._trainings("hash = ? AND purpose = ?", (hash, Purpose.SELECTION.value))
+        # rows with a damaged hash are among these too: what is left out is of another purpose for certain
+        others = [purpose.value for purpose in Purpose if purpose is not Purpose.SELECTION]
+        rows = self._rows(EVALUATIONS, f"WHERE purpose NOT IN ({', '.join('?' * len(others))})", others)
+        return [codec.from_fields(row) for row in rows if row["hash"] == hash]
 
     def tells(self) -> int:
         """How many tells are stored."""
@@ -223,55 +213,86 @@ class Ledger:
 
     def checkpoint(self) -> Checkpoint:
         """The checkpoint after the last tell; that of a search that has not begun where there is none."""
-        last = self.rows(
-            "SELECT generation + (statistics IS NOT NULL), hall_of_fame, state FROM tells ORDER BY number DESC LIMIT 1"
-        )
-        for generation, fame, state in last:
-            hall_of_fame = (Fame(self.individual(id), quality, since) for id, quality, since in json.loads(fame))
-            return Checkpoint(generation, tuple(hall_of_fame), json.loads(state))
+        for last in self._complete_tells()[-1:]:
+            fame = json.loads(last["hall_of_fame"])
+            generation = last["generation"] + (last["statistics"] is not None)
+            hall_of_fame = tuple(Fame(self.individual(id), quality, since) for id, quality, since in fame)
+            return Checkpoint(generation, hall_of_fame, json.loads(last["state"]))
         return Checkpoint()
 
     def individual(self, id: str) -> Individual:
-        """The individual with the id ``g<generation>i<index>``. Raises KeyError."""
+        """The individual with the id ``g<generation>i<index>``. Raises DamagedError where it is missing."""
         generation, index = map(int, id.removeprefix("g").split("i"))
-        query = (
-            "SELECT text, hash, parents, operator FROM individuals JOIN genomes ON genomes.id = genome"
-            " WHERE generation = ? AND number = ?"
-        )
-        for text, hash, parents, operator in self.rows(query, (generation, index)):
-            return Individual(generation, index, _genome(text), hash, tuple(json.loads(parents)), operator)
-        raise KeyError(id)
+        for row in self._rows(INDIVIDUALS, "WHERE generation = ? AND number = ?", (generation, index)):
+            for genome in self._rows(GENOMES, "WHERE id = ?", (row["genome"],)):
+                parents = tuple(json.loads(row["parents"]))
+                return Individual(generation, index, _genome(genome["text"]), genome["hash"], parents, row["operator"])
+        raise DamagedError(f"{self.path}: damaged: individual {id} or its genome is missing")
+
+    def members(self) -> list[Member]:
+        """Every individual of every generation, in order."""
+        self._complete_tells()
+        return [
+            Member(row["generation"], row["number"], row["operator"], codec.number(row["fitness"]))
+            for row in self._rows(INDIVIDUALS, "ORDER BY generation, number")
+        ]
 
     def past(self) -> list[Generation]:
         """The complete generations, in order."""
-        rows = self.rows(
-            "SELECT generation + 1, max(statistics), sum(seconds) FROM tells GROUP BY generation"
-            " HAVING max(statistics) IS NOT NULL ORDER BY generation"
-        )
-        return [
-            Generation(number, Statistics.from_dict(json.loads(statistics)), seconds)
-            for number, statistics, seconds in rows
-        ]
+        seconds: dict[int, float] = {}
+        statistics: dict[int, Statistics] = {}
+        for tell in self._complete_tells():
+            seconds[tell["generation"]] = seconds.get(tell["generation"], 0.0) + tell["seconds"]
+            if tell["statistics"] is not None:
+                statistics[tell["generation"]] = Statistics.from_dict(json.loads(tell["statistics"]))
+        return [Generation(number + 1, found, seconds[number]) for number, found in sorted(statistics.items())]
 
     def statuses(self) -> dict[str, int]:
-        """How many evaluations there are of each status, the most frequent first."""
-        return dict(self.rows("SELECT status, count(*) FROM evaluations GROUP BY status ORDER BY 2 DESC, 1"))
+        """How many evaluations there are of each status, the most frequent first.
 
-    def _trainings(self, where: str, values: Sequence[Any]) -> list[Training]:
-        return [
-            codec.from_row(row)
-            for row in self.rows(f"SELECT {', '.join(COLUMNS)} FROM evaluations WHERE {where}", values)
-        ]
+        Counted twice in one statement, by the table and by its index: a flipped bit changes one of the two.
+        """
+        count = "SELECT status, count(*) AS found FROM evaluations {} GROUP BY status"
+        listed, indexed = (count.format(how) for how in ("NOT INDEXED", "INDEXED BY evaluations_by_status"))
+        rows = self.rows(f"SELECT 0, * FROM ({listed}) UNION ALL SELECT 1, * FROM ({indexed})")
+        first, second = (sorted((row[1:] for row in rows if row[0] == which), key=repr) for which in (0, 1))
+        counts: dict[str, int] = dict(first)
+        if first != second or len(counts) != len(first) or not all(isinstance(status, str) for status in counts):
+            raise DamagedError(f"{self.path}: damaged: evaluations cannot be counted by their status")
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple]:
-        """What an SQL ``query`` finds, for reports. Raises LedgerError."""
-        with _explained(self.path):
+        """What an SQL ``query`` finds, unchecked: for counts. Raises LedgerError."""
+        with explained(self.path):
             return self._connection.execute(query, values).fetchall()
+
+    def _complete_tells(self) -> list[dict[str, Any]]:
+        """All tells in order, none missing, each with as many individuals as it had."""
+        tells = list(self._rows(TELLS, "ORDER BY number"))
+        counts = dict(self.rows("SELECT tell, count(*) FROM individuals GROUP BY 1"))
+        for number, tell in enumerate(tells):
+            if tell["number"] != number or counts.get(number, 0) != tell["individuals"]:
+                raise DamagedError(f"{self.path}: damaged: tell {number} is not complete")
+        return tells
+
+    def _rows(self, table: Table, where: str = "", values: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """Rows of a table by column, each compared with its checksum. Raises DamagedError."""
+        if table.name not in self._checked:  # pages out of order could hide rows
+            with explained(self.path):
+                problem = file.structure(self._connection, table)
+            if problem:
+                raise DamagedError(f"{self.path}: damaged: {problem}")
+            self._checked.add(table.name)
+        rows = self.rows(f"{table.select} {where}", values)
+        for row in rows:
+            if not table.intact(row):
+                raise DamagedError(f"{self.path}: damaged: {damaged_row(table, row)}")
+        return [table.fields(row) for row in rows]
 
     def digest(self) -> str:
         """sha256 of everything but times: equal for two campaigns with equal results, in whatever order."""
         sha = hashlib.sha256()
-        with _explained(self.path):
+        with explained(self.path):
             for table in TABLES:
                 width = len(table.key) + len(table.columns)
                 for row in self._connection.execute(table.ordered):
@@ -280,56 +301,15 @@ class Ledger:
         return sha.hexdigest()
 
 
-def companions(path: Path) -> tuple[Path, Path]:
-    """The files that SQLite keeps beside a ledger while it is open, or after a crash."""
-    return Path(f"{path}-wal"), Path(f"{path}-shm")
-
-
 @lru_cache(maxsize=8192)
 def _genome(text: str) -> Genome:
     return parse(text, "ledger")
 
 
-def _look(path: Path, mode: str) -> sqlite3.Connection:
-    uri = f"{path.absolute().as_uri()}?{mode}"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30)
+def _place(path: Path) -> tuple[int, int] | None:
+    """What stands at ``path``; None where nothing does."""
     try:
-        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):  # SQLite has rolled back by itself
-            connection.execute("ROLLBACK")
-        raise
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turns the errors of SQLite and of the disk into messages that say what to do."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        name = getattr(error, "sqlite_errorname", "")
-        if name == "SQLITE_FULL":
-            raise LedgerError(f"{path}: the disk is full; free space, then go on with evo resume") from None
-        if name.startswith("SQLITE_READONLY") or name == "SQLITE_CANTOPEN":
-            raise LedgerError(f"{path}: no permission to write here ({error})") from None
-        if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
-            raise
-        if name.startswith(("SQLITE_IOERR", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_NOMEM")):
-            raise LedgerError(f"{path}: {error} ({name}); once that is over, evo resume goes on") from None
-        raise DamagedError(f"{path}: damaged: {error}") from None
-    except UnicodeDecodeError as error:  # from sqlite3, when it quotes what it read
-        raise DamagedError(f"{path}: damaged: {error.reason}") from None
-    except OSError as error:
-        raise LedgerError(f"{path}: {error.strerror or error}") from None
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from evo.ledger.codec import COLUMNS, CONTENT, TIMES
@@ -16,6 +17,7 @@ CHANGES = {
     2: "every request that was answered is saved, no longer whole generations",
     3: "results belong to exact programs; before, different genomes could share one training",
 }
+LONGEST = 1e9  # seconds: no time is as long, and a damaged one often is
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Table:
         names = self._names
         return f"INSERT INTO {self.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
 
-    @property
+    @cached_property
     def select(self) -> str:
         """All columns, in the order that ``row`` makes and ``intact`` takes."""
         return f"SELECT {', '.join(self._names)} FROM {self.name}"
@@ -50,27 +52,37 @@ class Table:
     @property
     def ordered(self) -> str:
         """``select``, in the order of the key."""
-        return f"{self.select} ORDER BY {', '.join(_name(column) for column in self.key)}"
+        return f"{self.select} ORDER BY {', '.join(self.key_names)}"
 
     def row(self, *values: Any, times: Sequence[float] = ()) -> tuple:
         """A row from the values of key and columns: with its checksum, then its times."""
         return *values, checksum(values), *times
 
     def intact(self, row: Sequence[Any]) -> bool:
-        """Whether a row that ``select`` gave has the checksum that it was written with."""
+        """Whether a row that ``select`` gave has the checksum that it was written with, and times that can be."""
         width = len(self.key) + len(self.columns)
         try:
-            return checksum(row[:width]) == row[width]
-        except TypeError:  # a flipped bit turned text into bytes
+            sound = checksum(row[:width]) == row[width]
+        except (TypeError, ValueError):  # a flipped bit turned text into bytes, or into no text at all
             return False
+        return sound and all(isinstance(time, float | int) and 0 <= time < LONGEST for time in row[width + 1 :])
 
-    @property
+    def fields(self, row: Sequence[Any]) -> dict[str, Any]:
+        """The values of a row that ``select`` gave, by column."""
+        return dict(zip(self._names, row, strict=True))
+
+    @cached_property
+    def key_names(self) -> tuple[str, ...]:
+        """The columns of the key."""
+        return tuple(map(_name, self.key))
+
+    @cached_property
     def _names(self) -> list[str]:
         return [_name(column) for column in (*self.key, *self.columns, "checksum", *self.times)]
 
     @property
     def _primary(self) -> str:
-        return f"PRIMARY KEY ({', '.join(_name(column) for column in self.key)})"
+        return f"PRIMARY KEY ({', '.join(self.key_names)})"
 
 
 META = Table("meta", ("key TEXT NOT NULL",), ("value TEXT NOT NULL",))
@@ -131,8 +143,7 @@ INDIVIDUALS = Table(
     ),
 )
 
-# `evo status` counts by status; without this it would read through all the curves
-INDEX = "CREATE INDEX evaluations_by_status ON evaluations (status)"
+INDEX = "CREATE INDEX evaluations_by_status ON evaluations (status)"  # a second record, to count by
 
 TABLES = (META, GENOMES, EVALUATIONS, TELLS, INDIVIDUALS)
 

@@ -8,8 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from statistics import fmean
 
-from evo.ledger import codec
-from evo.ledger.ledger import Ledger
+from evo.ledger.ledger import Ledger, Member
 from evo.recipe import reader
 from evo.recipe.schema import Recipe
 from evo.records import Fame, Generation
@@ -105,23 +104,22 @@ def operators(ledger: Ledger, famous: set[str]) -> list[Operator]:
 
     ``famous``: the ids in the hall of fame.
     """
-    generations: dict[int, list[tuple[str, str, float | None]]] = {}
-    for number, index, operator, fitness in ledger.rows(
-        "SELECT generation, number, operator, fitness FROM individuals"
-    ):
-        generations.setdefault(number, []).append((f"g{number}i{index}", operator, codec.number(fitness)))
+    generations: dict[int, list[Member]] = {}
+    for member in ledger.members():
+        generations.setdefault(member.generation, []).append(member)
     counts: dict[str, Counter[str]] = {}
     for members in generations.values():
-        values = sorted((v for _, _, v in members if v is not None), reverse=True)
+        values = sorted((m.fitness for m in members if m.fitness is not None), reverse=True)
         middle = values[len(values) // 2] if values else math.inf
-        elites = [v for _, operator, v in members if operator == "elite" and v is not None]
-        for id, operator, value in members:
-            count = counts.setdefault(operator, Counter())
+        elites = [m.fitness for m in members if m.operator == "elite" and m.fitness is not None]
+        for member in members:
+            value = member.fitness
+            count = counts.setdefault(member.operator, Counter())
             count["made"] += 1
             count["diverged"] += value is None
             count["upper"] += value is not None and value > middle
             count["better"] += value is not None and bool(elites) and value > max(elites)
-            count["famous"] += id in famous
+            count["famous"] += member.id in famous
     table = [
         Operator(name, count["made"], count["diverged"], count["upper"], count["better"], count["famous"])
         for name, count in counts.items()

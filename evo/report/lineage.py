@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from evo.ledger import codec
 from evo.ledger.ledger import Ledger
 from evo.records import Individual
 
@@ -41,8 +40,7 @@ class Drawing:
 
 def ancestors(ledger: Ledger, individual: Individual) -> list[Ancestor]:
     """The individual and all its ancestors, latest first. Copies of an elite count as the one first made."""
-    rows = ledger.rows("SELECT generation, number, fitness FROM individuals")
-    fitness = {f"g{generation}i{index}": codec.number(value) for generation, index, value in rows}
+    fitness = {member.id: member.fitness for member in ledger.members()}
     kept: dict[str, int] = {}
 
     def origin(id: str) -> Individual:

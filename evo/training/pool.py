@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from evo import files
 from evo.errors import EvoError, UsageError
 from evo.records import Lane
 from evo.training.jobs import CUDA_BATCH, Job, batches, fields
@@ -78,7 +79,7 @@ class Pool:
         self._options = {"patience": patience, "device": device, "dtype": dtype}
         self._seconds_per_lane = seconds_per_lane
         self._function = function
-        self._log: IO[bytes] = open(log, "a+b") if log else tempfile.TemporaryFile()  # noqa: SIM115
+        self._log: IO[bytes] = open(log, "a+b", opener=files.no_follow) if log else tempfile.TemporaryFile()  # noqa: SIM115
         self._log_start = self._log.seek(0, os.SEEK_END)
         self._workers: list[_Worker] = []
         self._failed_starts = 0

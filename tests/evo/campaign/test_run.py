@@ -235,7 +235,7 @@ def test_a_damaged_ledger_is_restored_and_the_end_is_the_same(tmp_path, through)
     ledger.write_bytes(ledger.read_bytes()[:-5000])
     progress = Interrupting()
     assert run("resume", path, progress=progress).finished
-    assert "restored from backup-1.sqlite, which has 1 complete generations" in progress.said[1]
+    assert "restored from backup-1.sqlite, which gives 1 complete generations" in progress.said[1]
     assert result(path) == through
 
 
