@@ -160,7 +160,7 @@ def test_a_tell_of_which_rows_are_missing_is_noticed(tmp_path, lost, tell):
         ledger.verify()
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(lost)  # every row that is left is as it was written
-    with pytest.raises(DamagedError, match=f"damaged: tell {tell} is not complete"):
+    with pytest.raises(DamagedError, match=rf"damaged: a row of tells \(number {tell}\): it is not complete"):
         Ledger.open_to_write(path)
 
 

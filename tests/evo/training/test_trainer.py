@@ -17,7 +17,7 @@ from evo.training.jobs import fields
 from genomes import catalogue
 from genomes.backends.flat.optimizer import FlatProgram
 from genomes.compiler.lowering import lower
-from genomes.language.genome import GenomeError, dump, parse
+from genomes.language.genome import dump, parse
 from harness import flat
 from harness.task import Instance, seed_bytes
 
@@ -145,7 +145,7 @@ def test_without_a_gpu_a_worker_for_one_says_so_before_it_blames_a_lane(monkeypa
 @pytest.mark.parametrize(
     ("terms", "error", "message"),
     [
-        ('[{expr: "ema(g, g)"}]', GenomeError, r"mine.yaml:4: terms.0.expr: ema: beta must be"),
+        ('[{expr: "ema(g, g)"}]', UsageError, r"mine.yaml:4: terms.0.expr: ema: beta must be"),
         (
             "[" + ", ".join(f'{{expr: "ema(g, 0.{k})"}}' for k in (1, 2, 3)) + "]",
             UsageError,
