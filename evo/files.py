@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import sys
 from contextlib import suppress
@@ -97,7 +96,7 @@ def _status(path: Path) -> os.stat_result | None:
 def _replace(path: Path, data: bytes) -> None:
     """Put a file with ``data`` in the place of ``path``; a file that was there hands its mode and owner on."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".evo-{secrets.token_hex(8)}"
+    temporary = path.parent / f".evo-{os.urandom(8).hex()}"
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         with os.fdopen(descriptor, "wb") as file:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evo.campaign import live
 from evo.campaign.folder import RunFolder
+from evo.campaign.progress import PlainProgress, Progress
 from evo.campaign.run import Machine, Outcome, launch, resume
-from evo.cli.terminal import say
+from evo.cli.messages import say
+
+
+def shown_progress() -> Progress:
+    """The live table where standard error is a terminal that can show it, else plain lines."""
+    if not sys.stderr.isatty():
+        return PlainProgress(sys.stderr)
+    from evo.campaign import live  # Rich is for a terminal alone
+
+    return live.on()
 
 
 def launch_campaign(run: Path, overrides: Sequence[str], *, device: str, machine: Machine) -> bool:
     """Begin a campaign, and say how it ended; False where it was stopped before its end."""
-    return _ended(run, launch(run, overrides, device=device, machine=machine, progress=live.on()))
+    return _ended(run, launch(run, overrides, device=device, machine=machine, progress=shown_progress()))
 
 
 def resume_campaign(run: Path, overrides: Sequence[str], *, machine: Machine) -> bool:
     """Go on with a campaign, and say how it ended; False where it was stopped before its end."""
-    return _ended(run, resume(run, overrides, machine=machine, progress=live.on()))
+    return _ended(run, resume(run, overrides, machine=machine, progress=shown_progress()))
 
 
 def _ended(run: Path, outcome: Outcome) -> bool:

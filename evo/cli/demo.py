@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from evo import files
-from evo.campaign import live
 from evo.campaign.folder import RunFolder
 from evo.campaign.run import Machine, launch, resume
 from evo.campaign.status import has_progress
+from evo.cli.campaigns import shown_progress
+from evo.cli.messages import say
 from evo.cli.tables import summary_table
-from evo.cli.terminal import TrainingProgress, console, say
+from evo.cli.terminal import TrainingProgress, console
 from evo.evaluation.question import Question
 from evo.evaluation.summaries import summarize
 from evo.evaluation.targets import resolve
@@ -30,7 +31,7 @@ def run_demo(path: Path, workers: int = 0) -> bool:
     """Launch or resume the campaign at ``path``, export, judge, report. False where it was stopped before its end."""
     folder = RunFolder.find(path)
     begin = resume if has_progress(folder) else launch
-    outcome = begin(path, machine=Machine(workers), progress=live.on())
+    outcome = begin(path, machine=Machine(workers), progress=shown_progress())
     if not outcome.finished:
         say(f"stopped; run the same command again, or: evo resume {path}")
         return False

@@ -10,8 +10,9 @@ from typing import Any
 from rich.console import Console
 
 from evo.api import calibrate, compare, evaluate
+from evo.cli.messages import say
 from evo.cli.tables import calibration_table, pair_table, summary_table, training_table
-from evo.cli.terminal import TrainingProgress, console, say, warn
+from evo.cli.terminal import TrainingProgress, console, warn
 from evo.errors import UsageError
 from evo.evaluation import pictures
 from evo.evaluation.calibration import ASSUMPTIONS

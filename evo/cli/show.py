@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rich.table import Table
 
-from evo.cli.terminal import console, print_written, say
+from evo.cli.messages import say
+from evo.cli.terminal import console, print_written
 from evo.exports.source import load_genome
 from evo.files import STANDARD_OUTPUT, check_out, write_out
 from evo.recipe.limits import buffers

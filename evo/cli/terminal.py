@@ -10,6 +10,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import Progress
 
+from evo.cli.messages import say
 from evo.events import Event
 from evo.files import is_standard_output
 
@@ -23,11 +24,6 @@ def console(*, stderr: bool = False) -> Console:
     """
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, width=None if stream.isatty() else 140, markup=False, emoji=False)
-
-
-def say(message: str) -> None:
-    """Write a message for people to standard error."""
-    print(message, file=sys.stderr, flush=True)
 
 
 def warn(message: str) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 from evo.errors import UsageError
 from evo.evaluation.defaults import ACCURACY_FACTOR, DEPTHS, DTYPE, EPOCHS, INIT, PATIENCE, SEEDS, TASK
 from evo.evaluation.targets import Target, resolve
+from evo.recipe.schema import MAX_DEPTH
 from harness.sandbox import DEFAULT_LIMITS, Limits
 from harness.task import INITS, SEED_BYTES, TASKS, Instance, seed_bytes
 
 DTYPES = ("float32", "float64")  # the challenge's, and one to check the harness against other implementations
-MAX_DEPTH = 64
 MAX_INSTANCES = 100_000
 STREAMS = 2900  # generators that a data set draws from: 1450 numbers are set aside for features, 1450 are rows
 _NUMBERS = re.compile(r"(\d{1,18})(?::(\d{1,18})(?::(\d{1,18}))?)?")  # a, a:b or a:b:step

@@ -15,6 +15,7 @@ from evo.records import Purpose
 from genomes.language.genome import MAX_TERMS
 from harness.task import TRACKS
 
+MAX_DEPTH = 64  # hidden layers
 MAY_CHANGE = frozenset({"generations", "limits.seconds_per_lane"})  # after launch; all else fixes the results
 
 
@@ -32,7 +33,7 @@ def _distinct(items: tuple) -> tuple:
 
 
 Names = Annotated[tuple[str, ...], AfterValidator(_distinct)]
-Depths = Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], AfterValidator(_distinct)]
+Depths = Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_DEPTH)], ...], AfterValidator(_distinct)]
 Factor = Annotated[int, Field(ge=-1_000_000, le=4_000)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 Epochs = Annotated[int, Field(ge=1, le=10_000)]

@@ -6,6 +6,7 @@ import io
 import math
 import re
 from collections.abc import Sequence
+from itertools import chain, cycle
 from typing import Any
 
 import matplotlib
@@ -18,7 +19,7 @@ from evo.report.data import Curve, Report
 from evo.report.lineage import Drawing
 
 # Okabe and Ito's colors, which people with any color vision tell apart, and both light and dark pages show
-ORANGE, BLUE, GREEN, VERMILION, PURPLE, SKY = "#e69f00", "#0072b2", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
+ORANGE, BLUE, GREEN, PURPLE, SKY = "#e69f00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9"
 BASELINES = (ORANGE, GREEN, PURPLE, SKY)
 _INK, _GRID = "#010203", "#040506"  # stand for the page's text and line colors
 _SIZE = (9.2, 3.6)
@@ -51,7 +52,7 @@ def qualities(report: Report) -> str:
         figure, axes = _axes("generation", "mean quality")
         _line(axes, numbers, [s.best for s in records], BLUE, "best", width=2.2)
         _line(axes, numbers, [s.median for s in records], SKY, "median", width=1.6)
-        for name, color in zip(report.baselines, BASELINES, strict=False):
+        for name, color in zip(report.baselines, cycle(BASELINES), strict=False):
             values = [(s.baselines or {}).get(name) for s in records]
             _line(axes, numbers, values, color, name, width=1.3, style=(0, (4, 2)))
         _whole_numbers(axes, numbers)
@@ -68,7 +69,7 @@ def hall_of_fame(report: Report) -> str:
         axes.step(numbers, clean, where="post", color=BLUE, linewidth=2.2, label="hall of fame")
         axes.plot(numbers, clean, "o", color=BLUE, markersize=4 if len(numbers) < 60 else 0)
         measured = {curve.name: curve.quality for curve in report.curves}
-        for name, color in zip(report.baselines, BASELINES, strict=False):
+        for name, color in zip(report.baselines, cycle(BASELINES), strict=False):
             if (value := measured.get(name)) is not None:
                 axes.axhline(value, color=color, linewidth=1.3, linestyle=(0, (4, 2)), label=name)
         _whole_numbers(axes, numbers)
@@ -79,7 +80,7 @@ def learning_curves(curves: Sequence[Curve]) -> str:
     """Mean validation loss by epoch, on a logarithmic scale."""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _axes("epoch", "mean validation loss")
-        for curve, color in zip(curves, (BLUE, *BASELINES), strict=False):
+        for curve, color in zip(curves, chain([BLUE], cycle(BASELINES)), strict=False):
             values = [value if math.isfinite(value) else math.nan for value in curve.val_loss]
             marker = "o" if len(values) == 1 else None
             width = 2.2 if color == BLUE else 1.4

@@ -129,7 +129,12 @@ def test_ctrl_c_prints_the_table_and_ends_with_130():
     command += ["0:9000000:3000", "--workers", "1"]
     waits = "import sys, evo.cli.terminal as t, evo.cli.app as a; t.LINE_SECONDS = 0; sys.argv = sys.argv[1:]; a.main()"
     command[1:3] = ["-c", waits, "evo"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    deaf = signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup and "&" leave SIGINT ignored to children
+    try:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, deaf)
+    with process:
         assert process.stderr.readline().startswith("trained 1 of")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)

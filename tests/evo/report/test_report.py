@@ -190,3 +190,16 @@ def test_hostile_records_stay_text_on_the_page(finished):
 
 def test_a_formula_that_cannot_be_set_is_left_out():
     assert figures.formula([r"\nonsense{x}"]) == ""
+
+
+def test_every_baseline_has_its_line(finished):
+    names = tuple(f"baseline{k}" for k in range(6))
+    with Ledger.open_to_read(finished.ledger) as ledger:
+        report = collect(ledger)
+    measured = [
+        replace(generation, statistics=replace(generation.statistics, baselines=dict.fromkeys(names, 0.3)))
+        for generation in report.generations
+    ]
+    recipe = report.recipe.model_copy(update={"baselines": names})
+    picture = figures.qualities(replace(report, recipe=recipe, generations=measured))
+    assert all(name in picture for name in names)

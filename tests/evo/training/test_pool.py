@@ -94,10 +94,10 @@ def test_a_lane_that_never_ends_is_found_in_its_batch():
 
 
 def test_a_batch_may_take_its_time_while_answers_come(monkeypatch):
-    monkeypatch.setattr("evo.training.jobs.SILENT_SECONDS", 0.6)
-    monkeypatch.setenv("FAKE_SECONDS", "0.2")
+    monkeypatch.setattr("evo.training.jobs.SILENT_SECONDS", 2.0)
+    monkeypatch.setenv("FAKE_SECONDS", "0.6")
     lanes, started = [lane("0001", seed) for seed in range(4)], starts(monkeypatch)
-    found = outcomes(lanes, 1, batch=4, function="tests.evo.fake_worker:train", seconds_per_lane=0.6)
+    found = outcomes(lanes, 1, batch=4, function="tests.evo.fake_worker:train", seconds_per_lane=2.0)
     assert {training.status for training in found.values()} == {"finished"}
     assert len(started) == 1
 
