@@ -15,7 +15,7 @@ from evo.errors import UsageError
 from evo.ledger import backup
 from evo.ledger.ledger import Ledger
 from evo.recipe.schema import Recipe
-from evo.records import Fame, Request, Results
+from evo.records import Fame, Generation, Request, Results
 from evo.search.protocol import Search, algorithm
 from evo.training.pool import Pool, check_workers
 from evo.training.worker import TRAIN_LANES
@@ -86,6 +86,7 @@ def run(
         search = begin(recipe.located(folder.path), ledger.checkpoint(), ledger.individual)
         _write_champion(folder, search)
         progress.begin(recipe, ledger.past(), begun=bool(ledger.statuses()))
+        spent = ledger.seconds_of(search.generation)  # by the tells of the generation under way
         while search.generation < recipe.generations and not stop.soon():
             started = time.monotonic()
             request = search.ask()
@@ -93,10 +94,13 @@ def run(
             if results is None:
                 break
             told = search.tell(results)
-            ledger.save(told, search.checkpoint(), time.monotonic() - started)
+            seconds = time.monotonic() - started
+            ledger.save(told, search.checkpoint(), seconds)
             _write_champion(folder, search)
+            spent += seconds
             if told.statistics:
-                progress.generation(ledger.past()[-1])
+                progress.generation(Generation(search.generation, told.statistics, spent))
+                spent = 0.0
                 if backup.due(search.generation):
                     backup.rotate(ledger)
     best = search.hall_of_fame[0] if search.hall_of_fame else None

@@ -247,6 +247,11 @@ class Ledger:
                 statistics[tell["generation"]] = Statistics.from_dict(json.loads(tell["statistics"]))
         return [Generation(number + 1, found, seconds[number]) for number, found in sorted(statistics.items())]
 
+    def seconds_of(self, generation: int) -> float:
+        """Wall time of the tells of a generation, counted from 0; times have no checksum."""
+        found = self.rows("SELECT seconds FROM tells WHERE generation = ? ORDER BY number", (generation,))
+        return sum((seconds for (seconds,) in found), 0.0)
+
     def statuses(self) -> dict[str, int]:
         """How many evaluations there are of each status, the most frequent first.
 

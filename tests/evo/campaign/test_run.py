@@ -17,6 +17,7 @@ from evo.campaign.status import status
 from evo.campaign.stop import Stop
 from evo.errors import EvoError, UsageError
 from evo.ledger.ledger import Ledger, LedgerError
+from evo.records import Purpose
 from tests.evo import fakes
 from tests.evo.fake_campaign import RECIPE, folder, run
 
@@ -318,3 +319,21 @@ def test_numbers_of_no_sense_are_refused_before_anything_has_begun(tmp_path, num
     with pytest.raises(UsageError, match=f"{next(iter(numbers))}: must be"):
         run("launch", path, **numbers)
     assert not (path / "out").exists()
+
+
+def test_what_is_shown_of_a_generation_is_what_the_ledger_keeps(tmp_path):
+    path = folder(tmp_path / "run")
+    with pytest.raises(AssertionError, match="stop here"):
+        run("launch", path, progress=Halting())  # after the first tell of the second generation
+    progress = Interrupting()
+    assert run("resume", path, progress=progress).finished
+    with Ledger.open_to_read(RunFolder(path).ledger) as ledger:
+        assert progress.past == ledger.past()
+
+
+class Halting(Progress):
+    """Fails as the second generation asks for its selection instances: its first tell is saved then."""
+
+    def request(self, request, known):
+        super().request(request, known)
+        assert not (self.done_generations == 1 and request.purpose is Purpose.SELECTION), "stop here"
