@@ -66,7 +66,8 @@ def from_run(path: Path, rank: int = 1) -> Export:
         chosen = fame[rank - 1]
         ancestors = main_line(ledger, chosen.individual)
         identities = {name: genome_identity(catalogue.load(name)) for name in recipe.baselines}
-        baselines = [(name, mean_quality(ledger.on_selection(found))) for name, found in identities.items()]
+        selected = ledger.on_selection(identities.values())
+        baselines = [(name, mean_quality(selected[found])) for name, found in identities.items()]
     founder = ancestors[-1]
     steps = [i.operator for i in reversed(ancestors[:-1]) if i.operator != "elite"]
     by = ", ".join(steps)

@@ -200,12 +200,16 @@ class Ledger:
         where = "WHERE " + " AND ".join(f"{name} = ?" for name in EVALUATIONS.key_names)
         return {key: codec.from_fields(row) for key in keys for row in self._rows(EVALUATIONS, where, key)}
 
-    def on_selection(self, hash: str) -> list[Training]:
-        """All trainings of an optimizer, by its identity, on the campaign's selection instances."""
+    def on_selection(self, hashes: Iterable[str]) -> dict[str, list[Training]]:
+        """All trainings of some optimizers, by their identities, on the campaign's selection instances."""
+        found: dict[str, list[Training]] = {hash: [] for hash in hashes}
         # rows with a damaged hash are among these too: what is left out is of another purpose for certain
         others = [purpose.value for purpose in Purpose if purpose is not Purpose.SELECTION]
         rows = self._rows(EVALUATIONS, f"WHERE purpose NOT IN ({', '.join('?' * len(others))})", others)
-        return [codec.from_fields(row) for row in rows if row["hash"] == hash]
+        for row in rows:
+            if row["hash"] in found:
+                found[row["hash"]].append(codec.from_fields(row))
+        return found
 
     def tells(self) -> int:
         """How many tells are stored."""

@@ -77,7 +77,8 @@ def collect(ledger: Ledger) -> Report:
     champion = hall_of_fame[0].individual if hall_of_fame else None
     named = [(f"champion {champion.name}", champion.hash)] if champion else []
     named += [(name, genome_identity(catalogue.load(name))) for name in recipe.baselines]
-    curves = [curve(name, trainings) for name, hash in named if (trainings := ledger.on_selection(hash))]
+    selected = ledger.on_selection(hash for _, hash in named)
+    curves = [curve(name, selected[hash]) for name, hash in named if selected[hash]]
     return Report(
         recipe,
         ledger.past(),
