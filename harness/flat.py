@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -16,11 +17,16 @@ from torch import Tensor
 from harness.flat_network import FlatNetwork, Layers
 from harness.result import Training
 from harness.task import Instance
-from harness.train import Loop, run
+from harness.train import STEPS_PER_EPOCH, Loop, run
 
 
 class FlatRun(Protocol):
-    """An optimizer on the vectors that it was bound to, neither of which it changes. Losses as in `Optimizer`."""
+    """An optimizer on the vectors that it was bound to, neither of which it changes. Losses as in `Optimizer`.
+
+    ``output_bias``: what the last query adds to the outputs, ``[outputs]``; None where it adds nothing.
+    """
+
+    output_bias: Tensor | None
 
     def query(self, epoch: int, train_loss: float | None, val_loss: float | None) -> Tensor | None:
         """The parameters at which to take this batch's gradient, or None for theta; valid until the next call."""
@@ -29,6 +35,19 @@ class FlatRun(Protocol):
     def step(self, epoch: int, train_loss: float | None, val_loss: float | None) -> Tensor:
         """The update, to be added to theta; valid until the next call."""
         ...
+
+
+@dataclass(frozen=True)
+class Network:
+    """All tensors of a network in training and what they are, in the parameter order, for an optimizer that reads more
+    than what it trains. ``params``: the loop's own tensors, always current. ``steps_per_epoch``: batches of an epoch."""
+
+    params: Sequence[Tensor]
+    shapes: Sequence[tuple[int, ...]]
+    roles: Sequence[str]
+    layers: Sequence[int]
+    trainable: Sequence[bool]
+    steps_per_epoch: int
 
 
 class FlatOptimizer(Protocol):
@@ -44,12 +63,14 @@ class FlatOptimizer(Protocol):
         roles: Sequence[str],
         layers: Sequence[int],
         indices: Sequence[int],
+        network: Network,
     ) -> FlatRun:
         """Begin a run on vectors that the loop owns and rewrites.
 
         ``theta``, ``gradient``: ``[n]``, the trainable tensors one after another. ``seed``: as in
         `harness.optimizer.Optimizer.init_state`, as are ``shapes``, ``roles``, ``layers``, one entry for each of these
-        tensors. ``indices``: their indices in the parameter order.
+        tensors. ``indices``: their indices in the parameter order. ``network``: all tensors, those that do not train
+        included.
         """
         ...
 
@@ -91,6 +112,9 @@ class FlatLoop(Loop):
             roles=[layout.roles[i] for i in trainable],
             layers=[layout.layers[i] for i in trainable],
             indices=trainable,
+            network=Network(
+                self.params, layout.shapes, layout.roles, layout.layers, layout.trainable, STEPS_PER_EPOCH
+            ),
         )
 
     def train_batch(self, x: Tensor, y: Tensor, epoch: int, *known: float | None) -> float:
@@ -100,6 +124,8 @@ class FlatLoop(Loop):
         used = self._layers if queried is None else self._layers_at(queried)
         moves = queried is None or not self.task.restores_running_stats
         error = network.forward(used, x, move_running_stats=moves) - y
+        if queried is not None and self.steps.output_bias is not None:
+            error += self.steps.output_bias
         batch_loss = torch.dot(error.view(-1), error.view(-1)).item() / error.numel()
         if not math.isfinite(batch_loss):
             self.lost = self.find_nan()

@@ -19,7 +19,9 @@ class Slabs:
     """The slabs that the loop and an optimizer of many lanes share.
 
     ``theta``, ``gradient``, ``queried``: ``[lane, n]``, the trainable tensors one after another; ``queried``, where the
-    optimizer queries, the parameters at which the next gradient is taken. ``alive``: int32 ``[lane]``, which lanes
+    optimizer queries, the parameters at which the next gradient is taken. ``frozen``, ``running``: ``[lane, n]``, the
+    tensors that no update moves. ``output_bias``: ``[lane, outputs]``, where the optimizer biases outputs, what it adds
+    to those of the next batch. ``alive``: int32 ``[lane]``, which lanes
     train. ``epoch``, ``has_loss``: int32 ``[lane]``; ``train_loss``, ``val_loss``: double ``[lane]``, the previous
     epoch's, where ``has_loss``.
     """
@@ -27,6 +29,9 @@ class Slabs:
     theta: Tensor
     gradient: Tensor
     queried: Tensor
+    frozen: Tensor
+    running: Tensor
+    output_bias: Tensor
     alive: Tensor
     epoch: Tensor
     has_loss: Tensor
@@ -38,7 +43,7 @@ class LaneRun(Protocol):
     """An optimizer on the slabs that it was bound to. It never waits for the device, and keeps no new memory."""
 
     def query(self) -> Tensor | None:
-        """Fill ``queried`` (with theta in a lane that does not query in this step).
+        """Fill ``queried`` (with theta in a lane that does not query in this step) and ``output_bias``.
 
         Returns int32 ``[lane]``, which lanes query; None where no lane ever does, and ``queried`` is not used.
         """
@@ -59,6 +64,11 @@ class LaneOptimizer(Protocol):
     @property
     def queries(self) -> bool:
         """Whether any lane ever queries."""
+        ...
+
+    @property
+    def biases_outputs(self) -> bool:
+        """Whether any lane ever adds something to the outputs in a query."""
         ...
 
     def bytes_per_lane(self, layout: Layout, dtype: torch.dtype) -> int:

@@ -88,8 +88,6 @@ class _Records:
     train_losses: Tensor
     val_losses: Tensor
     data: Tensor  # which data set
-    frozen: Tensor
-    running: Tensor
     best_theta: Tensor
     best_running: Tensor
 
@@ -125,6 +123,9 @@ class LaneLoop:
             theta=theta,
             gradient=torch.zeros_like(theta),
             queried=theta.clone() if optimizer.queries else theta[:, :0],
+            frozen=frozen,
+            running=running,
+            output_bias=numbers(0, dtype, self.task.output_dims if optimizer.biases_outputs else 0),
             alive=numbers(1, integer),
             epoch=numbers(0, integer),
             has_loss=numbers(0, integer),
@@ -142,8 +143,6 @@ class LaneLoop:
             train_losses=numbers(math.nan, double, epochs),
             val_losses=numbers(math.nan, double, epochs),
             data=torch.tensor(self._data_of, device=device),
-            frozen=frozen,
-            running=running,
             best_theta=theta.clone(),
             best_running=running.clone(),
         )
@@ -168,10 +167,10 @@ class LaneLoop:
     def _set_up(self) -> None:
         """Set up what depends on the addresses of the slabs."""
         slabs, records, views = self.slabs, self.records, self.kinds.views
-        self._network = LaneNetwork(self.kinds, slabs.gradient, records.running, self._passes)
-        self._params = views(slabs.theta, records.frozen, records.running)
+        self._network = LaneNetwork(self.kinds, slabs.gradient, slabs.running, self._passes)
+        self._params = views(slabs.theta, slabs.frozen, slabs.running)
         queried = slabs.queried if slabs.queried.shape[1] else slabs.theta
-        self._queried_params = views(queried, records.frozen, records.running)
+        self._queried_params = views(queried, slabs.frozen, slabs.running)
         self._epoch: Callable[[], None] | None = None
 
     # --- an epoch: nothing here may wait for the device ---------------------------------------------------------------
@@ -196,6 +195,8 @@ class LaneLoop:
             if self.task.restores_running_stats:
                 moves = slabs.alive * (1 - querying)
         error = self._network.forward(params, x, moves) - y
+        if slabs.output_bias.shape[1]:
+            error += slabs.output_bias.unsqueeze(1)
         loss = (error * error).mean((1, 2)).double()
         self._mark_lost(loss)
         slabs.alive.mul_(1 - records.lost)
@@ -207,7 +208,7 @@ class LaneLoop:
         """A lane is lost when its loss is not finite and a tensor that stays has a NaN."""
         suspects = (self.slabs.alive * ~loss.isfinite()).to(torch.int32)
         self._passes.mark_nan(self.records.lost, self.slabs.theta, suspects)
-        self._passes.mark_nan(self.records.lost, self.records.running, suspects)
+        self._passes.mark_nan(self.records.lost, self.slabs.running, suspects)
 
     def _squared_errors(self) -> Tensor:
         """Of all lanes on the validation rows ``[lane]``."""
@@ -227,7 +228,7 @@ class LaneLoop:
         improved = training & (val_loss < records.best - MIN_IMPROVEMENT)
         flags = improved.to(torch.int32)
         self._passes.copy_lanes(records.best_theta, slabs.theta, flags)
-        self._passes.copy_lanes(records.best_running, records.running, flags)
+        self._passes.copy_lanes(records.best_running, slabs.running, flags)
         stale = (records.stale + 1).masked_fill_(improved, 0)
         at = slabs.epoch.unsqueeze(1).long()
         records.train_losses.scatter_(1, at, train_loss.unsqueeze(1))
@@ -308,7 +309,7 @@ class LaneLoop:
             some = lanes[start : start + _TEST_LANES]
             index = torch.tensor(some, device=self.device)
             params = self.kinds.views(
-                *(s.index_select(0, index) for s in (records.best_theta, records.frozen, records.best_running))
+                *(s.index_select(0, index) for s in (records.best_theta, self.slabs.frozen, records.best_running))
             )
             x, y = (r[:, TEST].index_select(0, records.data[index]) for r in (self._x, self._y))
             total = torch.zeros(len(some), dtype=torch.float64, device=self.device)

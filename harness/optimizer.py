@@ -38,7 +38,7 @@ class Optimizer(Protocol):
         the parameter order of `harness.model`. ``context``, one entry per tensor in the same order: ``shapes``
         (``list[tuple[int, ...]]``), ``roles`` (``weight``, ``bias``, ``norm_scale``, ``norm_shift``,
         ``running_mean``, ``running_var``), ``trainable`` (``list[bool]``), ``layers`` (index of the Linear
-        that the tensor belongs to; BatchNorm i belongs to Linear i); and ``device``, ``dtype``.
+        that the tensor belongs to; BatchNorm i belongs to Linear i); and ``steps_per_epoch``, ``device``, ``dtype``.
         """
         ...
 

@@ -31,6 +31,7 @@ from harness.score import quality, target_loss
 from harness.task import TASKS, Instance
 
 BATCH_SIZE = 128
+STEPS_PER_EPOCH = -(-TRAIN_SIZE // BATCH_SIZE)  # the last batch of an epoch is smaller
 MIN_IMPROVEMENT = 1e-7
 
 
@@ -199,6 +200,7 @@ class LiteralLoop(Loop):
             roles=list(self.layout.roles),
             trainable=list(self.layout.trainable),
             layers=list(self.layout.layers),
+            steps_per_epoch=STEPS_PER_EPOCH,
             device=self.x.device,
             dtype=self.x.dtype,
         )

@@ -13,9 +13,11 @@ from torch import Tensor
 
 from genomes.backends.flat.optimizer import FlatProgram, FlatRun
 from genomes.compiler.program import Program
+from harness.flat import Network
 from harness.lane_network import Kinds
 from harness.lane_optimizer import Slabs
 from harness.model import Layout
+from harness.train import STEPS_PER_EPOCH
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,12 @@ class FlatLanes:
     @property
     def queries(self) -> bool:
         """Whether any lane ever queries."""
-        return any(program.query for program in self.programs)
+        return any(program.queries for program in self.programs)
+
+    @property
+    def biases_outputs(self) -> bool:
+        """Whether any lane ever adds something to the outputs in a query."""
+        return any(program.output_biases for program in self.programs)
 
     def bytes_per_lane(self, layout: Layout, dtype: torch.dtype) -> int:
         """Bytes per lane: copies of theta and gradient, the update, a vector per slot; work space is not counted."""
@@ -37,50 +44,75 @@ class FlatLanes:
     def bind(self, slabs: Slabs, layout: Layout, seeds: Sequence[bytes]) -> FlatLanesRun:
         """Begin a run on ``slabs``. ``seeds``: one per lane."""
         trainable = Kinds.of(layout).trainable
-        runs = []
-        for theta, program, seed in zip(slabs.theta, self.programs, seeds, strict=True):
-            own = torch.empty_like(theta), torch.empty_like(theta)
+        lanes = []
+        for row, program, seed in zip(slabs.theta, self.programs, seeds, strict=True):
+            theta, gradient, params = torch.empty_like(row), torch.empty_like(row), []
             run = FlatProgram(program).bind(
-                *own,
+                theta,
+                gradient,
                 seed=seed,
                 shapes=[layout.shapes[i] for i in trainable],
                 roles=[layout.roles[i] for i in trainable],
                 layers=[layout.layers[i] for i in trainable],
                 indices=trainable,
+                network=Network(
+                    params, layout.shapes, layout.roles, layout.layers, layout.trainable, STEPS_PER_EPOCH
+                ),
             )
-            runs.append((*own, run))
-        return FlatLanesRun(slabs, runs, self.queries)
+            lanes.append(_Lane(theta, gradient, params, run))
+        return FlatLanesRun(slabs, layout, lanes, self.queries)
+
+
+@dataclass(frozen=True)
+class _Lane:
+    """A lane's own ``theta`` and ``gradient``, the run bound to them, and views of all of its tensors in the slabs."""
+
+    theta: Tensor
+    gradient: Tensor
+    params: list[Tensor]
+    run: FlatRun
 
 
 class FlatLanesRun:
-    """A `harness.lane_optimizer.LaneRun`. ``runs``: each lane's own theta and gradient, and the run bound to them."""
+    """A `harness.lane_optimizer.LaneRun`."""
 
-    def __init__(self, slabs: Slabs, runs: list[tuple[Tensor, Tensor, FlatRun]], queries: bool) -> None:
-        self.slabs, self.runs, self.queries = slabs, runs, queries
+    def __init__(self, slabs: Slabs, layout: Layout, lanes: list[_Lane], queries: bool) -> None:
+        self.slabs, self.lanes, self.queries, self._kinds = slabs, lanes, queries, Kinds.of(layout)
+        self._find_params()
+
+    def _find_params(self) -> None:
+        views = self._kinds.views(self.slabs.theta, self.slabs.frozen, self.slabs.running)
+        for number, lane in enumerate(self.lanes):
+            lane.params[:] = [view[number] for view in views]
 
     def query(self) -> Tensor | None:
-        """Fill ``queried``; returns int32 ``[lane]``, which lanes query now, or None where no lane ever does."""
+        """Fill ``queried`` and ``output_bias``; returns int32 ``[lane]``, which lanes query now, or None where no lane
+        ever does."""
         if not self.queries:
             return None
         querying = torch.zeros_like(self.slabs.alive)
-        for lane, (theta, _, run) in enumerate(self.runs):
-            theta.copy_(self.slabs.theta[lane])
-            queried = run.query(*self._known(lane)) if self.slabs.alive[lane] else None
-            querying[lane] = queried is not None
-            self.slabs.queried[lane].copy_(theta if queried is None else queried)
+        self.slabs.output_bias.zero_()
+        for number, lane in enumerate(self.lanes):
+            lane.theta.copy_(self.slabs.theta[number])
+            queried = lane.run.query(*self._known(number)) if self.slabs.alive[number] else None
+            querying[number] = queried is not None
+            self.slabs.queried[number].copy_(lane.theta if queried is None else queried)
+            if queried is not None and lane.run.output_bias is not None:
+                self.slabs.output_bias[number].copy_(lane.run.output_bias)
         return querying
 
     def step(self) -> None:
         """Add the update to the theta of each lane that is alive."""
-        for lane, (theta, gradient, run) in enumerate(self.runs):
-            if self.slabs.alive[lane]:
-                theta.copy_(self.slabs.theta[lane])
-                gradient.copy_(self.slabs.gradient[lane])
-                self.slabs.theta[lane].add_(run.step(*self._known(lane)))
+        for number, lane in enumerate(self.lanes):
+            if self.slabs.alive[number]:
+                lane.theta.copy_(self.slabs.theta[number])
+                lane.gradient.copy_(self.slabs.gradient[number])
+                self.slabs.theta[number].add_(lane.run.step(*self._known(number)))
 
     def keep(self, lanes: Tensor) -> None:
         """Go on with ``lanes`` alone (ascending), which have moved to the beginnings of the slabs."""
-        self.runs = [self.runs[lane] for lane in lanes.tolist()]
+        self.lanes = [self.lanes[lane] for lane in lanes.tolist()]
+        self._find_params()
 
     def _known(self, lane: int) -> tuple[int, float | None, float | None]:
         slabs, epoch = self.slabs, int(self.slabs.epoch[lane])

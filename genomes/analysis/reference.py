@@ -25,6 +25,8 @@ GROUPS = {
     "elementwise": "Entry by entry. Operators bind as in Python; `**` binds tightest, then unary minus.",
     "stateful": "Values that last: each keeps state buffers from step to step. Equal calls share them. Each buffer is "
     "listed with its class, where `x` is an element value: the accumulators of the field.",
+    "evaluation": "What is evaluated, and what an optimizer may know of it. Training does not see the mean of the outputs "
+    "where the network's end is frozen behind a BatchNorm; evaluation does.",
     "reduction": "From many entries to one: a tensor, each row, each column, the whole model. A tensor is seen as a "
     "matrix `[rows, columns]` = `[out, in]`; a vector of n entries is `[n, 1]`.",
     "matrix": "On a tensor seen as a matrix. Costly: matrix products, so more per entry the larger the tensor.",
@@ -178,6 +180,7 @@ def _domain(domain: Domain) -> str:
         "log": "log-uniform",
         "one_minus_log": "log-uniform in 1 - value",
         "integer": "log-uniform, whole",
+        "index": "uniform, whole",
     }
     unit = f" {domain.unit}" if domain.unit else ""
     low, high = domain.prior
@@ -196,8 +199,8 @@ def example(primitive: Primitive) -> Expression:
 def _argument(parameter: Parameter, position: int) -> Expression:
     if parameter.domain:
         low, high = parameter.domain.prior
-        whole = parameter.domain.scale == "integer"
-        middle = math.sqrt(low * high) if whole or parameter.domain.scale == "log" else (low + high) / 2
+        whole = parameter.domain.whole
+        middle = math.sqrt(low * high) if parameter.domain.scale in ("integer", "log") else (low + high) / 2
         return number(round(middle) if whole else middle)
     if parameter.kind == "mask":
         return parse_expression("g > theta")

@@ -82,6 +82,7 @@ DEVICE = {
     "max_row": (f"{{0:{_ATOM}}}.amax(dim=1, keepdim=True)", _ATOM),
     "sum_column": (f"{{0:{_ATOM}}}.sum(dim=0, keepdim=True)", _ATOM),
     "max_column": (f"{{0:{_ATOM}}}.amax(dim=0, keepdim=True)", _ATOM),
+    "output_shift": ("_chosen_shift(shifts if i == shifted else None, {0}, theta)", _ATOM),
 }
 # Forms for one argument on the host beside one on the device, by (operation, which argument is the host's).
 MIXED = {
@@ -96,7 +97,8 @@ HELPERS: dict[str, FunctionType] = {
     name_in_file(function): function
     for function in (
         *ON_FLOATS.values(), *torch_reference.OPERATIONS.values(),
-        torch_reference.fit, torch_reference.uniform, random_word,
+        torch_reference.fit, torch_reference.uniform, random_word, torch_reference.bias_row,
+        torch_reference.chosen_shift, find_frozen_end_indices, output_shifts,
     )
     if is_ours(function)
 }  # fmt: skip
@@ -108,6 +110,8 @@ _CLOCK_TEXT = {
     "val_loss": "val_loss = float(val_loss) if has_loss else 1.0",
     "model_size": 'model_size = state["model_size"]',
     "layer_count": 'layer_count = state["layer_count"]',
+    "steps_per_epoch": 'steps_per_epoch = state["steps_per_epoch"]',
+    "output_count": 'output_count = state["output_count"]',
 }
 
 _ROLE_TEXT = {
@@ -136,7 +140,7 @@ def render(program: Program) -> str:
 
 
 def _init_state(program: Program) -> str:
-    used = {node.op for node in program.nodes}
+    used = _used(program)
     lines = [
         "def optimizer_init_state(seed, param_sizes, **context):",
         '    """Fresh state. context: shapes; where known roles, trainable, layers (one per tensor), device, dtype."""',
@@ -177,9 +181,15 @@ def _init_state(program: Program) -> str:
         model.append('"model_size": float(sum(t["shape"][0] * t["shape"][1] for t in tensors))')
     if "layer_count" in used:
         model.append('"layer_count": float(last + 1)')
+    if "steps_per_epoch" in used:
+        model.append('"steps_per_epoch": float(context.get("steps_per_epoch", 8))')
+    if used & _READOUT:
+        lines.append("    end = _find_frozen_end_indices(shapes, roles, layers, trainable)")
+        model.append('"end": end')
+        model.append('"output_count": float(shapes[end[-1]][0]) if end else 0.0')
     if "uniform" in used:
         model.append('"seed": bytes(seed)')
-    entries = ['"t": 0', '"tensors": tensors', *model]
+    entries = ['"t": 0', '"tensors": tensors', *model]  # fmt: skip
     lines += ["    return {", *(f"        {entry}," for entry in entries), "    }"]
     return "\n".join(lines)
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genomes.backends.readout import FrozenEnd, find_frozen_end, output_shifts
 from genomes.compiler.program import (
     CLOCK_SOURCES,
     MODEL_REDUCTIONS,
@@ -148,7 +149,8 @@ class State:
 
     trainable: list[int]
     roles: dict[str, list[Any]]
-    known: dict[str, float]  # clock values that never change: model_size, layer_count
+    known: dict[str, float]  # clock values that never change
+    end: FrozenEnd | None
     seed: bytes
     dtype: torch.dtype
     device: torch.device
@@ -169,15 +171,19 @@ class TorchOptimizer:
         """Fresh state. ``context``: shapes, roles, trainable, layers (one entry per tensor), device, dtype."""
         trainable = [i for i, flag in enumerate(context["trainable"]) if flag]
         shapes = [matrix_shape(context["shapes"][i]) for i in trainable]
+        end = find_frozen_end(context["shapes"], context["roles"], context["layers"], context["trainable"])
         state = State(
+            end=end,
             trainable=trainable,
             roles=role_values(
                 shapes, [context["roles"][i] for i in trainable], [context["layers"][i] for i in trainable]
             ),
-            known={
-                "model_size": float(sum(rows * columns for rows, columns in shapes)),
-                "layer_count": 1.0 + max((context["layers"][i] for i in trainable), default=0),
-            },
+            known=known_values(
+                shapes,
+                [context["layers"][i] for i in trainable],
+                context.get("steps_per_epoch", 0),
+                end.outputs if end else 0,
+            ),
             seed=seed,
             dtype=context["dtype"],
             device=context["device"],
@@ -207,15 +213,24 @@ class TorchOptimizer:
         val_loss: float | None,
     ) -> list[Tensor] | None:
         """Parameters at which to take the gradient, or None for the parameters as they are."""
-        query = self.program.query
-        if query is None or state.t == 0:
-            return None
+        query, evaluation = self.program.query, self.program.evaluation
         clock = clock_values(state.t + 1, epoch, train_loss, val_loss) | state.known
-        if not is_queried(query, clock):
+        asked, biases = asks(query, clock)
+        takes_back = evaluation is not None and bool(state.slots[evaluation.applied])
+        asked = asked and state.t > 0
+        if not (asked or takes_back or any(biases)):
             return None
         queried = list(model_params)
         for k, i in enumerate(state.trainable):
-            queried[i] = model_params[i] + state.slots[query.offset][k].reshape(model_params[i].shape)
+            if takes_back:
+                assert evaluation is not None
+                queried[i] = queried[i] - state.slots[evaluation.offset][k].reshape(queried[i].shape)
+            if asked:
+                assert query is not None
+                queried[i] = queried[i] + state.slots[query.offset][k].reshape(queried[i].shape)
+        if state.end and any(biases):
+            last = queried[state.end.last_bias]
+            queried[state.end.last_bias] = last + bias_row(biases, last)
         return queried
 
     def step(
@@ -234,6 +249,8 @@ class TorchOptimizer:
             "theta": [_matrix(model_params[i]) for i in state.trainable],
             "g": [_matrix(gradients[i]) for i in state.trainable],
         }
+        if state.end and is_last_step(state.t, state.known):
+            sources["output_shift"] = output_shifts(*(model_params[i] for i in state.end.tensors))
         for k, slot in enumerate(self.program.slots):
             if state.slots[k] is None:
                 assert slot.init == "theta"
@@ -273,6 +290,10 @@ class TorchOptimizer:
             if node.op == "uniform":
                 word = random_word(state.seed, state.t, state.trainable[k], int(given[0]))
                 result.append(uniform(word, theta))
+                continue
+            if node.op == "output_shift":
+                here = state.end is not None and state.trainable[k] == state.end.shift
+                result.append(chosen_shift(sources.get("output_shift") if here else None, given[0], theta))
                 continue
             if node.shape is ShapeClass.ROLE:
                 result.append(ON_FLOATS[node.op](*given))
@@ -344,12 +365,49 @@ def _matrix(tensor: Tensor) -> Tensor:
     return tensor.reshape(matrix_shape(tensor.shape))
 
 
-def is_queried(query: Query, clock: dict[str, float | bool]) -> bool:
-    """Whether a program queries in the step of these clock values; ``clock``: by the names of CLOCK_SOURCES."""
+def known_values(
+    shapes: Sequence[tuple[int, int]], layers: Sequence[int], steps_per_epoch: int, output_count: int
+) -> dict[str, float]:
+    """The clock sources that never change. ``shapes``, ``layers``: of the trainable tensors."""
+    return {
+        "model_size": float(sum(rows * columns for rows, columns in shapes)),
+        "layer_count": 1.0 + max(layers, default=0),
+        "steps_per_epoch": float(steps_per_epoch),
+        "output_count": float(output_count),
+    }
+
+
+def is_last_step(t: int, known: dict[str, float]) -> bool:
+    """Whether step ``t`` is the last of its epoch."""
+    return bool(known["steps_per_epoch"]) and t % known["steps_per_epoch"] == 0
+
+
+def asks(query: Query | None, clock: dict[str, float | bool]) -> tuple[bool, list[float]]:
+    """Whether a program queries in the step of these clock values, and what it adds to each output.
+
+    ``clock``: by the names of CLOCK_SOURCES. Outputs that the network has not are left out.
+    """
+    if query is None:
+        return False, []
     values: list[Any] = []
-    for node in query.when:
+    for node in query.nodes:
         values.append(host_value(node, values, clock))
-    return bool(values[-1])
+    biases = [float(values[i]) for i in query.outputs[: int(clock["output_count"])]]
+    return bool(values[query.when]), biases
+
+
+def bias_row(biases: list[float], like: Tensor) -> Tensor:
+    """``biases`` as ``[outputs]``, like the bias of the last layer; 0 where none is given."""
+    row = torch.zeros_like(like)
+    row[: len(biases)] = torch.tensor([fit(bias, like.dtype) for bias in biases], dtype=like.dtype, device=like.device)
+    return row
+
+
+def chosen_shift(shifts: Tensor | None, k: float, theta: Tensor) -> Tensor:
+    """Row ``k`` of ``shifts`` ``[outputs, n]`` for the tensor ``theta`` ``[n, 1]``; 0 where there is none."""
+    if shifts is None or not 0 <= k < len(shifts):
+        return torch.zeros_like(theta)
+    return shifts[int(k)].reshape(theta.shape)
 
 
 def host_value(node: Node, values: list[Any], clock: dict[str, float | bool]) -> float | bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from genomes.compiler.graph import live, share_states
 from genomes.compiler.nodes import LoweringError, Nodes
-from genomes.compiler.program import Node, Program, Query, Slot
+from genomes.compiler.program import Evaluation, Node, Program, Query, Slot
 from genomes.compiler.rules import SIMPLIFY
 from genomes.compiler.shapes import ShapeClass, join
 from genomes.language.expressions import Expression
@@ -42,6 +42,8 @@ class Builder(Nodes):
         self.stores: dict[int, int] = {}
         self._called: dict[tuple, Value] = {}
         self._last_update: int | None = None
+        self._evaluation_offset: int | None = None
+        self.output_biases: list[int] = []  # nodes of what the query adds to each output
         self.labels: dict[int, str] = {}
 
     def slot(self, name: str, shape: ShapeClass, init: float | str) -> int:
@@ -73,6 +75,16 @@ class Builder(Nodes):
         if self._last_update is not None:
             self.stores[self._last_update] = delta
 
+    def evaluation_offset(self) -> int:
+        """The node of what the last evaluation added to the parameters; 0 in a genome without that gene."""
+        return self.const(0.0) if self._evaluation_offset is None else self.load(self._evaluation_offset)
+
+    def open_evaluation(self) -> tuple[Evaluation, int]:
+        """The slots of the evaluation gene, and the mask of the steps that take its offset back."""
+        offset = self._evaluation_offset = self.slot("evaluation_offset", ShapeClass.ELEMENT, 0.0)
+        applied = self.slot("evaluation_applied", ShapeClass.CLOCK, 0.0)
+        return Evaluation(offset, applied), self.op("gt", self.load(applied, nonnegative=True), self.const(0.0))
+
     # --- expressions -----------------------------------------------------------------------------------------------
 
     def lower(self, expression: Expression, names: Mapping[str, Value]) -> Value:
@@ -94,7 +106,7 @@ class Builder(Nodes):
             nodes = [a.node for a in arguments]
             return Value(self.source(primitive.op) if source else self.op(primitive.op, *nodes))
         if primitive.lowering is not None:
-            return self._lowered_word(primitive.name, primitive.lowering, arguments)
+            return self._lowered_word(primitive, primitive.lowering, arguments)
         # g means the gradient with coupled decay in a body too, so it belongs to the identity of the call
         key = (
             primitive.name,
@@ -105,17 +117,31 @@ class Builder(Nodes):
             self._called[key] = self._expand_body(primitive, arguments, names)
         return self._called[key]
 
-    def _lowered_word(self, name: str, lowering: Lowering, arguments: list[Value]) -> Value:
+    def _lowered_word(self, primitive: Primitive, lowering: Lowering, arguments: list[Value]) -> Value:
         """A word that is neither one operation nor a body."""
         match lowering:
             case "given":
-                raise LoweringError(f"{name} has no value here")
+                raise LoweringError(f"{primitive.name} has no value here")
             case "kept":
-                return Value(self.theta_start() if name == "theta_start" else self.last_update())
+                return Value(getattr(self, primitive.name)())  # a method for each
+            case "query bias":
+                return Value(self._any_bias() if primitive.result == "mask" else self._bias(arguments[0].node))
             case "unbiased":
                 if arguments[0].unbiased is None:
                     raise LoweringError("debias wants an average such as ema(x, beta), with a literal beta")
                 return Value(arguments[0].unbiased)
+
+    def _bias(self, output: int) -> int:
+        number = self.number(output)
+        if number is None:
+            raise LoweringError("output_bias: k must be a literal number")
+        return self.output_biases[int(number)] if number < len(self.output_biases) else self.const(0.0)
+
+    def _any_bias(self) -> int:
+        size = self.const(0.0)
+        for bias in self.output_biases:
+            size = self.op("add", size, self.op("abs", bias))
+        return self.op("gt", size, self.const(0.0))
 
     def _expand_body(self, primitive: Primitive, arguments: list[Value], names: Mapping[str, Value]) -> Value:
         """Lower a body.
@@ -185,10 +211,11 @@ class Builder(Nodes):
             result = Value(result.node, self.lower(corrected, scope).node)
         return result, stored
 
-    def program(self, update: int, query: Query | None) -> Program:
-        """The program of what is alive: the update, the query's offset, and the states that they depend on."""
-        roots = [update] + ([self.stores[query.offset]] if query else [])
+    def program(self, update: int, query: Query | None, evaluation: Evaluation | None) -> Program:
+        """The program of what is alive: the update, what queries need, and the states that they depend on."""
         alive: set[int] = {query.offset} if query else set()
+        alive |= {evaluation.offset, evaluation.applied} if evaluation else set()
+        roots = [update]
         while True:
             nodes, index = live(self.nodes, roots + [self.stores[s] for s in alive])
             loaded = {int(n.attribute) for n in nodes if n.op == "load" and n.attribute is not None}
@@ -208,7 +235,9 @@ class Builder(Nodes):
                 slots=tuple(self.slots[s] for s in kept),
                 stores=tuple((number_of[s], index[self.stores[s]]) for s in kept),
                 update=index[update],
-                query=replace(query, offset=number_of[query.offset]) if query else None,
+                query=query and replace(query, offset=number_of[query.offset]),
+                evaluation=evaluation
+                and Evaluation(number_of[evaluation.offset], number_of[evaluation.applied]),
                 labels=tuple((index[node], name) for node, name in self.labels.items() if node in index),
             )
         )

@@ -32,10 +32,18 @@ def canonical(genome: Genome) -> Genome:
     alone = len(terms) == 1 and not genome.gates and DECAY_KINDS[genome.decay.kind].joins != "u"
     if alone and LR_RANGE[0] < lr * terms[0].weight <= LR_RANGE[1]:
         lr, terms = lr * terms[0].weight, [replace(terms[0], weight=1.0)]
-    query = genome.query and replace(genome.query, offset=canonical_expression(genome.query.offset))
+    query, evaluation = genome.query, genome.evaluation
+    if query:
+        outputs = tuple(map(canonical_expression, query.outputs))
+        while outputs and outputs[-1] == number(0):
+            outputs = outputs[:-1]
+        query = replace(query, offset=canonical_expression(query.offset), outputs=outputs)
+    if evaluation:
+        evaluation = replace(evaluation, offset=canonical_expression(evaluation.offset))
     return replace(
         genome, lr=lr, terms=tuple(terms), gates=tuple(map(canonical_expression, genome.gates)),
         post=tuple(map(canonical_expression, genome.post)), schedule=canonical_expression(genome.schedule), query=query,
+        evaluation=evaluation,
     )  # fmt: skip
 
 

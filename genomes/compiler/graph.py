@@ -15,8 +15,9 @@ def share_states(lowered: Program) -> Program:
         slot: first.setdefault((shape.shape, shape.init, stored[slot]), slot)
         for slot, shape in enumerate(lowered.slots)
     }
-    if lowered.query:
-        same[lowered.query.offset] = lowered.query.offset
+    query, evaluation = lowered.query, lowered.evaluation
+    own = ([query.offset] if query else []) + ([evaluation.offset, evaluation.applied] if evaluation else [])
+    same |= {slot: slot for slot in own}
     kept = sorted(set(same.values()))
     if len(kept) == len(lowered.slots):
         return lowered
@@ -40,7 +41,9 @@ def share_states(lowered: Program) -> Program:
             slots=tuple(lowered.slots[s] for s in kept),
             stores=tuple((number_of[s], renumber[stored[s]]) for s in kept),
             update=renumber[lowered.update],
-            query=replace(lowered.query, offset=number_of[lowered.query.offset]) if lowered.query else None,
+            query=query and replace(query, offset=number_of[query.offset]),
+            evaluation=evaluation
+            and replace(evaluation, offset=number_of[evaluation.offset], applied=number_of[evaluation.applied]),
             labels=tuple((renumber[node], name) for node, name in lowered.labels),
         )
     )

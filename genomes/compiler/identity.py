@@ -18,7 +18,7 @@ from genomes.language.parser import constant
 @lru_cache(maxsize=4096)
 def genome_identity(genome: Genome) -> str:
     """`program_identity` of a genome's program; a query that never happens plays no part. Raises GenomeError."""
-    if genome.query and is_never(genome.query.when):
+    if genome.query and is_never(genome.query.when) and not genome.query.outputs:
         genome = replace(genome, query=None)
     return program_identity(lower(genome))
 
@@ -38,17 +38,20 @@ def program_identity(program: Program) -> str:
     their names are refined until no more of them differ (Moore, minimization of automata, 1956). Slots of one name
     then always hold the same, and the names together are the program.
     """
-    offset = program.query.offset if program.query else None
+    query, evaluation = program.query, program.evaluation
+    parts: dict[int, object] = {query.offset: True} if query else {}
+    parts |= {evaluation.offset: "evaluated", evaluation.applied: "applied"} if evaluation else {}
     stored = [node for _, node in sorted(program.stores)]
-    slots = [_name(slot.shape, _exact(slot.init), i == offset) for i, slot in enumerate(program.slots)]
+    slots = [_name(slot.shape, _exact(slot.init), parts.get(i, False)) for i, slot in enumerate(program.slots)]
     while True:
         nodes = _node_names(program.nodes, slots)
         refined = [_name(slot, nodes[node]) for slot, node in zip(slots, stored, strict=True)]
         if len(set(refined)) == len(set(slots)):
             break
         slots = refined
-    asked = _node_names(program.query.when, [])[-1] if program.query else ""
-    return _name(nodes[program.update], asked, *sorted(set(refined)))
+    own = _node_names(query.nodes, []) if query else []
+    asked = [own[query.when], *(own[i] for i in query.outputs)] if query else [""]
+    return _name(nodes[program.update], *asked, *sorted(set(refined)))
 
 
 def _node_names(nodes: Sequence[Node], slots: Sequence[str]) -> list[str]:

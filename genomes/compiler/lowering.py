@@ -11,10 +11,11 @@ from genomes.compiler import program
 from genomes.compiler.builder import Builder, Value
 from genomes.compiler.graph import live
 from genomes.compiler.nodes import MAX_PROGRAM_NODES, LoweringError
-from genomes.compiler.program import Node, Program, Query
+from genomes.compiler.program import Program, Query
 from genomes.compiler.shapes import ShapeClass
 from genomes.language.decay import DECAY_KINDS
 from genomes.language.expressions import Expression
+from genomes.language import genome as genes
 from genomes.language.genome import Decay, Genome, GenomeError, load
 from genomes.language.parser import parse_expression
 
@@ -51,12 +52,16 @@ def lower(genome: Genome) -> Program:
                 "a schedule is made of t, epoch, losses and numbers; this one varies with tensors or gradients"
             )
     rate = builder.op("mul", builder.op("mul", builder.const(genome.lr), schedule), _role_scale(builder, genome))
+    evaluation, shifted = builder.open_evaluation() if genome.evaluation else (None, None)
+    if shifted is not None:
+        clean = builder.op("sub", theta, builder.evaluation_offset())
+        theta = builder.op("where", shifted, clean, theta)
     query, queried = None, theta
     if genome.query:
-        with at.key("query.when"):
-            query = Query(builder.slot("query_offset", ShapeClass.ELEMENT, 0.0), _condition(genome.query.when))
-            asked = builder.lower(genome.query.when, {}).node
-            queried = builder.op("where", asked, builder.op("add", theta, builder.load(query.offset)), theta)
+        query = _query(builder, genome.query, at)
+        asked = builder.lower(genome.query.when, {}).node
+        queried = builder.op("where", asked, builder.op("add", theta, builder.load(query.offset)), theta)
+        builder.output_biases = [builder.lower(bias, {}).node for bias in genome.query.outputs]
     names = {"theta": Value(theta), "g": Value(g), "queried": Value(queried), "lr_t": Value(rate)}
     names["g"] = Value(_decayed(builder, genome.decay, "g", names))
 
@@ -81,7 +86,23 @@ def lower(genome: Genome) -> Program:
             offset = builder.lower(genome.query.offset, {**names, "delta": Value(delta)}).node
             builder.stores[query.offset] = builder.expand(offset, ShapeClass.ELEMENT)
     builder.close_last_update(delta)
-    lowered = builder.program(delta, query)
+    update = delta
+    if genome.evaluation and evaluation and shifted is not None:
+        with at.key("evaluation.when"):
+            now = _evaluated(builder, genome.evaluation)
+        with at.key("evaluation.offset"):
+            offset = builder.lower(genome.evaluation.offset, {**names, "delta": Value(delta)}).node
+            offset = builder.expand(offset, ShapeClass.ELEMENT)
+        before = builder.load(evaluation.offset)
+        update = builder.op("where", shifted, builder.op("sub", delta, before), delta)
+        update = builder.expand(
+            builder.op("where", now, builder.op("add", update, offset), update), ShapeClass.ELEMENT
+        )
+        builder.stores[evaluation.offset] = builder.expand(
+            builder.op("where", now, offset, before), ShapeClass.ELEMENT
+        )
+        builder.stores[evaluation.applied] = builder.op("where", now, builder.const(1.0), builder.const(0.0))
+    lowered = builder.program(update, query, evaluation)
     if len(lowered.nodes) > MAX_PROGRAM_NODES:
         raise GenomeError([f"{genome.name}: {len(lowered.nodes)} operations; at most {MAX_PROGRAM_NODES} are allowed"])
     return program.check(lowered)
@@ -133,11 +154,30 @@ def _role_scale(builder: Builder, genome: Genome) -> int:
     return scale
 
 
-def _condition(when: Expression) -> tuple[Node, ...]:
-    """The nodes of a query's ``when``: clock values without state."""
-    builder = Builder("when")
-    node = builder.lower(when, {}).node
-    if builder.slots or builder.nodes[node].shape is not ShapeClass.CLOCK:
-        raise LoweringError("only t, epoch, has_loss, train_loss, val_loss and numbers may decide when to query")
-    nodes, index = live(builder.nodes, [node])
-    return tuple(nodes[: index[node] + 1])
+def _query(builder: Builder, query: genes.Query, at: _Place) -> Query:
+    """A query with nodes of its own for ``when`` and ``outputs``: clock values without state."""
+    own = Builder("when")
+    found = []
+    for i, expression in enumerate((*query.outputs, query.when)):
+        is_when = i == len(query.outputs)
+        with at.key("query.when" if is_when else f"query.outputs.{i}"):
+            node = own.lower(expression, {}).node
+            if own.slots or own.nodes[node].shape is not ShapeClass.CLOCK:
+                what = "decide when to query" if is_when else "say what a query adds to an output"
+                raise LoweringError(f"only t, epoch, has_loss, train_loss, val_loss and numbers may {what}")
+            found.append(node)
+    nodes, index = live(own.nodes, found)
+    offset = builder.slot("query_offset", ShapeClass.ELEMENT, 0.0)
+    *outputs, when = (index[node] for node in found)
+    return Query(offset, tuple(nodes), when, tuple(outputs))
+
+
+def _evaluated(builder: Builder, evaluation: genes.Evaluation) -> int:
+    """The mask of the steps that add the offset."""
+    asked = builder.lower(evaluation.when, {}).node
+    if builder.nodes[asked].shape is not ShapeClass.CLOCK:
+        raise LoweringError("when to evaluate elsewhere is made of t, epoch, losses and numbers")
+    late = builder.op("ge", builder.source("epoch"), builder.const(evaluation.start))
+    mask = asked if not evaluation.start else builder.op("and", late, asked)
+    last = builder.lower(Expression("last_step_of_epoch"), {}).node
+    return last if evaluation.when == genes.ALWAYS and not evaluation.start else builder.op("and", last, mask)

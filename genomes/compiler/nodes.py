@@ -72,7 +72,7 @@ class Nodes:
             case "matrix":
                 matrix = self.expand(arguments[0], ShapeClass.ELEMENT)
                 return self._made(name, (matrix, *arguments[1:]), result_class(name))
-            case "noise":
+            case "noise" | "readout":
                 return self._made(name, arguments, result_class(name))
         if operation.on_floats is None and self.nodes[arguments[0]].shape.on_host:
             return arguments[0]

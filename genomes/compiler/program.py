@@ -58,11 +58,26 @@ class Slot:
 class Query:
     """Where to take the gradient: at theta + the content of slot ``offset``, in steps where ``when`` is true.
 
-    ``when``: nodes of its own, clock values without state; its last node is the mask.
+    ``nodes``: its own, clock values without state; ``when``: the mask among them; ``outputs``: those that are added to
+    the outputs, in steps where one of them is not 0.
     """
 
     offset: int
-    when: tuple[Node, ...]
+    nodes: tuple[Node, ...]
+    when: int
+    outputs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What stands in the parameters for evaluation alone.
+
+    ``offset``: slot of what was added last; ``applied``: slot of a clock value, 1 where the last step added it, so that
+    this one's gradient is taken without it and its update takes it back.
+    """
+
+    offset: int
+    applied: int
 
 
 @dataclass(frozen=True)
@@ -79,7 +94,18 @@ class Program:
     stores: tuple[tuple[int, int], ...]
     update: int
     query: Query | None = None
+    evaluation: Evaluation | None = None
     labels: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def queries(self) -> bool:
+        """Whether there are steps whose gradient is taken elsewhere than at the parameters as they are."""
+        return self.query is not None or self.evaluation is not None
+
+    @property
+    def output_biases(self) -> int:
+        """How many outputs a query may add something to."""
+        return len(self.query.outputs) if self.query else 0
 
     @cached_property
     def _may_be(self) -> tuple[frozenset[int], ...]:
@@ -152,7 +178,7 @@ def _fits(node: Node, shapes: list[ShapeClass]) -> bool:
             return shapes == [ShapeClass.TENSOR] and node.shape is result_class(node.op)
         case "matrix":
             return shapes[0] is node.shape is ShapeClass.ELEMENT and all(s.on_host for s in shapes[1:])
-        case "noise":
+        case "noise" | "readout":
             return shapes[0].on_host and node.shape is ShapeClass.ELEMENT
     return True
 

@@ -1,4 +1,4 @@
-"""A genome: ten readable genes that specify an optimizer, and their YAML form.
+"""A genome: readable genes that specify an optimizer, and their YAML form.
 
 The update that a genome means, added to the parameters in every step::
 
@@ -6,6 +6,8 @@ The update that a genome means, added to the parameters in every step::
     u = gate(u)                                              for each gate in turn
     delta = -(lr * schedule * role) * (u + decay)
     delta = post(delta)                                      for each post in turn
+
+In an epoch's last step the offset of `Evaluation` is added too, and taken back in the next one's first.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from genomes import strict_yaml
 from genomes.language.decay import DECAY_KINDS
 from genomes.language.expressions import Expression, is_mask, number
 from genomes.language.parser import ExpressionError, parse_expression
+from genomes.language.primitives import OUTPUT
 from genomes.language.printer import show
 from genomes.strict_yaml import quoted, word
 
@@ -42,12 +45,16 @@ KEYS = (
     "roles",
     "query",
     "post",
+    "evaluation",
 )
+MAX_OUTPUTS = int(OUTPUT.high) + 1
+FROM_RANGE = (0.0, 1_000_000.0)  # epochs
 LR_RANGE = (0.0, 1000.0)
 WEIGHT_RANGE = (-1e6, 1e6)
 RATE_RANGE = (0.0, 100.0)
 ROLE_RANGE = (0.0, 1000.0)
 ONE = number(1)
+ALWAYS = parse_expression("t > 0")
 MAX_NAME, MAX_NOTE = 64, 1000  # characters
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.+-]{{0,{MAX_NAME - 1}}}")
 
@@ -85,10 +92,25 @@ class Query:
     """The gradient is taken at theta + offset in the steps where the mask ``when`` is true.
 
     ``offset``: a value of the last step, over ``delta`` (the update that it applied) and all that terms may use.
+    ``outputs``: numbers added to the outputs, by the bias of a frozen last layer, in all steps where one is not 0.
     """
 
     offset: Expression
     when: Expression
+    outputs: tuple[Expression, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The network is evaluated at theta + ``offset``, after epochs from ``start`` on in which ``when`` is true.
+
+    The offset is added in an epoch's last step, of which it is a value, and taken back in the next epoch's first step,
+    whose gradient is taken without it. Nothing else in a genome ever sees parameters with the offset.
+    """
+
+    offset: Expression
+    start: int = 0
+    when: Expression = ALWAYS
 
 
 @dataclass(frozen=True)
@@ -109,12 +131,15 @@ class Genome:
     roles: tuple[tuple[str, float], ...] = ()
     query: Query | None = None
     post: tuple[Expression, ...] = ()
+    evaluation: Evaluation | None = None
 
     @property
     def size(self) -> int:
         """Nodes of all expressions: the measure of complexity that parsimony uses."""
         trees = [t.expr for t in self.terms] + [*self.gates, *self.post, self.schedule]
-        return sum(tree.size for tree in trees) + (self.query.offset.size if self.query else 0)
+        trees += [self.query.offset, *self.query.outputs] if self.query else []
+        trees += [self.evaluation.offset] if self.evaluation else []
+        return sum(tree.size for tree in trees)
 
     def renamed(self, name: str, source: str = "") -> Genome:
         """The same optimizer under another name."""
@@ -159,10 +184,18 @@ def dump(genome: Genome) -> str:
         lines.append(f"roles: {{{', '.join(f'{role}: {scale!r}' for role, scale in genome.roles)}}}")
     if genome.query:
         offset, when = show(genome.query.offset), show(genome.query.when)
-        lines.append(f"query: {{offset: {quoted(offset)}, when: {quoted(when)}}}")
+        outputs = ", ".join(quoted(show(bias)) for bias in genome.query.outputs)
+        more = f", outputs: [{outputs}]" if outputs else ""
+        lines.append(f"query: {{offset: {quoted(offset)}, when: {quoted(when)}{more}}}")
     if genome.post:
         lines.append("post:")
         lines += [f"  - {quoted(show(gate))}" for gate in genome.post]
+    if genome.evaluation:
+        lines += ["evaluation:", f"  offset: {quoted(show(genome.evaluation.offset))}"]
+        if genome.evaluation.start:
+            lines.append(f"  from: {genome.evaluation.start}")
+        if genome.evaluation.when != ALWAYS:
+            lines.append(f"  when: {quoted(show(genome.evaluation.when))}")
     return "\n".join(lines) + "\n"
 
 
@@ -202,7 +235,7 @@ class _Reader:
         genome = Genome(
             name=name, lr=lr, terms=tuple(terms), source=source, oracle=oracle, gates=tuple(gates),
             decay=self.decay(data.get("decay")), schedule=schedule, roles=self.roles(data.get("roles")),
-            query=self.query(data.get("query")), post=tuple(post),
+            query=self.query(data.get("query")), post=tuple(post), evaluation=self.evaluation(data.get("evaluation")),
         )  # fmt: skip
         if self.problems:
             raise GenomeError(self.problems)
@@ -330,12 +363,32 @@ class _Reader:
         if not isinstance(data, dict):
             self.problem(path, f"expected {{offset: ..., when: ...}}, got {_shown(data)}")
             return None
-        self.closed(path, data, ("offset", "when"))
+        self.closed(path, data, ("offset", "when", "outputs"))
+        given = data.get("outputs")
+        outputs = self.list_of((*path, "outputs"), [] if given is None else given, self.gate(""), 0, MAX_OUTPUTS)
+        if "offset" not in data and not outputs:
+            self.problem(path, "missing key 'offset'")
+        offset = self.expression((*path, "offset"), data.get("offset", "0"), "post")
+        always = "t > 0" if "offset" in data else "t < 0"  # without an offset, queries are for the outputs alone
+        when = self.expression((*path, "when"), data.get("when", always), mask=True)
+        return Query(offset, when, tuple(outputs))
+
+    def evaluation(self, data: Any) -> Evaluation | None:
+        if data is None:
+            return None
+        path = ("evaluation",)
+        if not isinstance(data, dict):
+            self.problem(path, f"expected {{offset: ..., from: 0, when: ...}}, got {_shown(data)}")
+            return None
+        self.closed(path, data, ("offset", "from", "when"))
         if "offset" not in data:
             self.problem(path, "missing key 'offset'")
         offset = self.expression((*path, "offset"), data.get("offset", "0"), "post")
+        start = self.number((*path, "from"), data.get("from", 0), FROM_RANGE)
+        if start != int(start):
+            self.problem((*path, "from"), f"expected a whole number of epochs, got {start:g}")
         when = self.expression((*path, "when"), data.get("when", "t > 0"), mask=True)
-        return Query(offset, when)
+        return Evaluation(offset, int(start), when)
 
 
 def _kind(data: Any) -> str:

@@ -18,7 +18,7 @@ from genomes.language import host_math
 
 Kind = Literal[
     "constant", "load", "view", "clock source", "role source", "elementwise", "reduction", "model reduction", "matrix",
-    "noise",
+    "noise", "readout",
 ]  # fmt: skip
 WHOLE_POWER = 16  # exponents up to here are products of any base; others are of bases above 0
 
@@ -127,6 +127,8 @@ _RECORDS = [
     _source("val_loss", "clock source", "validation loss of the last epoch; 1 while unknown", NONNEGATIVE),
     _source("model_size", "clock source", "number of trainable parameters", POSITIVE),
     _source("layer_count", "clock source", "number of layers", POSITIVE),
+    _source("steps_per_epoch", "clock source", "steps of an epoch; 0 where nobody has said", NONNEGATIVE),
+    _source("output_count", "clock source", "outputs behind a frozen end; 0 without one", NONNEGATIVE),
     _source("is_weight", "role source", "whether the tensor's role is weight", mask=True),
     _source("is_bias", "role source", "whether the tensor's role is bias", mask=True),
     _source("is_norm_scale", "role source", "whether the tensor's role is norm_scale", mask=True),
@@ -183,6 +185,8 @@ _RECORDS = [
               "is smaller; x a matrix, a, b, c host numbers", shape="element"),
     Operation("uniform", "noise", 1, "pseudo-random numbers in (0, 1], multiples of 2^-24, from (seed, t, tensor, "
               "entry, stream): see `program.random_word`", shape="element", sign=_always(POSITIVE)),
+    Operation("output_shift", "readout", 1, "change of the trainable tensors that moves the evaluated mean of one output "
+              "by 1, in an epoch's last step; 0 in other steps: see `backends.readout`", shape="element"),
 ]  # fmt: skip
 
 OPERATIONS: dict[str, Operation] = {record.name: record for record in _RECORDS}

@@ -162,7 +162,7 @@ class _Reader:
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ExpressionError(f"unknown name {name[:40]!r}{hint}", column)
         if primitive.scope and primitive.scope != self.scope:
-            place = "under 'post' and in query.offset" if primitive.scope == "post" else f"under {primitive.scope!r}"
+            place = "under 'post', in query.offset and in evaluation.offset" if primitive.scope == "post" else f"under {primitive.scope!r}"
             raise ExpressionError(f"{name} may stand {place} alone", column)
         return primitive
 
@@ -220,7 +220,7 @@ class _Reader:
         value = constant(argument) if domain else None
         if domain is None or value is None:
             return
-        whole = domain.scale == "integer"
+        whole = domain.whole
         if not domain.low <= value <= domain.high or (whole and value != int(value)):
             shown = show(number(value)) if math.isfinite(value) else f"{value}"
             allowed = f"{domain.low:g} to {domain.high:g}" + (", whole numbers alone" if whole else "")

@@ -19,7 +19,7 @@ from typing import Literal
 from genomes.language.operations import OPERATIONS
 
 Kind = Literal["number", "mask", "average"]
-Lowering = Literal["given", "kept", "unbiased"]
+Lowering = Literal["given", "kept", "unbiased", "query bias"]
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,20 @@ class Domain:
     """What a literal constant may be, and where random genomes draw it from.
 
     ``low <= constant <= high`` is checked. ``prior``: the range that is drawn from and that mutation stays within;
-    ``scale``: ``linear``, ``log``, ``one_minus_log`` (log-uniform in 1 - constant, as betas want) or ``integer``
-    (log-uniform, rounded).
+    ``scale``: ``linear``, ``log``, ``one_minus_log`` (log-uniform in 1 - constant, as betas want), ``integer``
+    (log-uniform, rounded) or ``index`` (uniform, whole).
     """
 
     low: float
     high: float
     prior: tuple[float, float]
-    scale: Literal["linear", "log", "one_minus_log", "integer"] = "linear"
+    scale: Literal["linear", "log", "one_minus_log", "integer", "index"] = "linear"
     unit: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the constant is a whole number."""
+        return self.scale in ("integer", "index")
 
 
 BETA = Domain(0.0, 0.999999, (0.5, 0.9999), "one_minus_log", "per step")
@@ -53,6 +58,7 @@ HIGHEST_STEP = Domain(1.0, 1e9, (2.0, 1e3), "log")
 INTERVALS = Domain(64, 128, (64, 128), "integer")
 COEFFICIENT = Domain(-100.0, 100.0, (-5.0, 5.0))
 D0 = Domain(0.0, 1.0, (1e-7, 1e-4), "log")
+OUTPUT = Domain(0, 15, (0, 1), "index")
 STREAM = Domain(0, 1_000_000, (1, 9), "integer")
 
 
@@ -84,7 +90,8 @@ class Primitive:
     """One word of the language: see the module's text. ``infix``: its operator and precedence, where it has one.
 
     ``lowering``: ``given`` where the genome's other genes say what it is (coupled decay is part of ``g``), ``kept``
-    where it is a state of the whole genome, ``unbiased`` where it is the bias-corrected value of an average.
+    where it is a state of the whole genome, ``unbiased`` where it is the bias-corrected value of an average, ``query
+    bias`` where the query says what it is.
     Raises ValueError for a record that contradicts itself.
     """
 
@@ -148,6 +155,8 @@ _SOURCES = [
               lowering="given", latex=r"\eta_t"),
     Primitive("last_update", "source", "update that the last step applied (0 at first)", lowering="kept",
               latex=r"\Delta_{t-1}"),
+    Primitive("evaluation_offset", "source", "offset of the last evaluation (0 before, and without that gene)",
+              lowering="kept", latex=r"\epsilon"),
     Primitive("u", "source", "the direction so far", lowering="given", scope=NAMED_IN_GATES, latex="u"),
     Primitive("delta", "source", "the signed update so far", lowering="given", scope=NAMED_IN_POST, latex=r"\Delta"),
 ]  # fmt: skip
@@ -184,6 +193,9 @@ _SIGNALS = [
               before = where(news, val_loss, before)
               epochs = where(news, epochs + 1, epochs)
               sqrt(v / (1 - beta ** max(1, epochs - 1)))"""),
+    Primitive("steps_per_epoch", "signal", "steps of an epoch; 0 where nobody has said", op="steps_per_epoch"),
+    Primitive("last_step_of_epoch", "signal", "true at the last step of an epoch, before evaluation", result="mask",
+              body="steps_per_epoch > 0 and t % steps_per_epoch == 0"),
     Primitive("layer_count", "signal", "number of layers, the last trainable one included", op="layer_count"),
 ]  # fmt: skip
 
@@ -354,6 +366,58 @@ _STATEFUL = [
               column = ema(mean_column(x * x), beta)
               row * column / max(mean_all(row), 1e-15)""",
               source="Shazeer & Stern 2018, arXiv:1804.04235, algorithm 4"),
+]  # fmt: skip
+
+_EVALUATION = [
+    Primitive("output_count", "evaluation", "outputs behind the network's frozen end; 0 where it has none",
+              op="output_count"),
+    Primitive("output_shift", "evaluation", "change of the trainable parameters that moves the evaluated mean of output "
+              "k by 1 and of the others by 0, to first order, in an epoch's last step; 0 in other steps, and where the "
+              "network has no frozen end", (constant("k", OUTPUT),), op="output_shift", latex=r"\sigma_{{{0}}}"),
+    Primitive("output_bias", "evaluation", "what the query adds to output k in this step",
+              (constant("k", OUTPUT),), lowering="query bias"),
+    Primitive("any_output_bias", "evaluation", "whether the query adds something to any output in this step",
+              result="mask", lowering="query bias"),
+    Primitive("output_error", "evaluation", "measured mean error of output k: mean of the targets, since training holds "
+              "the predictions' mean at 0; 0 until the query has biased output k, and no other, for an epoch",
+              (constant("k", OUTPUT),),
+              state=(State("plain"), State("error"), State("bias"), State("biased")),
+              body="""
+              news = new_epoch and has_loss
+              plain = where(news and biased == 0, train_loss, plain)
+              error = where(news and abs(bias) > 0, output_count * (plain - train_loss) / (2 * bias) + bias / 2, error)
+              bias = output_bias(k)
+              biased = where(any_output_bias, 1, 0)
+              error""",
+              latex=r"\mu_{{{0}}}"),
+    Primitive("output_correction", "evaluation", "what output k's mean still lacks, by validation losses: every "
+              "output_count epochs the value is moved by `size`, up and down in turn; the losses of three turns give the "
+              "error, at most `trust`, of which `gain` is added",
+              (constant("k", OUTPUT), constant("size", FACTOR, 0.05), constant("gain", FRACTION, 0.25),
+               constant("trust", FACTOR, 0.3)),
+              state=(State("sum"), State("last"), State("before"), State("turns")),
+              body="""
+              turn = new_epoch and has_loss and (epoch - 1) % output_count == k
+              curved = (val_loss + before) / 2 - last
+              rose = floor((epoch - 1) / output_count) % 2 == 0
+              lacks = curved * output_count / (4 * size) * where(rose, -1, 1)
+              sum = where(turn and turns > 1, sum + gain * max(-trust, min(trust, lacks)), sum)
+              turns = where(turn, turns + 1, turns)
+              before = where(turn, last, before)
+              last = where(turn, val_loss, last)
+              sum + where(epoch % output_count == k, size, 0) * where(floor(epoch / output_count) % 2 == 0, 1, -1)"""),
+    Primitive("average", "evaluation", "average with weights beta^n that sum to 1 from the first step on: the mean of all "
+              "values until 1 / (1 - beta) steps have passed", (X, constant("beta", BETA, 0.99)),
+              state=(State("m", "x"),), body="m = m + max(1 - beta, 1 / t) * (x - m)\nm",
+              latex=r"\overline{{{0}}}", source="Polyak & Juditsky 1992"),
+    Primitive("tail_average", "evaluation", "mean of the values since epoch `start`; x before", (X, constant("start", EPOCHS)),
+              state=(State("m", "x"), State("n")),
+              body="""
+              n = where(epoch >= start, n + 1, 0)
+              m = where(n > 0, m + (x - m) / max(1, n), x)
+              m""", source="Izmailov et al. 2018 (SWA), arXiv:1803.05407"),
+    Primitive("hold", "evaluation", "x as it was at the last step where the mask was true; 0 before",
+              (X, value("mask", "mask")), state=(State("h", "x"),), body="h = where(mask, x, h)\nh"),
 ]  # fmt: skip
 
 _REDUCTIONS = [
@@ -606,7 +670,7 @@ _COMPOSITES = [
 
 TABLE: dict[str, Primitive] = {}
 for _primitive in (
-    *_SOURCES, *_SIGNALS, *_ROLES, *_ELEMENTWISE, *_STATEFUL, *_REDUCTIONS, *_MATRIX, *_NOISE, *_SCHEDULES, *_GATES,
+    *_SOURCES, *_SIGNALS, *_ROLES, *_ELEMENTWISE, *_STATEFUL, *_EVALUATION, *_REDUCTIONS, *_MATRIX, *_NOISE, *_SCHEDULES, *_GATES,
     *_COMPOSITES,
 ):  # fmt: skip
     if _primitive.name in TABLE:

@@ -30,6 +30,8 @@ def draw(domain: Domain, rng: Draws) -> float:
     match domain.scale:
         case "one_minus_log":
             return one_minus(math.exp(rng.uniform(math.log(1 - high), math.log(1 - low))))
+        case "index":
+            return float(math.floor(rng.uniform(low, high + 1)) if low < high else low)
         case "log" | "integer":
             value = math.exp(rng.uniform(math.log(max(low, 1e-12)), math.log(high)))
             return float(round(value)) if domain.scale == "integer" else rounded(value)
@@ -54,6 +56,8 @@ def perturbed(value: float, domain: Domain, rng: random.Random) -> float:
     match domain.scale:
         case "one_minus_log":
             moved = one_minus(min(1.0, (1 - value) * factor))
+        case "index":
+            moved = draw(domain, rng)
         case "integer":
             moved = float(round(value * factor)) or 1.0
             moved = moved if moved != value else value + rng.choice((-1, 1))

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genomes.backends.torch_reference import OPERATIONS, uniform
+from genomes.backends.torch_reference import OPERATIONS, chosen_shift, uniform
 
 Action = Callable[[], Any]
 Make = Callable[..., Action]
@@ -260,3 +260,29 @@ def expand(inputs: list[Tensor], outputs: list[Tensor]) -> Action:
             out.copy_(x)
 
     return act
+
+
+@dataclass(frozen=True)
+class OutputShifts:
+    """Where `output_shift` comes from. ``tensor``: which trainable tensor is shifted; ``values``: the shifts
+    ``[outputs, n]``; ``known``: whether this is a step in which they are known."""
+
+    tensor: int
+    values: Callable[[], Tensor]
+    known: Callable[[], bool] = lambda: False
+
+
+def output_shift(shifts: OutputShifts | None, output: Callable[[int], float]) -> Make:
+    """A kernel by tensor: the shift of output ``output(tensor)`` for the tensor that is shifted, 0 for all others."""
+
+    def make(out: list[Tensor]) -> Action:
+        def act() -> None:
+            for matrix in out:
+                matrix.zero_()
+            if shifts is not None and shifts.known():
+                values, k = shifts.values(), output(shifts.tensor)
+                out[shifts.tensor].copy_(chosen_shift(values, k, out[shifts.tensor]))
+
+        return act
+
+    return make

@@ -8,15 +8,27 @@ run owns all its buffers, so that no run can see another's.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from genomes.backends.flat.kernels import OutputShifts
 from genomes.backends.flat.memory import Space, allocate
 from genomes.backends.flat.plan import OPERATIONS, Planner
-from genomes.backends.torch_reference import clock_values, fit, is_queried, matrix_shape, role_values
+from genomes.backends.readout import FrozenEnd, find_frozen_end, output_shifts
+from genomes.backends.torch_reference import (
+    asks,
+    bias_row,
+    clock_values,
+    fit,
+    is_last_step,
+    known_values,
+    matrix_shape,
+    role_values,
+)
 from genomes.compiler.program import CLOCK_SOURCES, ROLE_SOURCES, VIEWS, Program, random_word
 from genomes.compiler.shapes import ShapeClass
 from genomes.language.operations import ON_FLOATS
@@ -38,15 +50,23 @@ class FlatProgram:
         roles: Sequence[str],
         layers: Sequence[int],
         indices: Sequence[int],
+        network: Any = None,
     ) -> FlatRun:
         """Begin a run on ``theta`` and ``gradient``, ``[n]``: the trainable tensors one after another.
 
         The caller may change both between calls. ``shapes``, ``roles``, ``layers``, ``indices`` (in the list of all
-        parameters): one entry per tensor. ``seed``: 32 bytes.
+        parameters): one entry per tensor. ``seed``: 32 bytes. ``network``: all tensors, a `harness.flat.Network`; None
+        where nothing is known of a frozen end or of the length of an epoch.
         """
         matrices = [matrix_shape(shape) for shape in shapes]
-        known = {"model_size": float(theta.numel()), "layer_count": 1.0 + max(layers, default=0)}
+        end = network and find_frozen_end(network.shapes, network.roles, network.layers, network.trainable)
+        steps = network.steps_per_epoch if network else 0
+        known = known_values(matrices, layers, steps, end.outputs if end else 0)
         about = role_values(matrices, list(roles), list(layers))
+        shifts = None
+        if end:
+            values = partial(_shifts_now, network.params, end)
+            shifts = OutputShifts(list(indices).index(end.shift), values)
         return FlatRun(
             self.program,
             theta,
@@ -54,6 +74,7 @@ class FlatProgram:
             matrices,
             about,
             known,
+            shifts,
             lambda t, tensor, stream: random_word(seed, t, indices[tensor], stream),
         )
 
@@ -61,6 +82,10 @@ class FlatProgram:
 def serves(program: Program) -> bool:
     """Whether this back end knows all of a program's operations."""
     return all(node.shape.on_host or node.op in OPERATIONS for node in program.nodes)
+
+
+def _shifts_now(params: Sequence[Tensor], end: FrozenEnd) -> Tensor:
+    return output_shifts(*(params[i] for i in end.tensors))
 
 
 class FlatRun:
@@ -74,17 +99,25 @@ class FlatRun:
         matrices: list[tuple[int, int]],
         roles: dict[str, list[Any]],
         known: dict[str, float],
+        shifts: OutputShifts | None,
         word: Callable[[int, int, int], int],
     ) -> None:
         """``known``: clock values that never change; ``word``: random bits for step, tensor and stream."""
         self.program = program
+        self.output_bias: Tensor | None = None
         self.t = 0
         self._theta = theta
         self._known = known
         limit = torch.finfo(theta.dtype).max
         space = Space(theta, matrices)
         self._host = _Host(program, roles, len(matrices))
-        plan = Planner(program, self._host.values, limit, lambda tensor, stream: word(self.t, tensor, stream))
+        plan = Planner(
+            program,
+            self._host.values,
+            limit,
+            random_word=lambda tensor, stream: word(self.t, tensor, stream),
+            shifts=shifts and replace(shifts, known=lambda: is_last_step(self.t, known)),
+        )
         self._slots = {
             slot: space.vector(kept.shape, 0.0 if kept.init == "theta" else fit(float(kept.init), theta.dtype))
             for slot, kept in enumerate(program.slots)
@@ -106,13 +139,20 @@ class FlatRun:
 
     def query(self, epoch: int, train_loss: float | None, val_loss: float | None) -> Tensor | None:
         """The parameters ``[n]`` at which to take the gradient, always in the same vector; None for theta."""
-        query = self.program.query
-        if query is None or self.t == 0:
+        query, evaluation = self.program.query, self.program.evaluation
+        if not self.program.queries:
             return None
-        clock = clock_values(self.t + 1, epoch, train_loss, val_loss) | self._known
-        if not is_queried(query, clock):
-            return None
-        return torch.add(self._theta, self._slots[query.offset], out=self._queried)
+        asked, biases = asks(query, clock_values(self.t + 1, epoch, train_loss, val_loss) | self._known)
+        point = self._theta
+        if evaluation and self._host.slot(evaluation.applied):
+            point = torch.sub(point, self._slots[evaluation.offset], out=self._queried)
+        if query and asked and self.t > 0:
+            point = torch.add(point, self._slots[query.offset], out=self._queried)
+        self.output_bias = None
+        if any(biases):
+            self.output_bias = bias_row(biases, self._theta.new_empty(int(self._known["output_count"])))
+            point = self._queried.copy_(point)
+        return None if point is self._theta else point
 
     def step(self, epoch: int, train_loss: float | None, val_loss: float | None) -> Tensor:
         """The update ``[n]``, to be added to theta; valid until the next call."""
@@ -155,6 +195,10 @@ class _Host:
                 self._changing.append(i)
             else:
                 self._compute(i)
+
+    def slot(self, number: int) -> Any:
+        """What a slot of a clock or role value holds."""
+        return self._slots[number]
 
     def keep_filled(self, node: int, parts: list[Tensor]) -> None:
         """Keep the parts of a vector filled with a role node's values, one per tensor."""

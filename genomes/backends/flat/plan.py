@@ -19,7 +19,7 @@ from genomes.compiler.program import MATRIX, MODEL_REDUCTIONS, REDUCTIONS, VIEWS
 from genomes.compiler.shapes import ShapeClass
 
 Key = tuple[int, ShapeClass]
-OPERATIONS = {*KERNELS, *REDUCTIONS, *MODEL_REDUCTIONS, *MATRIX, *VIEWS, "load", "where", "number", "expand", "uniform"}
+OPERATIONS = {*KERNELS, *REDUCTIONS, *MODEL_REDUCTIONS, *MATRIX, *VIEWS, "load", "where", "number", "expand", "uniform", "output_shift"}
 _ONE = 1e-12  # how far two constants' sum may be from 1 to count as the weights of an average
 
 
@@ -45,11 +45,18 @@ class Planner:
     ``averages`` those of values that a kernel computes in their slots' vectors, beside its result.
     """
 
-    def __init__(self, program: Program, host: list[Any], limit: float, random_word: Callable[[int, int], int]) -> None:
+    def __init__(
+        self,
+        program: Program,
+        host: list[Any],
+        limit: float,
+        random_word: Callable[[int, int], int],
+        shifts: kernels.OutputShifts | None,
+    ) -> None:
         """``host``: where the values of clock and role nodes will be; ``limit``: the dtype's largest number;
-        ``random_word``: of a tensor and a stream, in the current step."""
+        ``random_word``: of a tensor and a stream, in the current step; ``shifts``: of the network's frozen end."""
         self.program, self.nodes, self.host, self._limit = program, program.nodes, host, limit
-        self._random_word = random_word
+        self._random_word, self._shifts = random_word, shifts
         self.kernels: list[Kernel] = []
         self.constants: dict[Key, float] = {}
         self.roles: list[Key] = []
@@ -154,6 +161,10 @@ class Planner:
         if node.op == "uniform":
             (stream,) = node.arguments
             make = kernels.noise(lambda k: self._random_word(k, int(self._host_value(stream, k))))
+            return Kernel(out, (), make, by_tensor=True)
+        if node.op == "output_shift":
+            (output,) = node.arguments
+            make = kernels.output_shift(self._shifts, lambda k: self._host_value(output, k))
             return Kernel(out, (), make, by_tensor=True)
         if node.op == "where":
             return self._choice(out, *node.arguments)

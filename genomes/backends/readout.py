@@ -1,0 +1,111 @@
+"""The frozen end of a network, and the change of what trains that moves the mean of its outputs.
+
+A frozen end is: a trainable BatchNorm, then a frozen Linear, ReLU, a frozen BatchNorm, a frozen Linear. In training
+the last BatchNorm gives its features the batch mean ``norm_shift`` whatever comes before, so the mean of the outputs
+never changes and no gradient speaks of it. In evaluation it subtracts running means instead, which a change of
+parameters in an epoch's last step leaves behind: that moves the mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class FrozenEnd:
+    """Indices in the list of parameters. ``shift``: of the last trainable BatchNorm; ``weight``, ``bias``: of the frozen
+    hidden Linear; ``scale``, ``mean``, ``var``: of its BatchNorm; ``last_weight``, ``last_bias``: of the last Linear;
+    ``outputs``: how many it has."""
+
+    shift: int
+    weight: int
+    bias: int
+    scale: int
+    mean: int
+    var: int
+    last_weight: int
+    last_bias: int
+    outputs: int
+
+    @property
+    def tensors(self) -> tuple[int, ...]:
+        """What `output_shifts` takes, in its order."""
+        return self.shift, self.weight, self.bias, self.scale, self.mean, self.var, self.last_weight
+
+
+def find_frozen_end(
+    shapes: Sequence[Sequence[int]], roles: Sequence[str], layers: Sequence[int], trainable: Sequence[bool]
+) -> FrozenEnd | None:
+    """The frozen end of a network, None where it ends otherwise. One entry per tensor, in the parameter order."""
+    at = {(layer, role): i for i, (layer, role) in enumerate(zip(layers, roles, strict=True))}
+    last = max(layers, default=0)
+    names = [(last - 2, "norm_shift")]
+    names += [(last - 1, role) for role in ("weight", "bias", "norm_scale", "running_mean", "running_var")]
+    names += [(last, "weight"), (last, "bias")]
+    if any(name not in at for name in names):
+        return None
+    found = [at[name] for name in names]
+    if [trainable[i] for i in found] != [True] + [False] * 7:
+        return None
+    return FrozenEnd(*found, outputs=int(shapes[found[6]][0]))
+
+
+def output_shifts(
+    shift: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, mean: Tensor, var: Tensor, last_weight: Tensor
+) -> Tensor:
+    """For each output k the change of ``shift`` that moves the evaluated mean of output k by 1, of the others by 0.
+
+    ``shift`` ``[n]``: the mean of the frozen hidden layer's input; ``weight`` ``[units, n]``, ``bias``, ``scale``,
+    ``mean``, ``var`` ``[units]``; ``last_weight`` ``[outputs, units]``. All may have lanes before these. Returns
+    ``[outputs, n]``, the least change to first order::
+
+        center = weight @ shift + bias
+        active = Phi(center / spread)     where  center * Phi(center / spread) + spread * phi(center / spread) = mean
+        J      = last_weight * (active * scale / sqrt(var + eps)) @ weight
+        result = inverse(J @ J.T) @ J
+
+    ``active``: share of samples at which a unit is above 0, as if its input were normal. An output that no change of
+    ``shift`` can move gets 0.
+    """
+    center = (weight @ shift.unsqueeze(-1)).squeeze(-1) + bias
+    spread = torch.sqrt(3 * var + 1e-8)  # about right for a centered unit; then Newton's method
+    for _ in range(8):
+        ratio = center / spread
+        density = torch.exp(-0.5 * ratio * ratio) / math.sqrt(2 * math.pi)
+        excess = center * _normal_share(ratio) + spread * density - mean
+        spread = (spread - excess / density.clamp(min=1e-3)).clamp(min=1e-4, max=1e4)
+    gain = _normal_share(center / spread) * scale * torch.rsqrt(var + 1e-5)
+    jacobian = (last_weight * gain.unsqueeze(-2)) @ weight
+    return torch.stack(_dual(list(jacobian.unbind(-2))), -2)
+
+
+def _normal_share(x: Tensor) -> Tensor:
+    """The share of a standard normal variable below ``x``."""
+    return 0.5 + 0.5 * torch.erf(x / math.sqrt(2))
+
+
+def _dual(rows: list[Tensor]) -> list[Tensor]:
+    """For each row the vector in the span of all whose product with that row is 1, with the others 0 (Gram, Schmidt)."""
+    duals = []
+    for k, row in enumerate(rows):
+        rest, others = row, []
+        for other in rows[:k] + rows[k + 1 :]:
+            for earlier in others:
+                other = other - _along(other, earlier)
+            others.append(other)
+        for other in others:
+            rest = rest - _along(rest, other)
+        size = (rest * row).sum(-1, keepdim=True)
+        duals.append(torch.where(size > 0, rest / size, torch.zeros_like(rest)))
+    return duals
+
+
+def _along(x: Tensor, y: Tensor) -> Tensor:
+    """The part of ``x`` along ``y``; 0 where ``y`` is 0."""
+    size = (y * y).sum(-1, keepdim=True)
+    return torch.where(size > 0, (x * y).sum(-1, keepdim=True) / size, torch.zeros_like(size)) * y
