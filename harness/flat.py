@@ -112,9 +112,7 @@ class FlatLoop(Loop):
             roles=[layout.roles[i] for i in trainable],
             layers=[layout.layers[i] for i in trainable],
             indices=trainable,
-            network=Network(
-                self.params, layout.shapes, layout.roles, layout.layers, layout.trainable, STEPS_PER_EPOCH
-            ),
+            network=Network(self.params, layout.shapes, layout.roles, layout.layers, layout.trainable, STEPS_PER_EPOCH),
         )
 
     def train_batch(self, x: Tensor, y: Tensor, epoch: int, *known: float | None) -> float:

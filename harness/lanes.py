@@ -166,7 +166,7 @@ class LaneLoop:
 
     def _set_up(self) -> None:
         """Set up what depends on the addresses of the slabs."""
-        slabs, records, views = self.slabs, self.records, self.kinds.views
+        slabs, views = self.slabs, self.kinds.views
         self._network = LaneNetwork(self.kinds, slabs.gradient, slabs.running, self._passes)
         self._params = views(slabs.theta, slabs.frozen, slabs.running)
         queried = slabs.queried if slabs.queried.shape[1] else slabs.theta

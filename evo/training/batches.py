@@ -82,7 +82,7 @@ def train_batch(
     NVRTC is missing, EvoError where a kernel does not compile or load.
     """
     chosen = backend(device) if isinstance(device, str) else device
-    queries = [program.query is not None for program, _ in batch]
+    queries = [program.queries for program, _ in batch]
     ordered = sorted(range(len(batch)), key=lambda k: chosen.order(batch[k][0]))
     real, precision = PRECISIONS[dtype]
     before = torch.get_float32_matmul_precision()

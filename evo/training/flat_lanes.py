@@ -55,9 +55,7 @@ class FlatLanes:
                 roles=[layout.roles[i] for i in trainable],
                 layers=[layout.layers[i] for i in trainable],
                 indices=trainable,
-                network=Network(
-                    params, layout.shapes, layout.roles, layout.layers, layout.trainable, STEPS_PER_EPOCH
-                ),
+                network=Network(params, layout.shapes, layout.roles, layout.layers, layout.trainable, STEPS_PER_EPOCH),
             )
             lanes.append(_Lane(theta, gradient, params, run))
         return FlatLanesRun(slabs, layout, lanes, self.queries)

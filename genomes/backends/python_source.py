@@ -14,6 +14,7 @@ from types import FunctionType
 from typing import Any
 
 from genomes.backends import torch_reference
+from genomes.backends.readout import frozen_end, output_shifts
 from genomes.backends.source_text import collect, is_ours, name_in_file
 from genomes.backends.torch_reference import FITTED
 from genomes.compiler.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, Node, Program, random_word
@@ -98,7 +99,7 @@ HELPERS: dict[str, FunctionType] = {
     for function in (
         *ON_FLOATS.values(), *torch_reference.OPERATIONS.values(),
         torch_reference.fit, torch_reference.uniform, random_word, torch_reference.bias_row,
-        torch_reference.chosen_shift, find_frozen_end_indices, output_shifts,
+        torch_reference.chosen_shift, frozen_end, output_shifts,
     )
     if is_ours(function)
 }  # fmt: skip
@@ -122,6 +123,7 @@ _ROLE_TEXT = {
     "rows": "float(rows)",
     "columns": "float(columns)",
 }
+_READOUT = {"output_shift", "output_count", "output biases"}  # what needs the network's frozen end
 _LEAVES = (*CLOCK_SOURCES, *ROLE_SOURCES, "const", "load", "g", "theta")
 Zone = tuple[str, int]  # ("clock", 0), ("model", level) or ("tensor", level): where a value is computed
 
@@ -137,6 +139,12 @@ def render(program: Program) -> str:
     needs_math = "import math" in imports or "math." in functions
     head = "import math\n\nimport torch" if needs_math else "import torch"
     return "\n\n\n".join([head, *helpers, functions]) + "\n"
+
+
+def _used(program: Program) -> set[str]:
+    """The operations of a program and of its query, and whether it adds to outputs."""
+    own = program.query.nodes if program.query else ()
+    return {node.op for node in (*program.nodes, *own)} | ({"output biases"} if program.output_biases else set())
 
 
 def _init_state(program: Program) -> str:
@@ -181,15 +189,15 @@ def _init_state(program: Program) -> str:
         model.append('"model_size": float(sum(t["shape"][0] * t["shape"][1] for t in tensors))')
     if "layer_count" in used:
         model.append('"layer_count": float(last + 1)')
-    if "steps_per_epoch" in used:
+    if used & {"steps_per_epoch", "output_shift"}:
         model.append('"steps_per_epoch": float(context.get("steps_per_epoch", 8))')
     if used & _READOUT:
-        lines.append("    end = _find_frozen_end_indices(shapes, roles, layers, trainable)")
+        lines.append("    end = _frozen_end(shapes, roles, layers, trainable)")
         model.append('"end": end')
         model.append('"output_count": float(shapes[end[-1]][0]) if end else 0.0')
     if "uniform" in used:
         model.append('"seed": bytes(seed)')
-    entries = ['"t": 0', '"tensors": tensors', *model]  # fmt: skip
+    entries = ['"t": 0', '"tensors": tensors', *model]
     lines += ["    return {", *(f"        {entry}," for entry in entries), "    }"]
     return "\n".join(lines)
 
@@ -201,24 +209,35 @@ def _extent(shape: ShapeClass, rows: str, columns: str) -> str:
 
 def _query(program: Program) -> str:
     head = "def optimizer_query_at_params(state, model_params, epoch, train_loss, val_loss):\n"
-    if program.query is None:
+    query, evaluation = program.query, program.evaluation
+    if not program.queries:
         return head + '    """Gradients are taken at the parameters as they are."""\n    return None'
-    when = Program(program.name, program.query.when, (), (), len(program.query.when) - 1)
-    clock = _Step(when).clock_lines(len(when.nodes) - 1, 'float(state["t"] + 1)')
-    slot = program.slots[program.query.offset].name
-    lines = [
-        '    """Parameters at which to take the gradient, or None for the parameters as they are."""',
-        '    if state["t"] == 0:',
-        "        return None",
-        *(f"    {line}" for line in clock),
-        "        return None",
-        "    queried = list(model_params)",
-        '    for tensor in state["tensors"]:',
-        '        i = tensor["index"]',
-        f'        queried[i] = model_params[i] + tensor["{slot}"].reshape(model_params[i].shape)',
-        "    return queried",
-    ]
-    return head + "\n".join(lines)
+    lines, reasons, moves = [], [], []
+    if evaluation:
+        lines.append(f'takes_back = state["{program.slots[evaluation.applied].name}"] > 0')
+        reasons.append("takes_back")
+        moves.append(("takes_back", "-", program.slots[evaluation.offset].name))
+    if query:
+        own = _Step(Program(program.name, query.nodes, (), (), len(query.nodes) - 1))
+        lines += own.clock_lines('float(state["t"] + 1)')
+        lines.append(f'asked = state["t"] > 0 and ({own.operand(query.when)})')
+        reasons.append("asked")
+        moves.append(("asked", "+", program.slots[query.offset].name))
+        if query.outputs:
+            biases = ", ".join(own.operand(i) for i in query.outputs)
+            lines.append(f'biases = [{biases}][: int(state["output_count"])]')
+            reasons.append("any(biases)")
+    lines += [f"if not ({' or '.join(reasons)}):", "    return None", "queried = list(model_params)"]
+    lines += ['for tensor in state["tensors"]:', '    i = tensor["index"]']
+    for reason, sign, slot in moves:
+        moved = f'queried[i] = queried[i] {sign} tensor["{slot}"].reshape(queried[i].shape)'
+        lines += [f"    if {reason}:", f"        {moved}"]
+    if query and query.outputs:
+        last = 'queried[state["end"][-1]]'
+        lines += ["if any(biases):", f"    {last} = {last} + _bias_row(biases, {last})"]
+    lines.append("return queried")
+    doc = '    """Parameters at which to take the gradient, or None for the parameters as they are."""'
+    return head + "\n".join([doc, *(f"    {line}" for line in lines)])
 
 
 class _Step:
@@ -261,6 +280,13 @@ class _Step:
         ]
         lines += [f"    {line}" for line in self._clock_sources(_CLOCK_TEXT["t"])]
         lines += [f"    {line}" for line in self._zone_lines(("clock", 0))]
+        if "output_shift" in {node.op for node in program.nodes}:
+            lines += [
+                '    end, steps = state["end"], state["steps_per_epoch"]',
+                '    known = bool(end) and steps > 0 and state["t"] % steps == 0',
+                "    shifts = _output_shifts(*(model_params[i] for i in end[:-1])) if known else None",
+                "    shifted = end[0] if end else -1",
+            ]
         lines.append("    updates = [torch.zeros_like(p) for p in model_params]")
         for level in range(last + 1):
             lines += [f"    {line}" for line in self._zone_lines(("model", level))]
@@ -270,10 +296,13 @@ class _Step:
         lines.append("    return updates")
         return "\n".join(lines)
 
-    def clock_lines(self, mask: int, t: str) -> list[str]:
-        """For a query's condition: the clock values, then ``if not (mask):``."""
-        lines = self._clock_sources(f"t = {t}") + self._zone_lines(("clock", 0))
-        return [*lines, f"if not ({self._operand(mask)}):"]
+    def clock_lines(self, t: str) -> list[str]:
+        """Assignments of the clock values of a query. ``t``: the step's number."""
+        return self._clock_sources(f"t = {t}") + self._zone_lines(("clock", 0))
+
+    def operand(self, node: int) -> str:
+        """The text of a value, once the lines of its zone are printed."""
+        return self._operand(node)
 
     def _clock_sources(self, t: str) -> list[str]:
         used = {node.op for node in self.program.nodes}

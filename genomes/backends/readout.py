@@ -10,49 +10,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class FrozenEnd:
-    """Indices in the list of parameters. ``shift``: of the last trainable BatchNorm; ``weight``, ``bias``: of the frozen
-    hidden Linear; ``scale``, ``mean``, ``var``: of its BatchNorm; ``last_weight``, ``last_bias``: of the last Linear;
-    ``outputs``: how many it has."""
-
-    shift: int
-    weight: int
-    bias: int
-    scale: int
-    mean: int
-    var: int
-    last_weight: int
-    last_bias: int
-    outputs: int
-
-    @property
-    def tensors(self) -> tuple[int, ...]:
-        """What `output_shifts` takes, in its order."""
-        return self.shift, self.weight, self.bias, self.scale, self.mean, self.var, self.last_weight
-
-
-def find_frozen_end(
+def frozen_end(
     shapes: Sequence[Sequence[int]], roles: Sequence[str], layers: Sequence[int], trainable: Sequence[bool]
-) -> FrozenEnd | None:
-    """The frozen end of a network, None where it ends otherwise. One entry per tensor, in the parameter order."""
+) -> list[int]:
+    """The indices of a frozen end's tensors, in the order in which `output_shifts` takes them, then the last bias.
+
+    Empty where the network ends otherwise. The arguments have one entry per tensor, in the parameter order.
+    """
     at = {(layer, role): i for i, (layer, role) in enumerate(zip(layers, roles, strict=True))}
     last = max(layers, default=0)
     names = [(last - 2, "norm_shift")]
     names += [(last - 1, role) for role in ("weight", "bias", "norm_scale", "running_mean", "running_var")]
     names += [(last, "weight"), (last, "bias")]
-    if any(name not in at for name in names):
-        return None
-    found = [at[name] for name in names]
-    if [trainable[i] for i in found] != [True] + [False] * 7:
-        return None
-    return FrozenEnd(*found, outputs=int(shapes[found[6]][0]))
+    found = [at.get(name, -1) for name in names]
+    frozen = [0 <= i < len(shapes) and not trainable[i] for i in found]
+    return found if frozen[1:] == [True] * 7 and found[0] >= 0 and trainable[found[0]] else []
 
 
 def output_shifts(

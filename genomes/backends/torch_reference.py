@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genomes.backends.readout import FrozenEnd, find_frozen_end, output_shifts
+from genomes.backends.readout import frozen_end, output_shifts
 from genomes.compiler.program import (
     CLOCK_SOURCES,
     MODEL_REDUCTIONS,
@@ -150,7 +150,7 @@ class State:
     trainable: list[int]
     roles: dict[str, list[Any]]
     known: dict[str, float]  # clock values that never change
-    end: FrozenEnd | None
+    end: list[int]  # the tensors of the network's frozen end
     seed: bytes
     dtype: torch.dtype
     device: torch.device
@@ -171,7 +171,7 @@ class TorchOptimizer:
         """Fresh state. ``context``: shapes, roles, trainable, layers (one entry per tensor), device, dtype."""
         trainable = [i for i, flag in enumerate(context["trainable"]) if flag]
         shapes = [matrix_shape(context["shapes"][i]) for i in trainable]
-        end = find_frozen_end(context["shapes"], context["roles"], context["layers"], context["trainable"])
+        end = frozen_end(context["shapes"], context["roles"], context["layers"], context["trainable"])
         state = State(
             end=end,
             trainable=trainable,
@@ -182,7 +182,7 @@ class TorchOptimizer:
                 shapes,
                 [context["layers"][i] for i in trainable],
                 context.get("steps_per_epoch", 0),
-                end.outputs if end else 0,
+                context["shapes"][end[-1]][0] if end else 0,
             ),
             seed=seed,
             dtype=context["dtype"],
@@ -229,8 +229,8 @@ class TorchOptimizer:
                 assert query is not None
                 queried[i] = queried[i] + state.slots[query.offset][k].reshape(queried[i].shape)
         if state.end and any(biases):
-            last = queried[state.end.last_bias]
-            queried[state.end.last_bias] = last + bias_row(biases, last)
+            last = queried[state.end[-1]]
+            queried[state.end[-1]] = last + bias_row(biases, last)
         return queried
 
     def step(
@@ -245,12 +245,12 @@ class TorchOptimizer:
         """Updates to be added to the parameters: one per tensor, zero for those that are not trainable."""
         state.t += 1
         clock = clock_values(state.t, epoch, train_loss, val_loss) | state.known
-        sources = {
+        sources: dict[str, Any] = {
             "theta": [_matrix(model_params[i]) for i in state.trainable],
             "g": [_matrix(gradients[i]) for i in state.trainable],
         }
         if state.end and is_last_step(state.t, state.known):
-            sources["output_shift"] = output_shifts(*(model_params[i] for i in state.end.tensors))
+            sources["shifts"] = output_shifts(*(model_params[i] for i in state.end[:-1]))
         for k, slot in enumerate(self.program.slots):
             if state.slots[k] is None:
                 assert slot.init == "theta"
@@ -292,8 +292,8 @@ class TorchOptimizer:
                 result.append(uniform(word, theta))
                 continue
             if node.op == "output_shift":
-                here = state.end is not None and state.trainable[k] == state.end.shift
-                result.append(chosen_shift(sources.get("output_shift") if here else None, given[0], theta))
+                here = state.end and state.trainable[k] == state.end[0]
+                result.append(chosen_shift(sources.get("shifts") if here else None, given[0], theta))
                 continue
             if node.shape is ShapeClass.ROLE:
                 result.append(ON_FLOATS[node.op](*given))

@@ -236,8 +236,7 @@ class Builder(Nodes):
                 stores=tuple((number_of[s], index[self.stores[s]]) for s in kept),
                 update=index[update],
                 query=query and replace(query, offset=number_of[query.offset]),
-                evaluation=evaluation
-                and Evaluation(number_of[evaluation.offset], number_of[evaluation.applied]),
+                evaluation=evaluation and Evaluation(number_of[evaluation.offset], number_of[evaluation.applied]),
                 labels=tuple((index[node], name) for node, name in self.labels.items() if node in index),
             )
         )

@@ -95,12 +95,8 @@ def lower(genome: Genome) -> Program:
             offset = builder.expand(offset, ShapeClass.ELEMENT)
         before = builder.load(evaluation.offset)
         update = builder.op("where", shifted, builder.op("sub", delta, before), delta)
-        update = builder.expand(
-            builder.op("where", now, builder.op("add", update, offset), update), ShapeClass.ELEMENT
-        )
-        builder.stores[evaluation.offset] = builder.expand(
-            builder.op("where", now, offset, before), ShapeClass.ELEMENT
-        )
+        update = builder.expand(builder.op("where", now, builder.op("add", update, offset), update), ShapeClass.ELEMENT)
+        builder.stores[evaluation.offset] = builder.expand(builder.op("where", now, offset, before), ShapeClass.ELEMENT)
         builder.stores[evaluation.applied] = builder.op("where", now, builder.const(1.0), builder.const(0.0))
     lowered = builder.program(update, query, evaluation)
     if len(lowered.nodes) > MAX_PROGRAM_NODES:

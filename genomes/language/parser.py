@@ -162,7 +162,11 @@ class _Reader:
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ExpressionError(f"unknown name {name[:40]!r}{hint}", column)
         if primitive.scope and primitive.scope != self.scope:
-            place = "under 'post', in query.offset and in evaluation.offset" if primitive.scope == "post" else f"under {primitive.scope!r}"
+            place = (
+                "under 'post', in query.offset and in evaluation.offset"
+                if primitive.scope == "post"
+                else f"under {primitive.scope!r}"
+            )
             raise ExpressionError(f"{name} may stand {place} alone", column)
         return primitive
 

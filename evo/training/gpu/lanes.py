@@ -14,14 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genomes.backends.cuda.layout import PIECES, Arguments, Launch, Model, Product, Source, grid, seed_word
+from genomes.backends.cuda.layout import PIECES, SIZES, Arguments, Launch, Model, Product, Source, grid, seed_word
 from genomes.backends.cuda.products import carry_out
 from genomes.backends.cuda.source import constants, own_bytes, render
+from genomes.backends.readout import frozen_end, output_shifts
 from genomes.compiler.program import Program
 from harness.lane_kernels import REALS, Launcher
 from harness.lane_network import Kinds
 from harness.lane_optimizer import Slabs, keep_lanes
 from harness.model import Layout
+from harness.train import STEPS_PER_EPOCH
 
 STREAMS = 4  # groups whose kernels may run at the same time: a small group leaves most of a GPU idle
 _SIGNALS = ("alive", "epoch", "has_loss", "train_loss", "val_loss")
@@ -42,7 +44,12 @@ class CudaLanes:
     @property
     def queries(self) -> bool:
         """Whether any lane ever queries."""
-        return any(program.query for program in self.programs)
+        return any(program.queries for program in self.programs)
+
+    @property
+    def biases_outputs(self) -> bool:
+        """Whether any lane ever adds something to the outputs in a query."""
+        return any(program.output_biases for program in self.programs)
 
     def bytes_per_lane(self, layout: Layout, dtype: torch.dtype) -> int:
         """Bytes per lane beside the shared slabs: those of the program that needs most."""
@@ -65,7 +72,7 @@ def _render(program: Program, real: str) -> Source:
 
 
 def _model(layout: Layout) -> Model:
-    return Model.from_context(layout.shapes, layout.roles, layout.trainable, layout.layers)
+    return Model.from_context(layout.shapes, layout.roles, layout.trainable, layout.layers, STEPS_PER_EPOCH)
 
 
 class CudaLanesRun:
@@ -77,6 +84,12 @@ class CudaLanesRun:
         device, real = slabs.theta.device, REALS[slabs.theta.dtype]
         self._tables = _tables(self._model, device)
         self._active = torch.zeros_like(slabs.alive)
+        self._layout, self._steps = layout, 0
+        self._end = frozen_end(layout.shapes, layout.roles, layout.layers, layout.trainable)
+        if not any(node.op == "output_shift" for program in optimizer.programs for node in program.nodes):
+            self._end = []
+        shifted = layout.sizes[self._end[0]] if self._end else 0
+        self._shifts = slabs.theta.new_zeros(len(slabs.theta), self._model.n_outputs, shifted)
         words = np.array([seed_word(seed) for seed in seeds], np.uint32).view(np.int32)  # torch gathers no unsigned
         sources = [_render(program, real) for program in optimizer.programs]
         runs = [list(run) for _, run in groupby(range(len(sources)), lambda lane: sources[lane].key)]
@@ -108,6 +121,10 @@ class CudaLanesRun:
 
     def step(self) -> None:
         """Add the update to the theta of each lane that is alive."""
+        self._steps += 1  # a recording of steps holds whole epochs, so that it may be replayed
+        if self._end and self._steps % STEPS_PER_EPOCH == 0:
+            views = Kinds.of(self._layout).views(self._slabs.theta, self._slabs.frozen, self._slabs.running)
+            self._shifts.copy_(output_shifts(*(views[i] for i in self._end[:-1])))
         self._side_by_side(lambda group: group.run(group.source.step, self._model))
 
     def keep(self, lanes: Tensor) -> None:
@@ -118,6 +135,7 @@ class CudaLanesRun:
             group.arrays = {name: keep_lanes(array, index) for name, array in group.arrays.items()}
         self._groups = [group for group in self._groups if len(group.arrays["steps"])]
         self._active = torch.zeros_like(self._slabs.alive)
+        self._shifts = self._shifts[: len(self._active)]
         self._bind()
 
     def _bind(self) -> None:
@@ -135,10 +153,10 @@ class CudaLanesRun:
                 "g": slabs.gradient[lanes],
                 "queried": slabs.queried[lanes],
                 "active": self._active[lanes],
+                "output_bias": slabs.output_bias[lanes],
+                "output_shift": self._shifts[lanes],
             }
-            group.arguments = Arguments(
-                lanes.stop - lanes.start, model.n_tensors, model.n_params, model.n_rows, model.n_columns, model.n_layers
-            )
+            group.arguments = Arguments(lanes.stop - lanes.start, *(getattr(model, name) for name in SIZES))
             for name, array in arrays.items():
                 setattr(group.arguments, name, array.data_ptr())
             group.alive = arrays["alive"]
@@ -198,7 +216,9 @@ def _arrays(
     """The arrays that the kernels of a group keep for its lanes, on the device and of the type of ``theta``."""
     lanes, sizes = len(programs), source.sizes(model)
     numbers = np.array([constants(program) for program in programs], np.float64).reshape(lanes, -1)
-    arrays = {name: torch.zeros(lanes, dtype=torch.int32, device=theta.device) for name in ("steps", "not_finite")}
+    arrays = {
+        name: torch.zeros(lanes, dtype=torch.int32, device=theta.device) for name in ("steps", "asked", "not_finite")
+    }
     arrays |= {name: theta.new_zeros(lanes, sizes[name]) for name in ("state", "scratch")}
     arrays |= {
         name: torch.zeros(lanes, sizes[name], dtype=torch.float64, device=theta.device)

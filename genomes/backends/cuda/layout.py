@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from genomes.backends.readout import frozen_end
 from genomes.backends.torch_reference import matrix_shape
 from genomes.compiler.program import scramble
 from genomes.compiler.shapes import ShapeClass
@@ -58,22 +59,28 @@ class Tensor(ctypes.Structure):
     )
 
 
+SIZES = (
+    "n_tensors", "n_params", "n_rows", "n_columns", "n_layers", "steps_per_epoch", "n_outputs", "shift_tensor"
+)  # fmt: skip
+
+
 class Arguments(ctypes.Structure):
     """The argument of every kernel, by value: sizes, addresses of the model's tables, addresses of the lanes' arrays.
 
     ``alive``, ``steps``, ``epoch``, ``has_loss``, ``active``, ``not_finite``: int32 ``[lanes]``; ``seed``: uint32
-    ``[lanes]``, see ``seed_word``; ``train_loss``, ``val_loss``: double ``[lanes]``; ``constants``: double ``[lanes,
+    ``[lanes]``, see ``seed_word``; ``asked``: int32 ``[lanes]``, whether the query's own condition holds;
+    ``output_bias``: real ``[lanes, n_outputs]``; ``output_shift``: real ``[lanes, n_outputs, rows of shift_tensor]``; ``train_loss``, ``val_loss``: double ``[lanes]``; ``constants``: double ``[lanes,
     constants of the program]``.
     """
 
     _fields_ = (
-        *((name, ctypes.c_int) for name in ("lanes", "n_tensors", "n_params", "n_rows", "n_columns", "n_layers")),
+        *((name, ctypes.c_int) for name in ("lanes", *SIZES)),
         *(
             (name, ctypes.c_void_p)
             for name in (
                 "tensors", "tile_tensor", "tile_start", "tensor_of_row", "tensor_of_column",
                 "alive", "seed", "epoch", "has_loss", "train_loss", "val_loss", "constants",
-                "theta", "g", "update", "queried", "steps", "active", "not_finite",
+                "theta", "g", "update", "queried", "output_bias", "output_shift", "steps", "active", "asked", "not_finite",
                 "state", "scratch", "host_state", "host_values",
             )
         ),
@@ -87,7 +94,7 @@ struct Tensor {  // one trainable tensor; offsets are those of its elements, row
 };
 
 struct Arguments {  // arrays of the model, then arrays [lanes, n]
-    int lanes, n_tensors, n_params, n_rows, n_columns, n_layers;
+    int lanes, n_tensors, n_params, n_rows, n_columns, n_layers, steps_per_epoch, n_outputs, shift_tensor;
     const Tensor* tensors;
     const int *tile_tensor, *tile_start, *tensor_of_row, *tensor_of_column;
     const int* alive;
@@ -96,8 +103,9 @@ struct Arguments {  // arrays of the model, then arrays [lanes, n]
     const double *train_loss, *val_loss, *constants;
     real* theta;
     const real* g;
-    real *update, *queried;
-    int *steps, *active, *not_finite;
+    real *update, *queried, *output_bias;
+    const real* output_shift;
+    int *steps, *active, *asked, *not_finite;
     real *state, *scratch;
     double *host_state, *host_values;
 };
@@ -107,17 +115,26 @@ struct Arguments {  // arrays of the model, then arrays [lanes, n]
 @dataclass(frozen=True)
 class Model:
     """The trainable tensors of a model, in order. ``shapes``: ``[out, in]`` each; ``roles``: bits; ``depths``: 0..1;
-    ``param_indices``: in the list of all parameters; ``n_layers``: the last trainable one included."""
+    ``param_indices``: in the list of all parameters; ``n_layers``: the last trainable one included; ``n_outputs``: behind
+    a frozen end, ``shift_tensor``: the tensor before it (see `genomes.backends.readout`), or 0 and -1."""
 
     shapes: tuple[tuple[int, int], ...]
     roles: tuple[int, ...]
     depths: tuple[float, ...]
     param_indices: tuple[int, ...]
     n_layers: int
+    steps_per_epoch: int = 0
+    n_outputs: int = 0
+    shift_tensor: int = -1
 
     @classmethod
     def from_context(
-        cls, shapes: Sequence[Sequence[int]], roles: Sequence[str], trainable: Sequence[bool], layers: Sequence[int]
+        cls,
+        shapes: Sequence[Sequence[int]],
+        roles: Sequence[str],
+        trainable: Sequence[bool],
+        layers: Sequence[int],
+        steps_per_epoch: int = 0,
     ) -> Self:
         """The model of ``init_state``'s context: one entry per tensor; those that do not train are left out."""
         kept = [i for i, flag in enumerate(trainable) if flag]
@@ -128,12 +145,16 @@ class Model:
             | (ROLE_BITS["is_last"] if layers[i] == last else 0)
             for i in kept
         ]
+        end = frozen_end(shapes, roles, layers, trainable)
         return cls(
             tuple(matrix_shape(shapes[i]) for i in kept),
             tuple(bits),
             tuple(layers[i] / last if last else 0.0 for i in kept),
             tuple(kept),
             last + 1,
+            steps_per_epoch,
+            shapes[end[-1]][0] if end else 0,
+            kept.index(end[0]) if end else -1,
         )
 
     @property

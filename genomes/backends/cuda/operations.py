@@ -20,6 +20,7 @@ C = {
 HOST = {**C, "div": "safe_div({0}, {1})", "mod": "host_mod({0}, {1})", "power": "host_power({0}, {1})",
         "number": "{0} ? 1.0 : 0.0"}  # fmt: skip
 DEVICE = {**C, "bfloat16": "bfloat16({0})",
+          "output_shift": "output_shift(a, lane, index, element - tensor.offset, {0})",
           "uniform": "uniform(a.seed[lane], a.steps[lane], tensor.param_index, (unsigned){0}, element - tensor.offset)",
           "div": "{0} / {1}", "mod": "mod({0}, {1})", "power": "power({0}, {1})",
           "number": "{0} ? real(1) : real(0)"}  # fmt: skip
@@ -57,6 +58,12 @@ __device__ real uniform(unsigned seed, unsigned t, unsigned tensor, unsigned str
     word = scramble(word + 0x9e3779b9u * (stream + 1));
     return real((scramble(scramble(entry) ^ word) >> 8) + 1) * real(5.9604644775390625e-08);  // times 2^-24
 }""",
+    "output_shift": """\
+__device__ real output_shift(const Arguments& a, int lane, int index, int entry, real k) {
+    if (index != a.shift_tensor || a.steps_per_epoch == 0 || a.steps[lane] % a.steps_per_epoch != 0) return 0;
+    if (!(k >= 0 && k < a.n_outputs)) return 0;
+    return a.output_shift[((long long)lane * a.n_outputs + (int)k) * a.tensors[index].rows + entry];
+}""",
     "host_mod": """\
 __device__ double host_mod(double x, double y) {  // as mod; NaN where x is infinite, also if y is 0
     if (y == 0) return x == x ? x * 0 : 0.0;
@@ -76,6 +83,8 @@ CLOCK_TEXT = {
     "val_loss": "a.has_loss[lane] ? a.val_loss[lane] : 1.0",
     "model_size": "a.n_params",
     "layer_count": "a.n_layers",
+    "steps_per_epoch": "a.steps_per_epoch",
+    "output_count": "a.n_outputs",
 }
 ROLE_TEXT = {
     **{name: f"(tensor.roles & {bit}) != 0" for name, bit in ROLE_BITS.items()},

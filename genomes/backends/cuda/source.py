@@ -74,14 +74,14 @@ def skeleton(program: Program) -> Program:
         name="",
         nodes=bare(program.nodes),
         slots=tuple(replace(slot, name=f"s{k}") for k, slot in enumerate(program.slots)),
-        query=Query(program.query.offset, bare(program.query.when)) if program.query else None,
+        query=program.query and replace(program.query, nodes=bare(program.query.nodes)),
         labels=(),
     )
 
 
 def bytes_per_lane(program: Program, model: Model, real: str = "float") -> int:
     """Bytes per lane of device memory: parameters, gradients, updates, queried parameters, and `own_bytes`."""
-    slabs = 3 + bool(program.query)
+    slabs = 3 + program.queries
     return slabs * model.n_params * _BYTES[real] + own_bytes(program, render(program, real), model, real)
 
 
@@ -166,21 +166,36 @@ class _Writer(Statements):
         return tuple(launches)
 
     def _query(self) -> tuple[Launch, ...]:
-        query = self.program.query
-        if query is None:
+        query, evaluation = self.program.query, self.program.evaluation
+        if not self.program.queries:
             return ()
-        last = len(query.when) - 1
-        when = _Writer(Program("", query.when, (), (), last), self.real, self.literal)
-        before = self.n_constants - when.n_constants
-        when.constant_of = {i: before + k for i, k in when.constant_of.items()}
-        lines = [line for _, line in when.statements({last}, ShapeClass.CLOCK)]
-        lines.append(f"a.active[lane] = a.steps[lane] > 0 && {when.atom(last)};")
-        offset = self.state.index_text(query.offset)
-        moved = [
-            "const real theta = a.theta[params + element];",
-            f"a.queried[params + element] = a.active[lane] ? theta + state[{offset}] : theta;",
-        ]
+        lines, reasons = [], []
+        moved = ["real theta = a.theta[params + element];"]
+        if evaluation:
+            taken_back = f"host_state[{self.host_state.index_text(evaluation.applied)}] > 0"
+            moved.append(f"if ({taken_back}) theta -= state[{self.state.index_text(evaluation.offset)}];")
+            reasons.append(taken_back)
+        if query:
+            lines, biases = self._query_lines(query)
+            moved.append(f"if (a.asked[lane]) theta += state[{self.state.index_text(query.offset)}];")
+            reasons += ["a.asked[lane]", *biases]
+        lines.append(f"a.active[lane] = {' || '.join(reasons)};")
+        moved.append("a.queried[params + element] = theta;")
         return self._kernel("query_lanes", "lane", lines), self._kernel("query_elements", "tile", [], moved)
+
+    def _query_lines(self, query: Query) -> tuple[list[str], list[str]]:
+        """Statements that set ``asked`` and ``output_bias``, and conditions that a bias is not 0."""
+        own = _Writer(Program("", query.nodes, (), (), query.when), self.real, self.literal)
+        before = self.n_constants - own.n_constants
+        own.constant_of = {i: before + k for i, k in own.constant_of.items()}
+        lines = [line for _, line in own.statements({query.when, *query.outputs}, ShapeClass.CLOCK)]
+        lines.append(f"a.asked[lane] = a.steps[lane] > 0 && {own.atom(query.when)};")
+        biases = []
+        for k, node in enumerate(query.outputs):
+            here = f"a.output_bias[(long long)lane * a.n_outputs + {k}]"
+            lines.append(f"if ({k} < a.n_outputs) {here} = real({own.atom(node)});")
+            biases.append(f"({k} < a.n_outputs && {own.atom(node)} != 0)")
+        return lines, biases
 
     def _step(self) -> tuple[Launch | Product, ...]:
         launches = [self._clock(), *self._roles(), *self._coefficients()]

@@ -16,7 +16,7 @@ from genomes.compiler.shapes import ShapeClass
 
 def constants(program: Program) -> tuple[float, ...]:
     """The program's numbers, in the order of the rows of ``constants``: those of its nodes, then of its query's."""
-    nodes = (*program.nodes, *(program.query.when if program.query else ()))
+    nodes = (*program.nodes, *(program.query.nodes if program.query else ()))
     return tuple(float(node.attribute or 0.0) for node in nodes if node.op == "const")
 
 

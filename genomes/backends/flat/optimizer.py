@@ -18,7 +18,7 @@ from torch import Tensor
 from genomes.backends.flat.kernels import OutputShifts
 from genomes.backends.flat.memory import Space, allocate
 from genomes.backends.flat.plan import OPERATIONS, Planner
-from genomes.backends.readout import FrozenEnd, find_frozen_end, output_shifts
+from genomes.backends.readout import frozen_end, output_shifts
 from genomes.backends.torch_reference import (
     asks,
     bias_row,
@@ -59,14 +59,14 @@ class FlatProgram:
         where nothing is known of a frozen end or of the length of an epoch.
         """
         matrices = [matrix_shape(shape) for shape in shapes]
-        end = network and find_frozen_end(network.shapes, network.roles, network.layers, network.trainable)
+        end = frozen_end(network.shapes, network.roles, network.layers, network.trainable) if network else []
         steps = network.steps_per_epoch if network else 0
-        known = known_values(matrices, layers, steps, end.outputs if end else 0)
+        known = known_values(matrices, layers, steps, network.shapes[end[-1]][0] if end else 0)
         about = role_values(matrices, list(roles), list(layers))
         shifts = None
         if end:
             values = partial(_shifts_now, network.params, end)
-            shifts = OutputShifts(list(indices).index(end.shift), values)
+            shifts = OutputShifts(list(indices).index(end[0]), values)
         return FlatRun(
             self.program,
             theta,
@@ -84,8 +84,8 @@ def serves(program: Program) -> bool:
     return all(node.shape.on_host or node.op in OPERATIONS for node in program.nodes)
 
 
-def _shifts_now(params: Sequence[Tensor], end: FrozenEnd) -> Tensor:
-    return output_shifts(*(params[i] for i in end.tensors))
+def _shifts_now(params: Sequence[Tensor], end: list[int]) -> Tensor:
+    return output_shifts(*(params[i] for i in end[:-1]))
 
 
 class FlatRun:

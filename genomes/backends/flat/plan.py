@@ -19,7 +19,19 @@ from genomes.compiler.program import MATRIX, MODEL_REDUCTIONS, REDUCTIONS, VIEWS
 from genomes.compiler.shapes import ShapeClass
 
 Key = tuple[int, ShapeClass]
-OPERATIONS = {*KERNELS, *REDUCTIONS, *MODEL_REDUCTIONS, *MATRIX, *VIEWS, "load", "where", "number", "expand", "uniform", "output_shift"}
+OPERATIONS = {
+    *KERNELS,
+    *REDUCTIONS,
+    *MODEL_REDUCTIONS,
+    *MATRIX,
+    *VIEWS,
+    "load",
+    "where",
+    "number",
+    "expand",
+    "uniform",
+    "output_shift",
+}
 _ONE = 1e-12  # how far two constants' sum may be from 1 to count as the weights of an average
 
 
