@@ -39,8 +39,10 @@ class FlatRun(Protocol):
 
 @dataclass(frozen=True)
 class Network:
-    """All tensors of a network in training and what they are, in the parameter order, for an optimizer that reads more
-    than what it trains. ``params``: the loop's own tensors, always current. ``steps_per_epoch``: batches of an epoch."""
+    """All tensors of a network in training and what they are, in the parameter order.
+
+    ``params``: the loop's own tensors, always current. ``steps_per_epoch``: batches of an epoch.
+    """
 
     params: Sequence[Tensor]
     shapes: Sequence[tuple[int, ...]]

@@ -47,7 +47,7 @@ def output_shifts(
         result = inverse(J @ J.T) @ J
 
     ``active``: share of samples at which a unit is above 0, as if its input were normal. An output that no change of
-    ``shift`` can move gets 0.
+    ``shift`` can move apart from the others gets 0.
     """
     center = (weight @ shift.unsqueeze(-1)).squeeze(-1) + bias
     spread = torch.sqrt(3 * var + 1e-8)  # about right for a centered unit; then Newton's method
@@ -67,7 +67,7 @@ def _normal_share(x: Tensor) -> Tensor:
 
 
 def _dual(rows: list[Tensor]) -> list[Tensor]:
-    """For each row the vector in the span of all whose product with that row is 1, with the others 0 (Gram, Schmidt)."""
+    """For each row the vector in the span of all whose product with that row is 1, with the others 0."""
     duals = []
     for k, row in enumerate(rows):
         rest, others = row, []
@@ -78,7 +78,8 @@ def _dual(rows: list[Tensor]) -> list[Tensor]:
         for other in others:
             rest = rest - _along(rest, other)
         size = (rest * row).sum(-1, keepdim=True)
-        duals.append(torch.where(size > 0, rest / size, torch.zeros_like(rest)))
+        least = 1e-8 * (row * row).sum(-1, keepdim=True)  # nearer to the others' span, a shift would be huge
+        duals.append(torch.where(size > least, rest / size, torch.zeros_like(rest)))
     return duals
 
 

@@ -13,9 +13,9 @@ from genomes.compiler.graph import live
 from genomes.compiler.nodes import MAX_PROGRAM_NODES, LoweringError
 from genomes.compiler.program import Program, Query
 from genomes.compiler.shapes import ShapeClass
+from genomes.language import genome as genes
 from genomes.language.decay import DECAY_KINDS
 from genomes.language.expressions import Expression
-from genomes.language import genome as genes
 from genomes.language.genome import Decay, Genome, GenomeError, load
 from genomes.language.parser import parse_expression
 

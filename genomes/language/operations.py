@@ -185,8 +185,8 @@ _RECORDS = [
               "is smaller; x a matrix, a, b, c host numbers", shape="element"),
     Operation("uniform", "noise", 1, "pseudo-random numbers in (0, 1], multiples of 2^-24, from (seed, t, tensor, "
               "entry, stream): see `program.random_word`", shape="element", sign=_always(POSITIVE)),
-    Operation("output_shift", "readout", 1, "change of the trainable tensors that moves the evaluated mean of one output "
-              "by 1, in an epoch's last step; 0 in other steps: see `backends.readout`", shape="element"),
+    Operation("output_shift", "readout", 1, "change of the trainable tensors that moves the evaluated mean of output x by 1, "
+              "in an epoch's last step; 0 in other steps: see `backends.readout`", shape="element"),
 ]  # fmt: skip
 
 OPERATIONS: dict[str, Operation] = {record.name: record for record in _RECORDS}

@@ -371,15 +371,15 @@ _STATEFUL = [
 _EVALUATION = [
     Primitive("output_count", "evaluation", "outputs behind the network's frozen end; 0 where it has none",
               op="output_count"),
-    Primitive("output_shift", "evaluation", "change of the trainable parameters that moves the evaluated mean of output "
-              "k by 1 and of the others by 0, to first order, in an epoch's last step; 0 in other steps, and where the "
-              "network has no frozen end", (constant("k", OUTPUT),), op="output_shift", latex=r"\sigma_{{{0}}}"),
+    Primitive("output_shift", "evaluation", "change of the trainable parameters that moves the evaluated mean of "
+              "output k by 1 and of the others by 0, to first order, in an epoch's last step; 0 in other steps, and "
+              "where the network has no frozen end", (constant("k", OUTPUT),), op="output_shift", latex=r"\sigma_{{{0}}}"),
     Primitive("output_bias", "evaluation", "what the query adds to output k in this step",
               (constant("k", OUTPUT),), lowering="query bias"),
     Primitive("any_output_bias", "evaluation", "whether the query adds something to any output in this step",
               result="mask", lowering="query bias"),
-    Primitive("output_error", "evaluation", "measured mean error of output k: mean of the targets, since training holds "
-              "the predictions' mean at 0; 0 until the query has biased output k, and no other, for an epoch",
+    Primitive("output_error", "evaluation", "measured mean error of output k: mean of the targets, since training "
+              "holds the predictions' mean at 0; 0 until the query has biased output k, and no other, for an epoch",
               (constant("k", OUTPUT),),
               state=(State("plain"), State("error"), State("bias"), State("biased")),
               body="""
@@ -391,8 +391,8 @@ _EVALUATION = [
               error""",
               latex=r"\mu_{{{0}}}"),
     Primitive("output_correction", "evaluation", "what output k's mean still lacks, by validation losses: every "
-              "output_count epochs the value is moved by `size`, up and down in turn; the losses of three turns give the "
-              "error, at most `trust`, of which `gain` is added",
+              "output_count epochs the value is moved by `size`, up and down in turn; the losses of three turns give "
+              "the error, at most `trust`, of which `gain` is added",
               (constant("k", OUTPUT), constant("size", FACTOR, 0.05), constant("gain", FRACTION, 0.25),
                constant("trust", FACTOR, 0.3)),
               state=(State("sum"), State("last"), State("before"), State("turns")),
@@ -406,11 +406,12 @@ _EVALUATION = [
               before = where(turn, last, before)
               last = where(turn, val_loss, last)
               sum + where(epoch % output_count == k, size, 0) * where(floor(epoch / output_count) % 2 == 0, 1, -1)"""),
-    Primitive("average", "evaluation", "average with weights beta^n that sum to 1 from the first step on: the mean of all "
-              "values until 1 / (1 - beta) steps have passed", (X, constant("beta", BETA, 0.99)),
+    Primitive("average", "evaluation", "average with weights beta^n that sum to 1 from the first step on: the mean "
+              "of all values until 1 / (1 - beta) steps have passed", (X, constant("beta", BETA, 0.99)),
               state=(State("m", "x"),), body="m = m + max(1 - beta, 1 / t) * (x - m)\nm",
               latex=r"\overline{{{0}}}", source="Polyak & Juditsky 1992"),
-    Primitive("tail_average", "evaluation", "mean of the values since epoch `start`; x before", (X, constant("start", EPOCHS)),
+    Primitive("tail_average", "evaluation", "mean of the values since epoch `start`; x before",
+              (X, constant("start", EPOCHS)),
               state=(State("m", "x"), State("n")),
               body="""
               n = where(epoch >= start, n + 1, 0)
@@ -670,8 +671,8 @@ _COMPOSITES = [
 
 TABLE: dict[str, Primitive] = {}
 for _primitive in (
-    *_SOURCES, *_SIGNALS, *_ROLES, *_ELEMENTWISE, *_STATEFUL, *_EVALUATION, *_REDUCTIONS, *_MATRIX, *_NOISE, *_SCHEDULES, *_GATES,
-    *_COMPOSITES,
+    *_SOURCES, *_SIGNALS, *_ROLES, *_ELEMENTWISE, *_STATEFUL, *_EVALUATION, *_REDUCTIONS, *_MATRIX, *_NOISE,
+    *_SCHEDULES, *_GATES, *_COMPOSITES,
 ):  # fmt: skip
     if _primitive.name in TABLE:
         raise ValueError(f"two primitives are called {_primitive.name}")

@@ -32,9 +32,8 @@ def call(primitive: Primitive, values: dict[str, tuple[str, ...]], first: str | 
     for parameter in primitive.parameters:
         if parameter.domain:
             low, high = parameter.domain.prior
-            arguments.append(
-                repr(max(low, 3)) if parameter.domain.scale == "integer" else repr(low + 0.4 * (min(high, 2.0) - low))
-            )
+            whole = min(max(low, 3), high)
+            arguments.append(repr(whole) if parameter.domain.whole else repr(low + 0.4 * (min(high, 2.0) - low)))
         else:
             arguments.append(left[parameter.kind].pop(0))
     if primitive.infix:
@@ -116,5 +115,5 @@ def varied(program: Program, factor: float) -> Program:
             for node in nodes
         )
 
-    query = replace(program.query, when=scaled(program.query.when)) if program.query else None
+    query = replace(program.query, nodes=scaled(program.query.nodes)) if program.query else None
     return replace(program, nodes=scaled(program.nodes), query=query)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from genomes.backends.cuda.layout import PIECES, Arguments, Launch, Model, Product, Source, grid, seed_word
+from genomes.backends.cuda.layout import PIECES, SIZES, Arguments, Launch, Model, Product, Source, grid, seed_word
 from genomes.backends.cuda.products import carry_out
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
@@ -107,8 +107,7 @@ class Lanes:
 
     def _run(self, launches: tuple[Launch | Product, ...]) -> None:
         lanes = len(self.arrays["alive"])
-        sizes = ("n_tensors", "n_params", "n_rows", "n_columns", "n_layers")
-        arguments = Arguments(lanes, *(getattr(self.model, name) for name in sizes))
+        arguments = Arguments(lanes, *(getattr(self.model, name) for name in SIZES))
         for name, array in self.arrays.items():
             setattr(arguments, name, array.ctypes.data)
         assert self.kernels is not None
@@ -137,7 +136,10 @@ def lanes(
     def full(size: int, kind: type) -> np.ndarray:
         return np.full((n, size), np.nan, kind)
 
-    arrays = {name: np.zeros(n, np.int32) for name in ("epoch", "has_loss", "steps", "active", "not_finite")}
+    arrays = {name: np.zeros(n, np.int32) for name in ("epoch", "has_loss", "steps", "active", "asked", "not_finite")}
+    shifted = model.shapes[model.shift_tensor][0] if model.n_outputs else 0
+    arrays |= {"output_bias": np.zeros((n, model.n_outputs), dtype)}
+    arrays |= {"output_shift": np.full((n, model.n_outputs, shifted), np.nan, dtype)}
     arrays |= {name: full(model.n_params, dtype) for name in ("theta", "g", "update", "queried")}
     arrays |= {name: full(counted[name], dtype) for name in ("state", "scratch")}
     arrays |= {name: full(counted[name], np.float64) for name in ("host_state", "host_values")}

@@ -37,6 +37,9 @@ class Generated:
         return self.module.optimizer_step(*arguments)
 
 
+NETWORK = ("shapes", "roles", "layers", "trainable", "steps_per_epoch")  # of a `harness.flat.Network`
+
+
 class Flat:
     """The three functions over the flat back end: it gets copies in one vector, and gives views of another."""
 
@@ -48,17 +51,24 @@ class Flat:
         sizes = [param_sizes[i] for i in trained]
         theta, gradient = torch.zeros(2, sum(sizes), dtype=context["dtype"])
         about = {name: [context[name][i] for i in trained] for name in ("shapes", "roles", "layers")}
-        run = FlatProgram(self.program).bind(theta, gradient, seed=seed, indices=trained, **about)
-        return SimpleNamespace(run=run, theta=theta, gradient=gradient, trained=trained, sizes=sizes)
+        network = SimpleNamespace(params=[], **{name: context[name] for name in NETWORK})
+        run = FlatProgram(self.program).bind(theta, gradient, seed=seed, indices=trained, network=network, **about)
+        return SimpleNamespace(run=run, theta=theta, gradient=gradient, trained=trained, sizes=sizes, network=network)
 
     def query_at_params(self, state: SimpleNamespace, params: list[Tensor], *known: Any) -> list[Tensor] | None:
         state.theta.copy_(torch.cat([params[i].flatten() for i in state.trained]))
         queried = state.run.query(*known)
-        return None if queried is None else self._split(state, queried, list(params))
+        if queried is None:
+            return None
+        tensors = self._split(state, queried, list(params))
+        if state.run.output_bias is not None:
+            tensors[-1] = tensors[-1] + state.run.output_bias
+        return tensors
 
     def step(self, state: SimpleNamespace, params: list[Tensor], gradients: list[Tensor], *known: Any) -> list[Tensor]:
         for vector, tensors in ((state.theta, params), (state.gradient, gradients)):
             vector.copy_(torch.cat([tensors[i].flatten() for i in state.trained]))
+        state.network.params[:] = params
         before = state.theta.clone(), state.gradient.clone()
         update = state.run.step(*known)
         torch.testing.assert_close((state.theta, state.gradient), before, rtol=0, atol=0, equal_nan=True)
@@ -108,7 +118,8 @@ def from_expression(text: str, **genes: Any) -> Program:
     if post:
         yaml += ["post:", *(f"  - {_quoted(gate)}" for gate in post)]
     if query:
-        yaml += [f"query: {{offset: {_quoted(query[0])}, when: {_quoted(query[1])}}}"]
+        outputs = ", ".join(map(_quoted, query[2:]))
+        yaml += [f"query: {{offset: {_quoted(query[0])}, when: {_quoted(query[1])}, outputs: [{outputs}]}}"]
     yaml += [f"{key}: {value}" for key, value in genes.items()]
     return lower(genome.parse("\n".join(yaml)))
 

@@ -17,7 +17,7 @@ _PLAIN = st.sampled_from([0.0, 1.0, -1.0, 2.0, 0.5, 1e-8, 3.7, -0.25, 1e3])
 def literals(domain: Domain) -> st.SearchStrategy[Expression]:
     """Constants of a domain: mostly from its prior, now and then its very ends."""
     low, high = domain.prior
-    if domain.scale == "integer":
+    if domain.whole:
         drawn = st.integers(int(low), int(high)).map(float)
     elif domain.scale == "log":
         drawn = st.floats(math.log(low), math.log(high)).map(math.exp)

@@ -18,10 +18,47 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SHAPES = ((33, 17), (33,), (7, 1), (7,), (1, 7), (1, 1), (1,), (5,), (3, 2))
-ROLES = ("weight", "bias", "weight", "norm_scale", "weight", "weight", "norm_shift", "running_mean", "weight")
-LAYERS = (0, 0, 1, 1, 2, 3, 3, 0, 4)
-TRAINABLE = (True,) * 7 + (False, False)
+SHAPES = (
+    (33, 17),
+    (33,),
+    (7, 1),
+    (7,),
+    (1, 7),
+    (1, 1),
+    (1,),
+    (5,),
+    (3, 2),
+    (4,),
+    (6, 4),
+    (6,),
+    (6,),
+    (6,),
+    (6,),
+    (2, 6),
+    (2,),
+)
+ROLES = (
+    "weight",
+    "bias",
+    "weight",
+    "norm_scale",
+    "weight",
+    "weight",
+    "norm_shift",
+    "running_mean",
+    "weight",
+    "norm_shift",
+    "weight",
+    "bias",
+    "norm_scale",
+    "running_mean",
+    "running_var",
+    "weight",
+    "bias",
+)  # a frozen end
+LAYERS = (0, 0, 1, 1, 2, 3, 3, 0, 4, 4, 5, 5, 5, 5, 5, 6, 6)
+TRAINABLE = (True,) * 7 + (False, False, True) + (False,) * 7
+STEPS_PER_EPOCH = 8
 EPOCHS = (*range(100), 120, 349, 350, 699, 700, 701, 999)
 LONG_EPOCHS = 9  # these have 8 steps, the others 1
 
@@ -44,6 +81,7 @@ def context(dtype: torch.dtype = torch.float64) -> dict[str, Any]:
         "roles": list(ROLES),
         "trainable": list(TRAINABLE),
         "layers": list(LAYERS),
+        "steps_per_epoch": STEPS_PER_EPOCH,
         "device": torch.device("cpu"),
         "dtype": dtype,
     }
@@ -57,7 +95,7 @@ def start(dtype: torch.dtype = torch.float64) -> list[Tensor]:
     """Parameters before the first step: weights drawn, biases and shifts 0, scales 1, as in the challenge."""
     generator = np.random.Generator(np.random.PCG64(1))
     drawn = [torch.from_numpy(0.5 * generator.standard_normal(shape)).to(dtype) for shape in SHAPES]
-    constant = {"bias": 0.0, "norm_shift": 0.0, "norm_scale": 1.0}
+    constant = {"bias": 0.0, "norm_shift": 0.0, "norm_scale": 1.0, "running_mean": 0.3, "running_var": 0.2}
     return [torch.full_like(p, constant[role]) if role in constant else p for p, role in zip(drawn, ROLES, strict=True)]
 
 
@@ -73,7 +111,7 @@ def moments(limit: int | None = None) -> Iterator[Moment]:
     """All steps in order; at most ``limit`` of them."""
     number = 0
     for epoch in EPOCHS:
-        for _ in range(8 if epoch < LONG_EPOCHS else 1):
+        for _ in range(STEPS_PER_EPOCH if epoch < LONG_EPOCHS else 1):
             number += 1
             if limit is not None and number > limit:
                 return

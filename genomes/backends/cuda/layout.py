@@ -67,10 +67,10 @@ SIZES = (
 class Arguments(ctypes.Structure):
     """The argument of every kernel, by value: sizes, addresses of the model's tables, addresses of the lanes' arrays.
 
-    ``alive``, ``steps``, ``epoch``, ``has_loss``, ``active``, ``not_finite``: int32 ``[lanes]``; ``seed``: uint32
-    ``[lanes]``, see ``seed_word``; ``asked``: int32 ``[lanes]``, whether the query's own condition holds;
-    ``output_bias``: real ``[lanes, n_outputs]``; ``output_shift``: real ``[lanes, n_outputs, rows of shift_tensor]``; ``train_loss``, ``val_loss``: double ``[lanes]``; ``constants``: double ``[lanes,
-    constants of the program]``.
+    ``alive``, ``steps``, ``epoch``, ``has_loss``, ``active``, ``asked`` (whether the query's own condition holds),
+    ``not_finite``: int32 ``[lanes]``; ``seed``: uint32 ``[lanes]``, see ``seed_word``; ``train_loss``, ``val_loss``:
+    double ``[lanes]``; ``constants``: double ``[lanes, constants of the program]``; ``output_bias``: real ``[lanes,
+    n_outputs]``; ``output_shift``: real ``[lanes, n_outputs, rows of shift_tensor]``.
     """
 
     _fields_ = (
@@ -80,7 +80,8 @@ class Arguments(ctypes.Structure):
             for name in (
                 "tensors", "tile_tensor", "tile_start", "tensor_of_row", "tensor_of_column",
                 "alive", "seed", "epoch", "has_loss", "train_loss", "val_loss", "constants",
-                "theta", "g", "update", "queried", "output_bias", "output_shift", "steps", "active", "asked", "not_finite",
+                "theta", "g", "update", "queried", "output_bias", "output_shift",
+                "steps", "active", "asked", "not_finite",
                 "state", "scratch", "host_state", "host_values",
             )
         ),
@@ -115,8 +116,8 @@ struct Arguments {  // arrays of the model, then arrays [lanes, n]
 @dataclass(frozen=True)
 class Model:
     """The trainable tensors of a model, in order. ``shapes``: ``[out, in]`` each; ``roles``: bits; ``depths``: 0..1;
-    ``param_indices``: in the list of all parameters; ``n_layers``: the last trainable one included; ``n_outputs``: behind
-    a frozen end, ``shift_tensor``: the tensor before it (see `genomes.backends.readout`), or 0 and -1."""
+    ``param_indices``: in the list of all parameters; ``n_layers``: the last trainable one included; ``n_outputs``:
+    behind a frozen end, ``shift_tensor``: the tensor before it (see `genomes.backends.readout`), or 0 and -1."""
 
     shapes: tuple[tuple[int, int], ...]
     roles: tuple[int, ...]

@@ -32,6 +32,24 @@ AWKWARD = {
     "query": {"text": "g", "query": ("0.5 * delta + 0.1 * prev(delta)", "t % 3 == 0")},
     "query on loss": {"text": "g", "query": ("delta", "has_loss and val_loss < 1.2")},
     "post": {"text": "g", "post": ["lookahead(delta, 5)", "delta / (1 + norm(delta))"]},
+    "evaluation": {"text": "ema(g, 0.9)", "evaluation": '{offset: "average(theta + delta, 0.9) - theta - delta"}'},
+    "evaluation now and then": {
+        "text": "g + 0.1 * theta",
+        "evaluation": '{offset: "0.5 * delta + 0.1 * g", from: 2, when: "improved"}',
+    },
+    "evaluation and query": {
+        "text": "g + queried",
+        "evaluation": '{offset: "theta * output_shift(1)"}',
+        "query": ("evaluation_offset - 0.5 * delta", "t % 3 == 0"),
+    },
+    "output words": {
+        "text": "g * output_error(0) + output_shift(1) * theta + output_shift(epoch % 4) * output_correction(1)",
+    },
+    "measured outputs": {
+        "text": "g",
+        "evaluation": '{offset: "output_shift(0) * output_error(0) + output_shift(1) * output_error(1)"}',
+        "query": ("0", "t < 0", "where(epoch == 1, 3, 0)", "where(epoch == 2, t, 0)", "7 * epoch"),
+    },
     "host constants alone": {"text": "t + rows"},
     "zero": {"text": "g - g"},
     "nothing but theta": {"text": "theta"},

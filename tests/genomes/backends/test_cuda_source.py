@@ -19,6 +19,7 @@ from torch import Tensor
 from genomes.backends.cuda.layout import Launch, Model
 from genomes.backends.cuda.products import workspace
 from genomes.backends.cuda.source import UnsupportedOperation, bytes_per_lane, constants, render, skeleton, unsupported
+from genomes.backends.readout import frozen_end, output_shifts
 from genomes.backends.torch_reference import optimizer
 from genomes.compiler.lowering import lower
 from genomes.compiler.program import Node, Program
@@ -53,7 +54,10 @@ REDUCING = [p.name for p in TABLE.values() if p.group == "reduction" and p.op]
 _NOT_OF_NUMBERS = ("and", "or", "not", "where", "number", "expand", "bfloat16")  # they want masks or tensors
 HOST_OPERATIONS = [op for op in of_kind("elementwise") if op not in _NOT_OF_NUMBERS]
 MOMENTS = [now for k, now in enumerate(trajectory.moments()) if k < 4 or k % 6 == 0]
-MODEL = Model.from_context(trajectory.SHAPES, trajectory.ROLES, trajectory.TRAINABLE, trajectory.LAYERS)
+MODEL = Model.from_context(
+    trajectory.SHAPES, trajectory.ROLES, trajectory.TRAINABLE, trajectory.LAYERS, trajectory.STEPS_PER_EPOCH
+)
+END = frozen_end(trajectory.SHAPES, trajectory.ROLES, trajectory.LAYERS, trajectory.TRAINABLE)
 TRAINABLE = [i for i, flag in enumerate(trajectory.TRAINABLE) if flag]
 
 
@@ -73,6 +77,7 @@ def flat(tensors: list[Tensor]) -> np.ndarray:
 
 def tell(run: Lanes, lane: int, now: trajectory.Moment, theta: list[Tensor]) -> None:
     a = run.arrays
+    a["output_shift"][lane] = output_shifts(*(theta[i] for i in END[:-1]))
     a["theta"][lane], a["epoch"][lane], a["has_loss"][lane] = flat(theta), now.epoch, now.train_loss is not None
     if now.train_loss is not None:
         a["train_loss"][lane], a["val_loss"][lane] = now.train_loss, now.val_loss
@@ -102,6 +107,9 @@ def assert_follows(run: Lanes, programs: dict[int, Program], real: str) -> None:
                 assert bool(run.arrays["active"][lane]) == (queried is not None)
                 at = flat(thetas[lane] if queried is None else queried)
                 np.testing.assert_allclose(run.arrays["queried"][lane], at, rtol=BOUND[real], atol=BOUND[real])
+                bias = thetas[lane][-1] if queried is None else queried[-1]
+                added = torch.from_numpy(run.arrays["output_bias"][lane])
+                torch.testing.assert_close(thetas[lane][-1] + added, bias)
             gradients = now.gradient(thetas[lane] if queried is None else queried)
             run.arrays["g"][lane] = flat(gradients)
             updates = f.step(states[lane], thetas[lane], gradients, *signals)
