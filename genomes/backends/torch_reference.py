@@ -44,26 +44,29 @@ def _smaller(a: Any, b: Any) -> Tensor:
     return a.clamp(max=b) if isinstance(a, Tensor) else b.clamp(max=a)
 
 
-def _beside(value: Any, tensor: Tensor) -> Tensor:
+def _beside(value: Any, tensor: Any) -> Any:
     """A number as a tensor ``[]`` like ``tensor``, infinite where it is too large; a tensor as it is."""
     return value if isinstance(value, Tensor) else tensor.new_full((), fit(value, tensor.dtype))
 
 
 def _safe_div(a: Any, b: Any) -> Tensor:
-    """a / b; 0 where b is 0, whatever a is. A number b divides as its inverse, where that is finite."""
-    if isinstance(b, Tensor):
-        return torch.where(b == 0, torch.zeros_like(b), a / b)
+    """a / b; 0 where b is 0, whatever a is. Torch takes the inverse of one beside a number, unless that overflows."""
     divisor = _beside(b, a)
-    if divisor == 0:
-        return torch.zeros_like(a)
-    inverse = fit(1 / fit(b, a.dtype), a.dtype)
-    return a * inverse if math.isfinite(inverse) else a / divisor
+    quotient = _beside(a, divisor) / divisor
+    if not isinstance(a, Tensor):
+        quotient = torch.where(b.reciprocal().isinf(), quotient, a / b)
+    if not isinstance(b, Tensor) and b and abs(1 / fit(b, a.dtype)) <= torch.finfo(a.dtype).max:
+        quotient = a * (1 / fit(b, a.dtype))
+    return torch.where(divisor == 0, torch.zeros_like(quotient), quotient)
 
 
 def _mod(a: Any, b: Any) -> Tensor:
     """Remainder of a / b with the sign of b; 0 where b is 0, whatever a is, else NaN where a is infinite."""
-    b = _beside(b, a)
+    a, b = torch.broadcast_tensors(_beside(a, b), _beside(b, a))
     rest = torch.remainder(a, b)
+    far = a.isfinite() & (b != 0) & ((a / b).abs() > torch.finfo(a.dtype).max ** 0.9)  # there torch's is not defined
+    if far.any():
+        rest[far] = rest.new_tensor([x % y for x, y in zip(a[far].tolist(), b[far].tolist(), strict=True)])
     return torch.where(b == 0, torch.zeros_like(rest), rest)
 
 
@@ -75,7 +78,7 @@ def _power(a: Any, b: Any) -> Tensor:
     exponent = _beside(b, a)
     base = _beside(a, exponent)
     base = torch.where(exponent == exponent.floor(), base, base.clamp(min=0.0))
-    raised = torch.pow(base, abs(b))
+    raised = torch.pow(base, exponent.abs() if isinstance(b, Tensor) else exponent.abs().item())
     raised = torch.where(exponent < 0, _safe_div(1.0, raised), raised)
     return torch.where(exponent.isnan(), exponent, raised)
 

@@ -120,7 +120,12 @@ def random_word(seed: bytes, t: int, tensor: int, stream: float) -> int:
     ``uniform`` of entry k (row by row) is ((scramble(scramble(k) ^ random_word) >> 8) + 1) / 2^24.
     """
     word = 0
-    for part in (*(int.from_bytes(seed[k : k + 4], "little") for k in range(0, len(seed), 4)), t, tensor, int(stream) if stream == stream else 0):
+    for part in (
+        *(int.from_bytes(seed[k : k + 4], "little") for k in range(0, len(seed), 4)),
+        t,
+        tensor,
+        int(stream) if stream == stream else 0,
+    ):
         word = scramble((word + 0x9E3779B9 * (part + 1)) & 0xFFFFFFFF)
     return word
 

@@ -39,7 +39,7 @@ def _mul(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int | None:
             return b.op("neg", other)
         if n is not None and (inner := b.nodes[other]).op == "mul":
             for x, y in (inner.arguments, inner.arguments[::-1]):
-                if (m := b.number(x)) is not None and is_ordinary(m * n):
+                if (m := b.number(x)) is not None and is_ordinary(m) and is_ordinary(n) and is_ordinary(m * n):
                     return b.op("mul", b.const(m * n), y)
         if b.nodes[other].op == "neg" and n is not None:
             return b.op("mul", b.const(-n), b.nodes[other].arguments[0])
@@ -63,7 +63,7 @@ def _safe_div(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int | None:
         return x
     if numbers[1] == 0:
         return b.const(0.0)
-    if not (b.bounds[y] >= SMALLEST_DIVISOR or is_ordinary(numbers[1])):
+    if not (is_ordinary(numbers[1]) if numbers[1] is not None else b.bounds[y] >= SMALLEST_DIVISOR):
         return None
     if b.nodes[y].shape.on_host and not b.nodes[x].shape.on_host:
         return b.op("mul", x, b.op("safe_div", b.const(1.0), y))  # one host division, in float64

@@ -32,11 +32,12 @@ class Operation:
     """One operation.
 
     ``meaning``: one line. ``arity``: number of arguments. ``shape``: class of the result, where it is not the smallest
-    that holds all arguments. ``mask``: the result is true or false; ``masks``: which arguments are. ``bound``: a
-    lower bound of the result, NaN aside, given those of the arguments; 0 where it is not negative. ``chooses``: it
-    chooses or rounds, so that it may lie still on some inputs and act on others; true of masks. ``guard``: ``max`` or ``min`` and the bound to which
-    lowering limits its argument. ``partial``: the reduction of each tensor that a reduction over the model starts from.
-    ``on_floats``: its meaning on Python floats; it never raises. None where it acts on tensors alone.
+    that holds all arguments. ``mask``: the result is true or false; ``masks``: which arguments are. ``bound``: a lower
+    bound of the result, NaN aside, given those of the arguments; 0 where it is not negative. ``chooses``: it chooses or
+    rounds, so that it may lie still on some inputs and act on others; true of masks. ``guard``: ``max`` or ``min`` and
+    the bound to which lowering limits its argument. ``partial``: the reduction of each tensor that a reduction over the
+    model starts from. ``on_floats``: its meaning on Python floats; it never raises. None where it acts on tensors
+    alone.
     """
 
     name: str
@@ -131,9 +132,9 @@ _RECORDS = [
     _elementwise("neg", 1, "-x", lambda a: -a),
     _elementwise("abs", 1, "magnitude", abs, bound=_magnitude),
     _elementwise("sign", 1, "-1, 0 or 1; 0 where x is 0 or NaN", host_math.sign, chooses=True),
-    _elementwise("sqrt", 1, "square root of x >= 0", host_math.sqrt, bound=_root, guard=("max", 0.0)),
+    _elementwise("sqrt", 1, "square root", host_math.sqrt, bound=_root, guard=("max", 0.0)),
     _elementwise("exp", 1, "exponential", host_math.exp, bound=_always(0.0), guard=("min", 80.0)),
-    _elementwise("log", 1, "natural logarithm of x > 0", host_math.log, guard=("max", 1e-37)),
+    _elementwise("log", 1, "natural logarithm", host_math.log, guard=("max", 1e-37)),
     _elementwise("tanh", 1, "hyperbolic tangent", math.tanh, bound=_nonnegative_as_before),
     _elementwise("sin", 1, "sine", host_math.sin),
     _elementwise("cos", 1, "cosine", host_math.cos),
@@ -145,10 +146,12 @@ _RECORDS = [
     _elementwise("bfloat16", 1, "nearest number with 8 significant bits, ties to even", None, chooses=True),
     _elementwise("add", 2, "x + y", lambda a, b: a + b, commutative=True, bound=_sum),
     _elementwise("sub", 2, "x - y; a value less itself is 0, whatever it is", lambda a, b: a - b),
-    _elementwise("mul", 2, "x y; the literal 0 times x is 0, whatever x is", lambda a, b: a * b, commutative=True, bound=_product),
+    _elementwise("mul", 2, "x y; the literal 0 times x is 0, whatever x is", lambda a, b: a * b, commutative=True,
+                 bound=_product),
     _elementwise("div", 2, "x / y, where y is known to be away from 0", host_math.safe_div, bound=_quotient),
     _elementwise("safe_div", 2, "x / y; 0 where y is 0, whatever x is", host_math.safe_div, bound=_quotient),
-    _elementwise("mod", 2, "remainder of x / y with the sign of y; 0 where y is 0, whatever x is; NaN where x is infinite",
+    _elementwise("mod", 2, "remainder of x / y with the sign of y; 0 where y is 0, whatever x is, else NaN where x is "
+                 "infinite",
                  host_math.mod, chooses=True),
     _elementwise("power", 2, "x^y for whole and infinite y, max(x, 0)^y for others; 1 where y is 0, whatever x is; for "
                  "y < 0 it is 1 / x^-y, and 0 where x^-y is 0", host_math.power, bound=_nonnegative_as_before),
@@ -160,8 +163,9 @@ _RECORDS = [
     _mask("eq", 2, "x = y; false with NaN", lambda a, b: a == b, commutative=True),
     _mask("and", 2, "both masks", lambda a, b: a and b, commutative=True, masks=(0, 1)),
     _mask("or", 2, "either mask", lambda a, b: a or b, commutative=True, masks=(0, 1)),
-    _elementwise("where", 3, "x where the mask is true, else y, whatever the other is; for a host mask both have the result's class",
-                 lambda mask, a, b: a if mask else b, bound=_chosen, chooses=True, masks=(0,)),
+    _elementwise("where", 3, "x where the mask is true, else y, whatever the other is",
+                 lambda mask, a, b: a if mask else b,  # with a host mask, both are of the result's class
+                 bound=_chosen, chooses=True, masks=(0,)),
     _reduction("sum_tensor", "tensor", "sum over each tensor"),
     _reduction("max_tensor", "tensor", "largest entry of each tensor"),
     _reduction("sum_row", "row", "sum over each row"),

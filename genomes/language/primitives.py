@@ -8,7 +8,7 @@ A body is a straight line of statements, one per line. ``name = expression`` nam
 the record's ``state`` buffers it also stores the value for the next step. Before its assignment a state name means the
 value stored by the last step. The last line is the result.
 
-Edge cases are those of the operations (`operations`): their guards, and what they are where a divisor is 0.
+What words are for 0, infinities and NaN is what their operations are: see the records in `operations`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Lowering = Literal["given", "kept", "unbiased"]
 class Domain:
     """What a literal constant may be, and where random genomes draw it from.
 
-    ``low <= constant <= high`` is checked of literals, and others are held to it. ``prior``: the range that is drawn from and that mutation stays within;
-    ``scale``: ``linear``, ``log``, ``one_minus_log`` (log-uniform in 1 - constant, as betas want) or ``integer``
-    (log-uniform, rounded).
+    ``low <= constant <= high`` is checked of literals; others are held to it. ``prior``: the range that is drawn from
+    and that mutation stays within; ``scale``: ``linear``, ``log``, ``one_minus_log`` (log-uniform in 1 - constant, as
+    betas want) or ``integer`` (log-uniform, rounded).
     """
 
     low: float

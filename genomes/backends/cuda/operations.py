@@ -1,7 +1,7 @@
 """The operations of a program in CUDA C++: one template each, and the helpers that templates call.
 
-Clock and role values (HOST) are double, tensors (DEVICE) are ``real``. The texts want IEEE 754 arithmetic with subnormal
-numbers, as compilers for GPUs give unless asked for fast math.
+Clock and role values (HOST) are double, tensors (DEVICE) are ``real``. The texts want the arithmetic of IEEE 754, with
+subnormal numbers, as compilers for GPUs give it unless asked for fast math.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ C = {
 HOST = {**C, "div": "safe_div({0}, {1})", "mod": "host_mod({0}, {1})", "power": "host_power({0}, {1})",
         "number": "{0} ? 1.0 : 0.0"}  # fmt: skip
 DEVICE = {**C, "bfloat16": "bfloat16({0})",
-          "uniform": "uniform(a.seed[lane], a.steps[lane], tensor.param_index, (unsigned)fmax{f}({0}, 0), element - tensor.offset)",
+          "uniform": "uniform(a.seed[lane], a.steps[lane], tensor.param_index, (unsigned)fmax{f}({0}, 0), "
+                     "element - tensor.offset)",
           "div": "{0} / {1}", "mod": "mod({0}, {1})", "power": "power({0}, {1})",
           "number": "{0} ? real(1) : real(0)"}  # fmt: skip
 _MOD = """\

@@ -45,7 +45,9 @@ class Planner:
     ``averages`` those of values that a kernel computes in their slots' vectors, beside its result.
     """
 
-    def __init__(self, program: Program, host: list[Any], limit: float, random_word: Callable[[int, float], int]) -> None:
+    def __init__(
+        self, program: Program, host: list[Any], limit: float, random_word: Callable[[int, float], int]
+    ) -> None:
         """``host``: where the values of clock and role nodes will be; ``limit``: the dtype's largest number;
         ``random_word``: of a tensor and a stream, in the current step."""
         self.program, self.nodes, self.host, self._limit = program, program.nodes, host, limit
