@@ -74,7 +74,7 @@ class FlatRun:
         matrices: list[tuple[int, int]],
         roles: dict[str, list[Any]],
         known: dict[str, float],
-        word: Callable[[int, int, int], int],
+        word: Callable[[int, int, float], int],
     ) -> None:
         """``known``: clock values that never change; ``word``: random bits for step, tensor and stream."""
         self.program = program
