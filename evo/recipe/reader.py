@@ -20,7 +20,6 @@ from evo.recipe.validation import Closed, Fault, flat, shown, suggestion, valida
 from genomes import strict_yaml
 from genomes.strict_yaml import YamlError
 
-
 MOST_LISTED = 100  # mistakes
 
 

@@ -82,9 +82,7 @@ def _no_operator(name: str, operators: Collection[str]) -> str:
 
 
 def _no_optimizer(name: str, optimizers: Collection[str]) -> str:
-    return f"the catalogue has no {shown(name)}" + (
-        suggestion(name, optimizers) or "; `evo catalogue` lists the names"
-    )
+    return f"the catalogue has no {shown(name)}" + (suggestion(name, optimizers) or "; `evo catalogue` lists the names")
 
 
 def check_start(recipe: Recipe) -> None:
