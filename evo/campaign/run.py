@@ -6,12 +6,14 @@ on from there to the same end.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import platform
 import signal
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from evo.campaign import loop
@@ -105,12 +107,21 @@ def resume(
         raise UsageError(f"{folder.path}: nothing to resume; begin with: evo launch {folder.path}")
     with Stop(machine.max_minutes) as stop, folder.locked():
         progress.log = folder.log
-        with backup.open_or_restore(folder.ledger, progress.say, stop.at_once) as ledger:
+        with backup.open_or_restore(folder.ledger, progress.say, partial(_read, folder, stop)) as ledger:
             meta = ledger.meta()
-            with stop.at_once():
+            with _read(folder, stop):
                 recipe = _recipe_to_resume(folder, meta, overrides, ledger, progress)
             devices.for_campaign(meta["device"], progress.say)  # is it still there?
             return loop.run(folder, recipe, ledger, machine, stop, progress, begin)
+
+
+@contextlib.contextmanager
+def _read(folder: RunFolder, stop: Stop) -> Iterator[None]:
+    try:
+        with stop.at_once():
+            yield
+    except Stopped as stopped:
+        raise Stopped(f"{folder.path}: {stopped}; go on with: evo resume {folder.path}") from None
 
 
 def _refuse_progress(folder: RunFolder) -> None:
