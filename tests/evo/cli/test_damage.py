@@ -14,11 +14,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from typer.main import get_command
 
 from evo.campaign.folder import RunFolder
 from evo.campaign.run import Machine, launch
 from evo.campaign.stop import Stop
-from evo.cli.app import main
+from evo.cli import app
 from evo.errors import EvoError
 from evo.ledger import backup
 from evo.ledger.ledger import Ledger
@@ -83,12 +84,13 @@ def parsed_once(monkeypatch):
 
 @pytest.fixture
 def unhurried(monkeypatch) -> None:
-    """``resume`` stops before it trains, and ``report`` is what it found, without times and pictures."""
+    """``resume`` stops before it trains, ``report`` is without times and pictures, and options are read once."""
 
     def found(report: Report) -> str:
         generations = [generation.statistics for generation in report.generations]
         return repr(replace(report, generations=generations))
 
+    monkeypatch.setattr(app, "app", get_command(app.app))
     monkeypatch.setattr(Stop, "soon", lambda _: True)
     monkeypatch.setattr(page, "render", found)
 
@@ -172,7 +174,7 @@ def evo(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:
     monkeypatch.setattr(sys, "argv", ["evo", *map(str, arguments)])
     capsys.readouterr()
     with pytest.raises(SystemExit) as end:
-        main()
+        app.main()
     return (int(end.value.code or 0), *capsys.readouterr())
 
 
