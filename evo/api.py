@@ -23,18 +23,15 @@ from evo.evaluation.defaults import (
     BASELINE_INSTANCES,
     BASELINES,
     CALIBRATION_EPOCHS,
-    CALIBRATION_SEEDS,
-    COMPARISON_SEEDS,
     DEPTHS,
     DEVICE,
     DTYPE,
     EPOCHS,
     INIT,
     PATIENCE,
-    SEEDS,
     TASK,
 )
-from evo.evaluation.question import Question, parse_question, shared_streams
+from evo.evaluation.question import Question, parse_question
 from evo.evaluation.trainings import Evaluation, evaluate_targets
 from evo.events import Event, Listener, ignore
 from evo.exports.formats import find_format
@@ -44,6 +41,7 @@ from harness.result import Training
 
 Targets = str | Path | Sequence[str | Path]
 Depths = str | int | Sequence[int]
+Instances = str | int
 Seeds = str | int | Sequence[int | str]
 
 
@@ -86,7 +84,8 @@ def evaluate(
     *,
     task: str = TASK,
     depths: Depths = DEPTHS,
-    seeds: Seeds = SEEDS,
+    instances: Instances | None = None,
+    seeds: Seeds | None = None,
     epochs: int = EPOCHS,
     patience: int = PATIENCE,
     init: str = INIT,
@@ -99,14 +98,16 @@ def evaluate(
     """Train optimizers on the same instances: one per depth and seed.
 
     ``targets``: known optimizers, genome files (.yaml), submissions (.py). ``depths``: numbers of hidden layers.
-    ``seeds``: numbers, or the command line's text, ``from:to:step`` or ``hex:`` and 64 digits. ``patience``: epochs
-    without improvement that end a training. Events: ``training``, ``warning``. Raises UsageError, EvoError.
+    ``instances``: how many of a fresh label (8 by default), or ``LABEL:COUNT``, from which their seeds follow; what was
+    drawn is in ``question.labeled``. ``seeds``, instead: numbers, or the command line's text, ``from:to:step`` or
+    ``hex:`` and 64 digits. ``patience``: epochs without improvement that end a training. Events: ``training``,
+    ``warning``. Raises UsageError, EvoError.
     """
     question = parse_question(
-        _names(targets), task=task, depths=depths, seeds=seeds, epochs=epochs, patience=patience, init=init,
-        accuracy_factor=accuracy_factor, dtype=dtype,
+        _names(targets), task=task, depths=depths, instances=instances, seeds=seeds, epochs=epochs, patience=patience,
+        init=init, accuracy_factor=accuracy_factor, dtype=dtype,
     )  # fmt: skip
-    _warn_of_shared_data(question, progress)
+    _warn(question, progress)
     return evaluate_targets(question, workers=workers, device=device, progress=progress)
 
 
@@ -115,7 +116,8 @@ def compare(
     *,
     task: str = TASK,
     depths: Depths = DEPTHS,
-    seeds: Seeds = COMPARISON_SEEDS,
+    instances: Instances | None = None,
+    seeds: Seeds | None = None,
     epochs: int = EPOCHS,
     patience: int = PATIENCE,
     init: str = INIT,
@@ -124,12 +126,12 @@ def compare(
     workers: int = 0,
     progress: Listener = ignore,
 ) -> Comparison:
-    """Train optimizers as `evaluate` does, and compare all pairs of them, instance by instance."""
+    """Train optimizers as `evaluate` does, by default on 64 instances, and compare all pairs, instance by instance."""
     question = parse_comparison(
-        _names(targets), task=task, depths=depths, seeds=seeds, epochs=epochs, patience=patience, init=init,
-        accuracy_factor=accuracy_factor,
+        _names(targets), task=task, depths=depths, instances=instances, seeds=seeds, epochs=epochs, patience=patience,
+        init=init, accuracy_factor=accuracy_factor,
     )  # fmt: skip
-    _warn_of_shared_data(question, progress)
+    _warn(question, progress)
     return compare_targets(evaluate_targets(question, workers=workers, device=device, progress=progress))
 
 
@@ -137,7 +139,8 @@ def calibrate(
     task: str,
     *,
     depths: Depths | None = None,
-    seeds: Seeds = CALIBRATION_SEEDS,
+    instances: Instances | None = None,
+    seeds: Seeds | None = None,
     epochs: int = CALIBRATION_EPOCHS,
     baselines: str | Sequence[str] = BASELINES,
     baseline_instances: int = BASELINE_INSTANCES,
@@ -147,12 +150,14 @@ def calibrate(
 ) -> Calibration:
     """Find what can be reached in ``task``: a Gaussian-process bound, the zero predictor, known optimizers.
 
-    ``depths``: by default all of the task. ``baselines``: known optimizers, or none; they are trained as `evaluate`
-    does, on the first ``baseline_instances`` seeds.
+    ``depths``: by default all of the task. ``instances``: by default ``calibration:16``, so that figures repeat.
+    ``baselines``: known optimizers, or none; they are trained as `evaluate` does, on the first ``baseline_instances``.
     """
     baselines = [baselines] if isinstance(baselines, str) else baselines
-    question = parse_calibration(task, depths=depths, seeds=seeds, epochs=epochs, baselines=baselines)
-    _warn_of_shared_data(question, progress)
+    question = parse_calibration(
+        task, depths=depths, instances=instances, seeds=seeds, epochs=epochs, baselines=baselines
+    )
+    _warn(question, progress)
     return calibrate_task(
         question, workers=workers, device=device, baseline_instances=baseline_instances, progress=progress
     )
@@ -213,6 +218,6 @@ def _names(targets: Targets) -> Sequence[str | Path]:
     return [targets] if isinstance(targets, str | Path) else targets
 
 
-def _warn_of_shared_data(question: Question, progress: Listener) -> None:
-    if warning := shared_streams(question.seeds):
+def _warn(question: Question, progress: Listener) -> None:
+    for warning in question.warnings:
         progress(Event("warning", message=warning))

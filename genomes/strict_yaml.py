@@ -26,6 +26,7 @@ _INTEGER = re.compile(r"[-+]?[0-9]{1,19}")  # 2**63 - 1 has 19 digits
 _DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 # what YAML forbids in a file, takes for the end of a line, or drops; what a terminal obeys; a space that is not seen
 _UNREADABLE = re.compile("[\x00-\x1f\x7f-\xa0\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")
+_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")  # what PyYAML counts as the end of a line
 _HALF = "half of a surrogate pair is no text"
 _WORD = re.compile(r"[A-Za-z0-9_][\w./+-]*", re.ASCII)
 _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
@@ -82,9 +83,8 @@ def parse(text: str, source: str = "<text>") -> Document:
         for event in _events(text):
             builder.take(event)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        raise YamlError(error.problem or error.context or "this is not YAML", source, line) from None
+        message, line = _explained(error, text)
+        raise YamlError(message, source, line) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise YamlError(_unreadable(text[error.position]), source, line) from None
@@ -122,6 +122,30 @@ def escaped(text: str) -> str:
 def _unreadable(character: str) -> str:
     advice = _HALF if "\ud800" <= character <= "\udfff" else f"write it in double quotes as {escaped(character)}"
     return f"the character U+{ord(character):04X} is not read here: {advice}"
+
+
+def _explained(error: yaml.MarkedYAMLError, text: str) -> tuple[str, int]:
+    """What is wrong, and the line at fault: PyYAML names the one where it could not go on, often a later one."""
+    problem = error.problem or error.context or "this is not YAML"
+    mark = error.problem_mark or error.context_mark
+    if mark is None:
+        return problem, 1
+    began = error.context_mark.line if error.context_mark else mark.line
+    if "scanning a quoted scalar" in (error.context or "") and "unexpected end" in problem:
+        return "this quote is not closed", began + 1
+    if "scanning a simple key" in (error.context or "") or "parsing a flow" in (error.context or ""):
+        return problem if began == mark.line else f"{problem} (seen in line {mark.line + 1})", began + 1
+    lines = _BREAK.split(text)[: mark.line + 1]
+    given = [i for i, line in enumerate(lines[:-1]) if line.strip() and not line.lstrip().startswith("#")]
+    first = lines[-1][: mark.column].find(": ") < 0  # whatever stands before is one key, or nothing
+    if given and first and ("mapping values" in problem or "<block mapping start>" in problem):
+        before, here = (len(line) - len(line.lstrip()) for line in (lines[given[-1]], lines[-1]))
+        if here > before:
+            message = f"indented below line {given[-1] + 1}, where nothing can stand below: align the two lines"
+        else:
+            message = f"indented otherwise than line {given[-1] + 1} and those before: align the lines"
+        return message, mark.line + 1
+    return problem, mark.line + 1
 
 
 def _events(text: str) -> Iterator[yaml.Event]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from statistics import fmean
 from typing import Any, Self
 
-NUMERICS_VERSION = 3  # stored with every result; raise it with any change of what a training computes
+NUMERICS_VERSION = 4  # stored with every result; raise it with any change of what a training or a genome computes
 
 
 @dataclass(frozen=True)

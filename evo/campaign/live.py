@@ -26,7 +26,7 @@ def on(stream: TextIO | None = None) -> Progress:
 
 
 class LiveProgress(Progress):
-    """A table of the latest generations, with the lanes of the one under way below it."""
+    """A table of the latest generations, with what of the next one is bred or trained below it."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -47,10 +47,9 @@ class LiveProgress(Progress):
         """What stands on the terminal now."""
         parts: list[Any] = [self._table()] if self.past else []
         if self.done_generations < self.generations:
-            lanes = f"{self.purpose} lanes {self.done}/{self.total}" if self.total else "breeding"
             line = Table.grid(padding=(0, 2))
             bar = ProgressBar(total=self.total or 1, completed=self.done, width=30)
-            line.add_row(f"generation {self.done_generations + 1}/{self.generations}", bar, lanes)
+            line.add_row(f"generation {self.done_generations + 1}/{self.generations}", bar, self.under_way)
             parts.append(line)
         left = self.seconds_left()
         times = [f"elapsed {duration(time.monotonic() - self.started)}"]

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+import torch
 
 from evo import files
 from evo.campaign.folder import RunFolder
 from evo.campaign.progress import Progress
-from evo.campaign.stop import Stop
+from evo.campaign.stop import Stop, Stopped
 from evo.errors import UsageError
 from evo.ledger import backup
 from evo.ledger.ledger import Ledger
 from evo.recipe.schema import Recipe
-from evo.records import Fame, Generation, Request, Results
+from evo.records import Checkpoint, Fame, Generation, Results
 from evo.search.protocol import Search, algorithm
 from evo.training.pool import Pool, check_workers
 from evo.training.worker import TRAIN_LANES
@@ -81,49 +84,72 @@ def run(
         log=folder.log,
         function=machine.function,
     )
-    with pool, progress:
+    reached = ledger.checkpoint()
+    with pool, progress, one_thread(), contextlib.suppress(Stopped):
+        _write_champion(folder, reached)
         begin = begin or algorithm(recipe)
-        search = begin(recipe.located(folder.path), ledger.checkpoint(), ledger.individual)
-        _write_champion(folder, search)
-        progress.begin(recipe, ledger.past(), begun=bool(ledger.statuses()))
-        spent = ledger.seconds_of(search.generation)  # by the tells of the generation under way
-        while search.generation < recipe.generations and not stop.soon():
+        with stop.at_once():
+            past, begun = ledger.past(), bool(ledger.statuses())
+            spent = ledger.seconds_of(reached.generation)  # by the tells of the generation under way
+        progress.begin(recipe, past, begun)
+        with stop.at_once():
+            search = begin(recipe.located(folder.path), reached, ledger.individual)
+        while search.generation < recipe.generations:
             started = time.monotonic()
-            request = search.ask()
-            results = _answer(request, ledger, pool, stop, progress)
-            if results is None:
-                break
+            results = _answer(search, ledger, pool, stop, progress)
             told = search.tell(results)
+            reached = search.checkpoint()
             seconds = time.monotonic() - started
-            ledger.save(told, search.checkpoint(), seconds)
-            _write_champion(folder, search)
+            ledger.save(told, reached, seconds)
+            _write_champion(folder, reached)
             spent += seconds
             if told.statistics:
-                progress.generation(Generation(search.generation, told.statistics, spent))
+                progress.generation(Generation(reached.generation, told.statistics, spent))
                 spent = 0.0
-                if backup.due(search.generation):
+                if backup.due(reached.generation):
                     backup.rotate(ledger)
-    best = search.hall_of_fame[0] if search.hall_of_fame else None
-    return Outcome(search.generation >= recipe.generations, search.generation, recipe.generations, best)
+    best = reached.hall_of_fame[0] if reached.hall_of_fame else None
+    return Outcome(reached.generation >= recipe.generations, reached.generation, recipe.generations, best)
 
 
-def _answer(request: Request, ledger: Ledger, pool: Pool, stop: Stop, progress: Progress) -> Results | None:
-    """The results of a request, from the ledger or from the workers; None when stopped before all are there."""
-    results = ledger.results(lane.key for lane in request.lanes)
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, torch computes with one thread: its tensors are small here, and workers want the other CPUs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _answer(search: Search, ledger: Ledger, pool: Pool, stop: Stop, progress: Progress) -> Results:
+    """The results that the search asks for, from the ledger or from the workers.
+
+    Raises Stopped where it is to stop before all are there.
+    """
+
+    def bred(done: int, total: int) -> None:
+        progress.bred(done, total)
+        stop.check()
+
+    with stop.at_once():
+        request = search.ask(bred)
+        results = ledger.results(lane.key for lane in request.lanes)
     missing = [lane for lane in request.lanes if lane.key not in results]
     progress.request(request, len(results))
     for lane, training in pool.train(missing, stop=stop.now, drain=stop.soon):
         ledger.add([(lane, training)], request.purpose)
         results[lane.key] = training
         progress.lane(training)
-    if len(results) < len(request.lanes) or stop.now():
-        return None
+    if stop.now() or len(results) < len(request.lanes):
+        stop.check()
     # in the order of the request and without times, so that the search cannot depend on either
     return {lane.key: replace(results[lane.key], seconds=0.0) for lane in request.lanes}
 
 
-def _write_champion(folder: RunFolder, search: Search) -> None:
-    if search.hall_of_fame:
-        text = search.hall_of_fame[0].individual.text
+def _write_champion(folder: RunFolder, reached: Checkpoint) -> None:
+    if reached.hall_of_fame:
+        text = reached.hall_of_fame[0].individual.text
         if not folder.champion.is_file() or folder.champion.read_bytes() != text.encode():
             files.write(folder.champion, text)

@@ -17,6 +17,7 @@ from evo.records import Champion, Generation, Request
 from harness.result import Training
 
 HEARTBEAT_SECONDS = 60
+BREEDING = "breeding"  # what is under way before a request
 
 
 class Progress:
@@ -27,7 +28,7 @@ class Progress:
         self.recipe: Recipe | None = None
         self.done_generations = 0
         self.past: list[Generation] = []
-        self.purpose, self.total, self.done = "", 0, 0  # lanes of the request under way
+        self.purpose, self.total, self.done = "", 0, 0  # lanes of the request under way, or individuals bred
         self._generation_started = self.started = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -54,6 +55,10 @@ class Progress:
         verb = "begins" if not (past or begun) else f"goes on after generation {len(past)}"
         self.say(f"{recipe.name} {verb}: task {recipe.task}, {recipe.generations} generations of {recipe.population}")
 
+    def bred(self, done: int, total: int) -> None:
+        """``done`` of ``total`` individuals of the next generation are bred."""
+        self.purpose, self.done, self.total = BREEDING, done, total
+
     def request(self, request: Request, known: int) -> None:
         """The search asks for lanes, ``known`` of which are in the ledger."""
         self.purpose, self.total, self.done = request.purpose.value, len(request.lanes), known
@@ -69,6 +74,13 @@ class Progress:
         self._generation_started = time.monotonic()
         self.purpose, self.total, self.done = "", 0, 0
         self.say(self._line(generation))
+
+    @property
+    def under_way(self) -> str:
+        """What is under way, and how far: ``breeding 120 of 5000``, ``search lanes 3/64``."""
+        if self.purpose == BREEDING:
+            return f"{BREEDING} {self.done} of {self.total}"
+        return f"{self.purpose} lanes {self.done}/{self.total}" if self.total else ""
 
     @property
     def champion(self) -> Champion | None:
@@ -92,7 +104,7 @@ class Progress:
         if self.past:
             usual = median(generation.seconds for generation in self.past[-9:])
             return max(0.0, usual - spent) + usual * (left - 1) if left else 0.0
-        if self.done and self.total and spent > 2:
+        if self.done and self.total and spent > 2 and self.purpose != BREEDING:
             return max(0.0, spent * self.total / self.done * left - spent)
         return None
 
@@ -112,7 +124,7 @@ class Progress:
 
 
 class PlainProgress(Progress):
-    """A line per generation, and one per minute while a generation lasts."""
+    """A line per generation, and one per minute while it is bred and trained."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -124,9 +136,17 @@ class PlainProgress(Progress):
             print(message, file=self._stream, flush=True)
         self._last = time.monotonic()
 
+    def bred(self, done: int, total: int) -> None:
+        """Individuals are bred; says so where nothing was said for a minute."""
+        super().bred(done, total)
+        self._beat()
+
     def lane(self, training: Training) -> None:
         """A lane is trained; says so where nothing was said for a minute."""
         super().lane(training)
+        self._beat()
+
+    def _beat(self) -> None:
         if time.monotonic() - self._last > HEARTBEAT_SECONDS:
             number = f"{self.done_generations + 1}/{self.generations}"
-            self._show(f"generation {number}: {self.purpose} lanes {self.done}/{self.total}")
+            self._show(f"generation {number}: {self.under_way}")

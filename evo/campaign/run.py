@@ -6,11 +6,14 @@ on from there to the same end.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Collection, Sequence
+import signal
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from evo.campaign import loop
@@ -18,8 +21,8 @@ from evo.campaign.folder import RunFolder
 from evo.campaign.loop import Begin, Machine, Outcome
 from evo.campaign.progress import Progress
 from evo.campaign.status import has_progress
-from evo.campaign.stop import Stop
-from evo.errors import UsageError
+from evo.campaign.stop import Stop, Stopped
+from evo.errors import EvoError, UsageError
 from evo.ledger import backup
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
@@ -59,8 +62,14 @@ def launch(
         _refuse_progress(folder)
         if not folder.recipe.is_file():
             raise UsageError(f"{folder.recipe}: there is no recipe; `evo recipe` prints one to start from")
-        recipe = reader.load(folder.recipe, overrides, known=KNOWN)
-        check_start(recipe.located(folder.path))
+        try:
+            with stop.at_once():
+                recipe = reader.load(folder.recipe, overrides, known=KNOWN)
+                check_start(recipe.located(folder.path))
+        except Stopped as stopped:
+            if stop.signal is signal.SIGINT:
+                raise KeyboardInterrupt from None
+            raise EvoError(f"{folder.path}: {stopped}, and nothing has begun; launch it again") from None
         trains_on = devices.for_campaign(device, progress.say)
         if recipe.precision == "tf32" and trains_on == "cpu":
             raise UsageError(f"{folder.recipe}: precision: tf32 exists on GPUs alone, and this campaign is for the CPU")
@@ -90,7 +99,7 @@ def resume(
     """Go on with the campaign in the folder at ``path``, to its end or until stopped.
 
     Raises UsageError (nothing to resume, a recipe that has changed otherwise than it may), LockedError,
-    LedgerError, EvoError.
+    LedgerError, Stopped (while it was read what there is), EvoError.
     """
     folder = RunFolder.find(path)
     machine, progress = machine or Machine(), progress or Progress()
@@ -98,11 +107,21 @@ def resume(
         raise UsageError(f"{folder.path}: nothing to resume; begin with: evo launch {folder.path}")
     with Stop(machine.max_minutes) as stop, folder.locked():
         progress.log = folder.log
-        with backup.open_or_restore(folder.ledger, progress.say) as ledger:
+        with backup.open_or_restore(folder.ledger, progress.say, partial(_read, folder, stop)) as ledger:
             meta = ledger.meta()
-            recipe = _recipe_to_resume(folder, meta, overrides, ledger, progress)
+            with _read(folder, stop):
+                recipe = _recipe_to_resume(folder, meta, overrides, ledger, progress)
             devices.for_campaign(meta["device"], progress.say)  # is it still there?
             return loop.run(folder, recipe, ledger, machine, stop, progress, begin)
+
+
+@contextlib.contextmanager
+def _read(folder: RunFolder, stop: Stop) -> Iterator[None]:
+    try:
+        with stop.at_once():
+            yield
+    except Stopped as stopped:
+        raise Stopped(f"{folder.path}: {stopped}; go on with: evo resume {folder.path}") from None
 
 
 def _refuse_progress(folder: RunFolder) -> None:

@@ -20,14 +20,15 @@ from evo.evaluation.defaults import (
     ACCURACY_FACTOR,
     BASELINES,
     CALIBRATION_EPOCHS,
-    COMPARISON_SEEDS,
+    CALIBRATION_INSTANCES,
+    COMPARISON_INSTANCES,
     DEPTHS,
     DEVICE,
     DTYPE,
     EPOCHS,
     INIT,
+    INSTANCES,
     PATIENCE,
-    SEEDS,
     TASK,
 )
 from evo.files import STANDARD_OUTPUT
@@ -186,7 +187,22 @@ Targets = Annotated[
 ]
 TaskName = Annotated[str, typer.Option(help="tig: as deployed; seed: as written")]
 Depths = Annotated[str, typer.Option(help="numbers of hidden layers, e.g. 4,7")]
-Seeds = Annotated[str, typer.Option(help="from:to:step, numbers, or hex: and 64 digits; at least 2900 apart")]
+Instances = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[LABEL:]COUNT",
+        help="instances by label, e.g. unseen:8; without one, a fresh label is drawn and printed; default: "
+        f"{INSTANCES} (compare: {COMPARISON_INSTANCES}, calibrate: {CALIBRATION_INSTANCES})",
+        show_default=False,
+    ),
+]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        help="instead of --instances: from:to:step, numbers, or hex: and 64 digits; at least 2900 apart",
+        show_default=False,
+    ),
+]
 Epochs = Annotated[int, typer.Option(help="most epochs of a training")]
 Patience = Annotated[int, typer.Option(help="epochs without improvement that end a training")]
 Init = Annotated[str, typer.Option(help="initial weights: per_layer or shared")]
@@ -203,7 +219,8 @@ def evaluate(
     targets: Targets,
     task: TaskName = TASK,
     depths: Depths = DEPTHS,
-    seeds: Seeds = SEEDS,
+    instances: Instances = None,
+    seeds: Seeds = None,
     epochs: Epochs = EPOCHS,
     patience: Patience = PATIENCE,
     init: Init = INIT,
@@ -214,12 +231,13 @@ def evaluate(
     as_json: Json = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="a row for each training")] = False,
 ) -> None:
-    """Train optimizers on instances that you name, and say how well they do."""
+    """Train optimizers on the same instances, fresh ones unless you name them, and say how well they do."""
     from evo.cli.evaluations import print_evaluation
 
     complete = print_evaluation(
-        targets, task=task, depths=depths, seeds=seeds, epochs=epochs, patience=patience, init=init,
-        accuracy_factor=accuracy_factor, dtype=dtype, device=device, workers=workers, as_json=as_json, verbose=verbose,
+        targets, task=task, depths=depths, instances=instances, seeds=seeds, epochs=epochs, patience=patience,
+        init=init, accuracy_factor=accuracy_factor, dtype=dtype, device=device, workers=workers, as_json=as_json,
+        verbose=verbose,
     )  # fmt: skip
     if not complete:
         raise typer.Exit(INTERRUPTED)
@@ -230,7 +248,8 @@ def compare(
     targets: Targets,
     task: TaskName = TASK,
     depths: Depths = DEPTHS,
-    seeds: Seeds = COMPARISON_SEEDS,
+    instances: Instances = None,
+    seeds: Seeds = None,
     epochs: Epochs = EPOCHS,
     patience: Patience = PATIENCE,
     init: Init = INIT,
@@ -245,8 +264,9 @@ def compare(
     from evo.cli.evaluations import print_comparison
 
     complete = print_comparison(
-        targets, task=task, depths=depths, seeds=seeds, epochs=epochs, patience=patience, init=init,
-        accuracy_factor=accuracy_factor, device=device, workers=workers, as_json=as_json, out=out, force=force,
+        targets, task=task, depths=depths, instances=instances, seeds=seeds, epochs=epochs, patience=patience,
+        init=init, accuracy_factor=accuracy_factor, device=device, workers=workers, as_json=as_json, out=out,
+        force=force,
     )  # fmt: skip
     if not complete:
         raise typer.Exit(INTERRUPTED)
@@ -256,6 +276,7 @@ def compare(
 def calibrate(
     task: Annotated[str, typer.Argument(metavar="TASK", help="tig or seed")],
     depths: Annotated[str | None, typer.Option(help="default: all of the task", show_default=False)] = None,
+    instances: Instances = None,
     epochs: Epochs = CALIBRATION_EPOCHS,
     baselines: Annotated[str, typer.Option(help="known optimizers to train, e.g. adam,lion; none: bounds alone")] = (
         ",".join(BASELINES)
@@ -271,8 +292,8 @@ def calibrate(
 
     names = [] if baselines == "none" else baselines.split(",")
     print_calibration(
-        task, depths=depths, epochs=epochs, baselines=names, device=device, workers=workers, as_json=as_json, out=out,
-        force=force,
+        task, depths=depths, instances=instances, epochs=epochs, baselines=names, device=device, workers=workers,
+        as_json=as_json, out=out, force=force,
     )  # fmt: skip
 
 

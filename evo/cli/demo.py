@@ -13,6 +13,7 @@ from evo.cli.messages import say
 from evo.cli.tables import summary_table
 from evo.cli.terminal import TrainingProgress, console
 from evo.evaluation.question import Question
+from evo.evaluation.seeds import Seeds
 from evo.evaluation.summaries import summarize
 from evo.evaluation.targets import resolve
 from evo.evaluation.trainings import Evaluation, evaluate_targets
@@ -59,7 +60,7 @@ def _question(recipe: Recipe, names: list[str]) -> Question:
     """The recipe's final instances: as many of each depth, which no search, retest or selection touched."""
     depths = recipe.difficulty.depths
     finals = instances(recipe, Purpose.FINAL, 0)[: max(1, recipe.instances.final // len(depths))]
-    seeds: dict[bytes, int | str] = {instance.seed: f"hex:{instance.seed.hex()}" for instance in finals}
+    seeds: Seeds = {instance.seed: f"hex:{instance.seed.hex()}" for instance in finals}
     return Question(recipe.task, tuple(resolve(names)), depths, seeds, recipe.epochs, recipe.patience, recipe.init)
 
 
@@ -79,5 +80,5 @@ def _verdict(recipe: Recipe, evaluation: Evaluation, champion: str) -> str:
         f"champion: mean quality {mean(champion):.3f}; {baseline}: {mean(baseline):.3f}, on the same "
         f"{len(ours)} unseen instances ({better} of them better with the champion).\n"
         f"So few instances tell little: evo compare {champion} {baseline} --depths "
-        f"{','.join(map(str, recipe.difficulty.depths))} --epochs {recipe.epochs} --seeds 0:320000:10000"
+        f"{','.join(map(str, recipe.difficulty.depths))} --epochs {recipe.epochs} --instances 32"
     )

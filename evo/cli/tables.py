@@ -9,6 +9,7 @@ from rich.table import Table
 
 from evo.evaluation.calibration import WRITTEN_ALPHA, Calibration
 from evo.evaluation.comparison import Comparison
+from evo.evaluation.question import Question
 from evo.evaluation.statistics import LEVEL, POWER
 from evo.evaluation.summaries import BUNDLE_SIZE, summarize
 from evo.evaluation.trainings import FAILED_QUALITY, Evaluation
@@ -47,6 +48,7 @@ def summary_table(evaluation: Evaluation) -> Table:
     table.caption = f"quality; bundle median: mean over bundles of {BUNDLE_SIZE}"
     if any(result.training.quality is None for result in evaluation.results):
         table.caption += f"; a failed run counts as {FAILED_QUALITY:g}"
+    table.caption += _provenance(asked)
     return table
 
 
@@ -58,7 +60,7 @@ def training_table(evaluation: Evaluation) -> Table:
         table.add_row(
             escaped(result.target),
             str(result.instance.num_hidden_layers),
-            str(evaluation.question.seeds[result.instance.seed]),
+            _short(str(evaluation.question.seeds[result.instance.seed])),
             t.status if not t.message else "\n".join(map(escaped, f"{t.status}: {t.message}".splitlines())),
             str(t.epochs_run),
             "–" if t.best_epoch is None else str(t.best_epoch),
@@ -94,6 +96,7 @@ def pair_table(comparison: Comparison) -> Table:
         f"instances for this difference and spread at power {POWER:g} and level {1 - LEVEL:.2g}, "
         "7.85 (standard deviation / mean)²"
     )
+    table.caption += _provenance(comparison.question)
     return table
 
 
@@ -125,7 +128,19 @@ def calibration_table(calibration: Calibration) -> Table:
     table.caption = f"quality at alpha {WRITTEN_ALPHA:g}; optimizers: {asked.epochs} epochs at most"
     if any(math.isinf(loss) for r in calibration.reached for loss in r.losses):
         table.caption += f"; a failed run counts as {FAILED_QUALITY:g}"
+    table.caption += _provenance(asked)
     return table
+
+
+def _provenance(asked: Question) -> str:
+    """Which instances these were, and what is to be said against them."""
+    named = f"\ninstances {asked.labeled} (repeat with --instances {asked.labeled})" if asked.label else ""
+    return named + (f"\nwarning: {asked.guessed}" if asked.guessed else "")
+
+
+def _short(seed: str) -> str:
+    """A seed by its first digits; ``--json`` has all of them."""
+    return seed if len(seed) <= 20 else f"{seed[:12]}…"
 
 
 def _partial(evaluation: Evaluation) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from evo.errors import UsageError
 from evo.evaluation.bounds import gaussian_process_loss, zero_loss
-from evo.evaluation.defaults import BASELINE_INSTANCES, BASELINES, CALIBRATION_EPOCHS, CALIBRATION_SEEDS, DEVICE
+from evo.evaluation.defaults import BASELINE_INSTANCES, BASELINES, CALIBRATION_EPOCHS, CALIBRATION_INSTANCES, DEVICE
 from evo.evaluation.question import Question, parse_question
 from evo.evaluation.trainings import FAILED_QUALITY, Result, evaluate_targets, finite
 from evo.events import Listener, ignore
@@ -72,6 +72,7 @@ class Calibration:
             "task": self.question.task,
             "numerics_version": NUMERICS_VERSION,
             "epochs": self.question.epochs,
+            "instances": self.question.labeled or None,
             "seeds": list(self.question.seeds.values()),
             "reached": [
                 {
@@ -93,7 +94,8 @@ def parse_calibration(
     task: str,
     *,
     depths: str | int | Sequence[int] | None = None,
-    seeds: str | int | Sequence[int | str] = CALIBRATION_SEEDS,
+    instances: str | int | None = None,
+    seeds: str | int | Sequence[int | str] | None = None,
     epochs: int = CALIBRATION_EPOCHS,
     baselines: Sequence[str] = BASELINES,
 ) -> Question:
@@ -104,7 +106,10 @@ def parse_calibration(
     if task not in TASKS:
         raise UsageError(f"TASK {task}: not one of {', '.join(TASKS)}")
     chosen = TASKS[task].depths if depths is None else depths
-    question = parse_question(baselines or BASELINES, task=task, depths=chosen, seeds=seeds, epochs=epochs)
+    question = parse_question(
+        baselines or BASELINES, task=task, depths=chosen, instances=instances, seeds=seeds, epochs=epochs,
+        default=CALIBRATION_INSTANCES,
+    )  # fmt: skip
     return question if baselines else replace(question, targets=())
 
 

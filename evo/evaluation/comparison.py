@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from evo.errors import UsageError
-from evo.evaluation.question import Question, parse_question, shared_streams
+from evo.evaluation.defaults import COMPARISON_INSTANCES
+from evo.evaluation.question import Question, parse_question
 from evo.evaluation.statistics import POWER, Paired, holm, paired
 from evo.evaluation.summaries import summarize
 from evo.evaluation.trainings import FAILED_QUALITY, Evaluation
@@ -67,13 +68,13 @@ class Comparison:
                 | {"differences": list(p.paired.differences)}
                 for p in self.pairs
             ],
-            "warnings": [*filter(None, [shared_streams(asked.seeds)]), *too_few(self.pairs)],
+            "warnings": [*asked.warnings, *too_few(self.pairs)],
         }
 
 
 def parse_comparison(names: Sequence[str | Path], **options: Any) -> Question:
     """`parse_question` for at least two targets. Raises UsageError."""
-    question = parse_question(names, **options)
+    question = parse_question(names, default=COMPARISON_INSTANCES, **options)
     if len(question.targets) < 2:
         raise UsageError("TARGET: name at least two to compare, for example adam lion")
     return question

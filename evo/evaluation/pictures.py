@@ -86,7 +86,9 @@ def draw_comparison(comparison: Comparison) -> Figure:
     figure.supylabel("difference of quality (above 0: the first is better)", fontsize=9)
     figure.supxlabel("hidden layers", fontsize=9)
     figure.suptitle(
-        f"task {asked.task}, same instances\nblack: mean and {LEVEL:.0%} interval; red: beyond the axis", fontsize=9
+        f"task {asked.task}, same instances {asked.labeled}\n"
+        f"black: mean and {LEVEL:.0%} interval; red: beyond the axis",
+        fontsize=9,
     )
     return figure
 

@@ -73,6 +73,7 @@ class Evaluation:
             "init": asked.init,
             "dtype": asked.dtype,
             "accuracy_factor": asked.accuracy_factor,
+            "instances": asked.labeled or None,
             "complete": self.complete,
             "results": [self._entry(result) for result in self.results],
         }

@@ -38,22 +38,29 @@ def copies(path: Path) -> tuple[Path, Path]:
     return path.with_name("backup-1.sqlite"), path.with_name("backup-2.sqlite")
 
 
-def open_or_restore(path: Path, say: Callable[[str], None]) -> Ledger:
+def open_or_restore(
+    path: Path,
+    say: Callable[[str], None],
+    reading: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+) -> Ledger:
     """The ledger at ``path``; when it is damaged or gone, what is sound of it and of its copies, in its place.
 
-    The damaged file is kept beside it. ``say`` is told what happened. Raises LedgerError where nothing can be made of
+    The damaged file is kept beside it. ``say`` is told what happened. ``reading``: entered around work that may take
+    long, and that may be cut off anywhere by what it raises. Raises LedgerError where nothing can be made of
     it, and for all that is not damage (locks, permissions, disk); then no file is touched.
     """
     try:
         if path.is_file() or not any(copy.is_file() for copy in copies(path)):
-            return Ledger.open_to_write(path)
+            with reading():
+                return Ledger.open_to_write(path)
         problem = f"{path}: it is gone"
     except DamagedError as error:
         problem = str(error)
     say(problem)
     restored = path.with_name(path.name + ".restored")
     try:
-        names, damage = _gather(restored, (path, *copies(path)), say)
+        with reading():
+            names, damage = _gather(restored, (path, *copies(path)), say)
         if not names:
             raise LedgerError(f"{problem}; no copy of it is good either: set {path.parent} aside and launch anew")
         aside = _set_aside(path)

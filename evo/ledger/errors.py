@@ -10,6 +10,7 @@ from pathlib import Path
 from evo.errors import EvoError, UsageError
 
 DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_TOOBIG")  # the last: a length that is nonsense
+FULL = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")  # the second for the index of the write-ahead log, which cannot grow
 NO_LOCKS = ("SQLITE_PROTOCOL", "SQLITE_NOLFS", "SQLITE_IOERR_LOCK", "SQLITE_IOERR_RDLOCK", "SQLITE_IOERR_SHM")
 
 
@@ -45,7 +46,7 @@ def explained(path: Path) -> Iterator[None]:
         name = _name(error)
         if damages(error):
             raise DamagedError(f"{path}: damaged: {error}") from None
-        if name == "SQLITE_FULL":
+        if name in FULL:
             raise LedgerError(f"{path}: the disk is full; free space, then go on with evo resume") from None
         if name == "SQLITE_READONLY_DBMOVED":
             raise LedgerError(moved(path)) from None

@@ -261,8 +261,9 @@ class Ledger:
 
         Counted twice in one statement, by the table and by its index: a flipped bit changes one of the two.
         """
-        count = "SELECT status, count(*) AS found FROM evaluations {} GROUP BY status"
-        listed, indexed = (count.format(how) for how in ("NOT INDEXED", "INDEXED BY evaluations_by_status"))
+        # that it needs another column, and groups by no column as it is, keeps SQLite to the table
+        listed = "SELECT status, count(tell) FROM evaluations NOT INDEXED GROUP BY +status"
+        indexed = "SELECT status, count(*) FROM evaluations INDEXED BY evaluations_by_status GROUP BY status"
         rows = self.rows(f"SELECT 0, * FROM ({listed}) UNION ALL SELECT 1, * FROM ({indexed})")
         first, second = (sorted((row[1:] for row in rows if row[0] == which), key=repr) for which in (0, 1))
         counts: dict[str, int] = dict(first)

@@ -7,7 +7,7 @@ through ``--set KEY=VALUE`` names that instead of a line.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ from evo.recipe.validation import Closed, Fault, flat, shown, suggestion, valida
 from genomes import strict_yaml
 from genomes.strict_yaml import YamlError
 
+MOST_LISTED = 100  # mistakes
+
 
 class RecipeError(UsageError):
-    """A recipe that we refuse: ``errors`` holds one line for each mistake, ``str()`` all of them."""
+    """A recipe that we refuse: ``errors`` holds a line for each mistake up to `MOST_LISTED`, ``str()`` all of them."""
 
     def __init__(self, errors: Sequence[str]):
         super().__init__("\n".join(errors))
@@ -72,12 +74,14 @@ def _read(
     value = value if launched is None else _completed(value, launched)
     recipe, faults = _validated(value)
     if recipe is not None:
-        wrong = [fault.path for fault in faults]
-        for keys, fault in contradictions(recipe, folder, known):
-            if not any(_related(key, path) for key in keys for path in wrong):
-                faults.append(fault)
-    located = [(_location(document, applied, fault.path), fault) for fault in faults]
-    errors += [f"{where}: {fault}" for (_, where), fault in sorted(located, key=lambda item: item[0][0])]
+        wrong = _Paths(fault.path for fault in faults)
+        faults += [fault for keys, fault in contradictions(recipe, folder, known) if not any(map(wrong.touch, keys))]
+    lines = _lines_of(document)
+    located = [(_location(document.source, lines, applied, fault.path), fault) for fault in faults]
+    located.sort(key=lambda item: item[0][0])
+    errors += [f"{where}: {fault}" for (_, where), fault in located[:MOST_LISTED]]
+    if len(located) > MOST_LISTED:
+        errors.append(f"{document.source}: {len(located) - MOST_LISTED} more mistakes are not listed")
     if errors or recipe is None:
         raise RecipeError(errors)
     return recipe
@@ -109,7 +113,8 @@ def _validated(value: dict[str, Any]) -> tuple[Recipe | None, list[Fault]]:
     name = _algorithm(value) or Recipe.model_fields["search"].default.algorithm
     if not isinstance(name, str) or name not in ALGORITHMS:
         hint = suggestion(str(name), ALGORITHMS) or f"; there are {', '.join(ALGORITHMS)}"
-        faults.append(Fault(("search", "algorithm"), f"there is no algorithm {shown(name)}{hint}"))
+        message = f"there is no algorithm {shown(name)}{hint}"
+        faults.append(Fault(("search", "algorithm"), lambda: message))
         value = {key: value[key] for key in value if key != "search"}
         name = Recipe.model_fields["search"].default.algorithm
     recipe, found = validate(recipe_with(name), value, fallback={"name": "unnamed"})
@@ -194,25 +199,47 @@ def _merged(base: Any, value: Any) -> Any:
     return {key: _merged(base.get(key), value[key]) if key in value else base[key] for key in {**base, **value}}
 
 
-def _location(document: strict_yaml.Document, overrides: Sequence[_Override], path: tuple) -> tuple[tuple, str]:
+def _lines_of(document: strict_yaml.Document) -> dict[_Key, int]:
+    """The line of every path; its keys and indices are text, since pydantic names a key 5 "5"."""
+    return {tuple(map(str, path)): line for path, line in document.lines.items()}
+
+
+def _location(source: str, lines: Mapping[_Key, int], overrides: Sequence[_Override], path: tuple) -> tuple[tuple, str]:
     """Where ``path`` was given, last override first: a key to sort by, and the words for it."""
     for number, override in reversed(list(enumerate(overrides))):
         if _related(override.path, path):
             return (1, number), f"--set {override.text}"
-    lines = {tuple(map(str, keys)): line for keys, line in document.lines.items()}  # pydantic names a key 5 "5"
     given = tuple(map(str, path))
     while given not in lines:
         given = given[:-1]
-    return (0, lines[given]), f"{document.source}:{lines[given]}"
+    return (0, lines[given]), f"{source}:{lines[given]}"
 
 
 def location(document: strict_yaml.Document, overrides: Sequence[str], key: str) -> str:
     """Where a key was given: ``file:line``, or ``--set KEY=VALUE``. ``overrides``: that were read without fault."""
-    return _location(document, [_Override.parse(text) for text in overrides], tuple(key.split(".")))[1]
+    applied = [_Override.parse(text) for text in overrides]
+    return _location(document.source, _lines_of(document), applied, tuple(key.split(".")))[1]
 
 
 def _related(path: tuple, other: tuple) -> bool:
+    """Whether one of them is, or stands above, the other."""
     return all(a == b for a, b in zip(path, other, strict=False))
+
+
+class _Paths:
+    """Paths, and whether one is `_related` to any of them, however many there are."""
+
+    def __init__(self, paths: Iterable[tuple]) -> None:
+        self._paths = set(paths)
+        self._above = {above for path in self._paths for above in _upwards(path)}
+
+    def touch(self, path: tuple) -> bool:
+        return path in self._above or any(above in self._paths for above in _upwards(path))
+
+
+def _upwards(path: tuple) -> Iterator[tuple]:
+    """The path and all that it stands below."""
+    return (path[:length] for length in range(len(path) + 1))
 
 
 def _yaml(value: Any) -> str:

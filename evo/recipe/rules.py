@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from evo.errors import UsageError
 from evo.recipe.limits import exceeded
 from evo.recipe.schema import Recipe
-from evo.recipe.validation import Fault, suggestion
+from evo.recipe.validation import Fault, shown, suggestion
 from genomes import catalogue
 from genomes.compiler.lowering import read
 from genomes.language.genome import GenomeError
@@ -30,9 +32,13 @@ def contradictions(recipe: Recipe, folder: Path | None, known: Known) -> Iterato
     ``folder``: where the recipe's genome files are looked for; None: they are not.
     """
 
-    def fault(message: str, *keys: str, item: int | None = None) -> tuple[list[tuple], Fault]:
+    def fault(message: str, *keys: str) -> tuple[list[tuple], Fault]:
         paths: list[tuple] = [tuple(key.split(".")) for key in keys]
-        return paths, Fault(paths[0] if item is None else (*paths[0], item), message)
+        return paths, Fault(paths[0], lambda: message)
+
+    def of_item(message: Callable[[], str], key: str, item: int) -> tuple[list[tuple], Fault]:
+        path = tuple(key.split("."))
+        return [path], Fault((*path, item), message)
 
     task, difficulty = TASKS[recipe.task], recipe.difficulty
     if (shallowest := min(difficulty.depths)) < (least := max(1, task.frozen_linears)):
@@ -54,22 +60,29 @@ def contradictions(recipe: Recipe, folder: Path | None, known: Known) -> Iterato
     if members == 0:
         yield fault("needs at least one genome: catalogue, genomes or random", "start")
     for i, path in enumerate(start.genomes):
-        if folder and not (folder / path).is_file():
-            yield fault(f"there is no file {folder / path}", "start.genomes", item=i)
+        if folder and not os.path.isfile(folder / path):  # of a path that no file can have, pathlib's own would raise
+            yield of_item(partial("there is no file {}".format, folder / path), "start.genomes", i)
 
     if weights := recipe.variation.weights:
         operators = known.operators()
         for name in (name for name in weights if name not in operators):
-            hint = suggestion(name, operators) or f"; there are {', '.join(operators)}"
-            yield fault(f"there is no such operator{hint}", f"variation.weights.{name}")
+            path = ("variation", "weights", name)
+            yield [path], Fault(path, partial(_no_operator, name, operators))
         if weights.keys() >= set(operators) and not any(weights.values()):
             yield fault("all operators have weight 0, so nothing could vary", "variation.weights")
     optimizers = known.catalogue()
     for key, names in (("start.catalogue", start.catalogue), ("baselines", recipe.baselines)):
         for i, name in enumerate(names):
             if name not in optimizers:
-                hint = suggestion(name, optimizers) or "; `evo catalogue` lists the names"
-                yield fault(f"the catalogue has no {name!r}{hint}", key, item=i)
+                yield of_item(partial(_no_optimizer, name, optimizers), key, i)
+
+
+def _no_operator(name: str, operators: Collection[str]) -> str:
+    return "there is no such operator" + (suggestion(name, operators) or f"; there are {', '.join(operators)}")
+
+
+def _no_optimizer(name: str, optimizers: Collection[str]) -> str:
+    return f"the catalogue has no {shown(name)}" + (suggestion(name, optimizers) or "; `evo catalogue` lists the names")
 
 
 def check_start(recipe: Recipe) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, SerializeAsAny, create_model
 
 from evo.recipe.search_settings import ALGORITHMS, Few, Genetic, Settings, Share, Some
-from evo.recipe.validation import Closed
+from evo.recipe.validation import Closed, shown
 from evo.records import Purpose
 from genomes.language.genome import MAX_TERMS
 from harness.task import TRACKS
@@ -21,14 +21,16 @@ MAY_CHANGE = frozenset({"generations", "limits.seconds_per_lane"})  # after laun
 
 def _slug(name: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
-        raise ValueError(f"must be lower-case letters, digits, - and _ (at most 64), got {name!r}")
+        raise ValueError(f"must be lower-case letters, digits, - and _ (at most 64), got {shown(name)}")
     return name
 
 
 def _distinct(items: tuple) -> tuple:
-    repeated = next((item for i, item in enumerate(items) if item in items[:i]), None)
-    if repeated is not None:
-        raise ValueError(f"{repeated} stands here a second time")
+    seen = set()
+    for item in items:
+        if item in seen:
+            raise ValueError(f"{item} stands here a second time")
+        seen.add(item)
     return items
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -24,13 +26,16 @@ class Closed(BaseModel):
 
 
 class Fault(NamedTuple):
-    """What is wrong, and where: a path of keys and list indices."""
+    """What is wrong, and where: a path of keys and list indices.
+
+    ``message`` is made when it is called for: it may take the time of a `suggestion`, and of many faults few are shown.
+    """
 
     path: Path
-    message: str
+    message: Callable[[], str]
 
     def __str__(self) -> str:
-        return f"{dotted(self.path)}: {self.message}"
+        return f"{dotted(self.path)}: {self.message()}"
 
 
 Model = TypeVar("Model", bound=Closed)
@@ -40,21 +45,24 @@ def validate(model: type[Model], value: dict, fallback: Mapping[str, Any]) -> tu
     """``value`` as an instance of ``model``, and its faults.
 
     Where there are faults, the instance has defaults (and ``fallback`` for keys without one) in their place,
-    so that checks across keys can still be made; it is None where not even that is possible.
+    so that checks across keys can still be made; it is None where not even that is possible. Takes time in proportion
+    to the size of ``value``, whatever is wrong with it.
     """
+    text = json.dumps(value)
     try:
-        return model.model_validate_json(json.dumps(value)), []  # JSON, where strict mode takes a list for a tuple
+        return model.model_validate_json(text), []  # JSON, where strict mode takes a list for a tuple
     except ValidationError as error:
         problems = error.errors(include_url=False)
-    faults = []
-    for problem in problems:
-        path = tuple(part for part in problem["loc"] if part != "[key]")
-        inner = any(other["loc"][: len(path)] == path and other is not problem for other in problems)
-        if problem["type"] != "too_short" or not inner:  # of wrong items none is left, and they are named already
-            faults.append(Fault(path, _message(model, problem, path)))
-    sound = value
+    paths = [tuple(part for part in problem["loc"] if part != "[key]") for problem in problems]
+    within = Counter(path[:length] for path in paths for length in range(len(path) + 1))
+    faults = [
+        Fault(path, partial(_message, model, problem, path))
+        for problem, path in zip(problems, paths, strict=True)
+        if problem["type"] != "too_short" or within[path] == 1  # of wrong items none is left, and they are named
+    ]
+    sound = json.loads(text)
     for path, _ in faults:
-        sound = _without(sound, path)
+        _remove(sound, path)
     try:
         return model.model_validate_json(json.dumps({**fallback, **sound})), faults
     except ValidationError:
@@ -72,7 +80,8 @@ def flat(section: Closed, prefix: str = "") -> dict[str, Any]:
 
 def dotted(path: Path) -> str:
     """A path for people: ``difficulty.depths[1]``."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+    parts = (f"[{part}]" if isinstance(part, int) else f".{_shortened(part)}" for part in path)
+    return "".join(parts).removeprefix(".")
 
 
 def suggestion(word: str, known: Collection[str]) -> str:
@@ -83,7 +92,10 @@ def suggestion(word: str, known: Collection[str]) -> str:
 
 def shown(value: Any) -> str:
     """A value as it stands in a YAML file, shortened."""
-    text = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else repr(value)
+    return _shortened(json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else repr(value))
+
+
+def _shortened(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -150,13 +162,13 @@ def _section(model: type[Closed], path: Path) -> type[Closed] | None:
     return section
 
 
-def _without(value: Any, path: Path) -> Any:
-    """``value`` without what stands at ``path``; a list with a faulty item goes as a whole."""
-    keys = {str(key): key for key in value}
-    if str(path[0]) not in keys:
-        return value
-    key = keys[str(path[0])]
-    inner = value[key]
-    if len(path) > 1 and isinstance(inner, dict):
-        return {**value, key: _without(inner, path[1:])}
-    return {other: value[other] for other in value if other != key}
+def _remove(value: dict[str, Any], path: Path) -> None:
+    """Remove what stands at ``path``, if it is still there; a list with a faulty item goes as a whole."""
+    *above, last = map(str, path)
+    for key in above:
+        inner = value.get(key)
+        if not isinstance(inner, dict):
+            last = key
+            break
+        value = inner
+    value.pop(last, None)

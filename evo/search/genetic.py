@@ -31,7 +31,7 @@ from evo.records import (
 )
 from evo.search.instances import instances
 from evo.search.population import baselines, first_population, next_population
-from evo.search.protocol import Search
+from evo.search.protocol import Bred, Search
 from genomes.language.printer import show
 from harness.result import mean_quality
 from harness.task import Instance
@@ -105,9 +105,9 @@ class GeneticSearch(Search):
         self._settings = recipe.search
         super().__init__(recipe, checkpoint, individual)
 
-    def _ask(self) -> Request:
+    def _ask(self, bred: Bred) -> Request:
         if self._current is None:
-            self._bred = tuple(self._breed())
+            self._bred = tuple(self._breed(bred))
             return self._request(Purpose.SEARCH, (*self._bred, *baselines(self.recipe, self.generation)))
         if self._current.stage is Purpose.RETEST:
             return self._request(Purpose.RETEST, self._current.contenders)
@@ -141,16 +141,16 @@ class GeneticSearch(Search):
 
     # --- who takes part ----------------------------------------------------------------------------------------------
 
-    def _breed(self) -> list[Individual]:
+    def _breed(self, bred: Bred) -> list[Individual]:
         """The elites as they are, the champion of the hall of fame among them, then children by tournament."""
         if self.generation == 0:
-            return first_population(self.recipe)
+            return first_population(self.recipe, bred)
         kept = list(self._last.elites)
         champion = self.hall_of_fame[0].individual if self.hall_of_fame else None
         if champion and kept and champion.hash not in {i.hash for i in kept}:
             kept[-1] = champion
         last = list(zip(self._last.population, self._last.fitness, strict=True))
-        return next_population(self.recipe, self.generation, kept, last, self._settings.tournament)
+        return next_population(self.recipe, self.generation, kept, last, self._settings.tournament, bred)
 
     def _to_select(self, current: _Generation) -> tuple[Individual, ...]:
         """Who trains on the selection instances: newcomers, and at first the baselines, so that reports can compare."""

@@ -12,15 +12,15 @@ from deap import base, tools
 from evo.randomness import generator, global_random
 from evo.recipe.schema import Recipe
 from evo.records import Individual
+from evo.search.protocol import Bred
 from evo.search.variation.random_genome import random_genome
 from evo.search.variation.vary import vary
 from genomes import catalogue
-from genomes.analysis.probe import probe_hash
 from genomes.compiler.identity import genome_identity
 from genomes.compiler.lowering import read
 from genomes.language.genome import Genome
 
-DRAWS_FOR_NEW = 4  # children drawn before one that acts like another member is let in
+DRAWS_FOR_NEW = 4  # children drawn before one with the program of another member is let in
 
 
 class _Quality(base.Fitness):
@@ -39,18 +39,24 @@ class _Candidate:
         self.fitness = _Quality((float("-inf") if quality is None else quality,))
 
 
-def first_population(recipe: Recipe) -> list[Individual]:
-    """Known optimizers, the recipe's genomes, random genomes, and mutants of all of them."""
+def first_population(recipe: Recipe, bred: Bred) -> list[Individual]:
+    """Known optimizers, the recipe's genomes, random genomes, and mutants of all of them.
+
+    ``bred``: see `Search.ask`.
+    """
     founders = [("catalogue", catalogue.load(name)) for name in recipe.start.catalogue]
     founders += [("genome", read(Path(path))) for path in recipe.start.genomes]
     for i in range(recipe.start.random):
+        bred(len(founders), recipe.population)
         rng = generator(recipe.seed, 0, len(founders), "random")
         founders.append(("random", random_genome(f"random{i + 1}", recipe.limits, rng)))
     population = [_individual(0, i, genome, operator=kind) for i, (kind, genome) in enumerate(founders)]
-    seen = {probe_hash(genome) for _, genome in founders}
+    seen = {founder.hash for founder in population}
     while len(population) < recipe.population:
+        bred(len(population), recipe.population)
         parent = population[len(population) % len(founders)]
         population.append(_child(recipe, 0, len(population), [parent], seen))
+    bred(recipe.population, recipe.population)
     return population[: recipe.population]
 
 
@@ -60,18 +66,24 @@ def next_population(
     kept: Sequence[Individual],
     last: Sequence[tuple[Individual, float | None]],
     tournament: int,
+    bred: Bred,
 ) -> list[Individual]:
-    """The ``kept`` as they are, then children by tournament among the ``last``, given with their mean quality."""
+    """The ``kept`` as they are, then children by tournament among the ``last``, given with their mean quality.
+
+    ``bred``: see `Search.ask`.
+    """
     population = [
         Individual(generation, i, parent.genome, parent.hash, (parent.id,), "elite") for i, parent in enumerate(kept)
     ]
-    seen = {probe_hash(parent.genome) for parent in kept}
+    seen = {parent.hash for parent in kept}
     pool = [_Candidate(individual, quality) for individual, quality in last]
     while len(population) < recipe.population:
+        bred(len(population), recipe.population)
         rng = generator(recipe.seed, generation, len(population), "tournament")
         with global_random(rng):
             chosen = tools.selTournament(pool, 2, tournament)
         population.append(_child(recipe, generation, len(population), [c.individual for c in chosen], seen))
+    bred(len(population), recipe.population)
     return population
 
 
@@ -84,19 +96,19 @@ def baselines(recipe: Recipe, generation: int) -> tuple[Individual, ...]:
 
 
 def _child(recipe: Recipe, generation: int, index: int, parents: list[Individual], seen: set[str]) -> Individual:
-    """A child that acts unlike every member so far on the probe, if a few draws give one.
+    """A child whose program is that of no member so far, if a few draws give one.
 
-    ``seen``: the members' `probe_hash`; the child's joins it.
+    ``seen``: the members' hashes, exact ones (`genome_identity`); the child's joins them.
     """
     rng = generator(recipe.seed, generation, index, "variation")
     genomes = [parent.genome for parent in parents]
     for draw in range(DRAWS_FOR_NEW):
         child = vary(genomes, recipe.variation.crossover, recipe.variation.weights, recipe.limits, rng)
         genome = child.genome.renamed(f"g{generation}i{index}", "evolved")
-        acts_like = probe_hash(genome)
-        if acts_like not in seen or draw == DRAWS_FOR_NEW - 1:
-            seen.add(acts_like)
-            return _individual(generation, index, genome, parents[: child.parents], child.operator)
+        individual = _individual(generation, index, genome, parents[: child.parents], child.operator)
+        if individual.hash not in seen or draw == DRAWS_FOR_NEW - 1:
+            seen.add(individual.hash)
+            return individual
     raise AssertionError("the last draw is always let in")
 
 

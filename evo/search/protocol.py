@@ -23,6 +23,12 @@ from typing import Any
 from evo.recipe.schema import Recipe
 from evo.records import Checkpoint, Fame, Individual, Request, Results, Told
 
+Bred = Callable[[int, int], None]  # told how many individuals of a generation are bred, and how many there are to be
+
+
+def _ignore(done: int, total: int) -> None:
+    pass
+
 
 class OrderError(RuntimeError):
     """``ask``, ``tell`` and ``checkpoint`` were called out of turn: a mistake in the calling program."""
@@ -50,14 +56,16 @@ class Search(ABC):
             assert individual is not None, "a checkpoint names individuals by id"
             self._restore(checkpoint.state, individual)
 
-    def ask(self) -> Request:
+    def ask(self, bred: Bred = _ignore) -> Request:
         """The trainings that the search wants next. Raises OrderError where the last ones were not told.
 
-        Raises ValueError where an algorithm breaks its promises, as does `tell`: a mistake of its author.
+        ``bred``: called again and again while individuals are bred. What it raises ends the call; nothing has happened
+        then, and the next ``ask`` wants the same. Raises ValueError where an algorithm breaks its promises, as does
+        `tell`: a mistake of its author.
         """
         if self._asked is not None:
             raise OrderError("ask() was called twice: call tell(results) with the results of the last request first")
-        request = self._ask()
+        request = self._ask(bred)
         if not request.lanes or len({lane.key for lane in request.lanes}) < len(request.lanes):
             raise ValueError("a request needs lanes, each of them once: see Request.crossed")
         self._asked = request
@@ -82,8 +90,8 @@ class Search(ABC):
         return Checkpoint(self.generation, self.hall_of_fame, self._state())
 
     @abstractmethod
-    def _ask(self) -> Request:
-        """The next request; at least one lane."""
+    def _ask(self, bred: Bred) -> Request:
+        """The next request; at least one lane. Changes nothing before the last call of ``bred``, see `ask`."""
 
     @abstractmethod
     def _tell(self, request: Request, results: Results) -> Told:

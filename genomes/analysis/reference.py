@@ -45,10 +45,25 @@ def _decay_table() -> str:
     return "\n".join(lines)
 
 
-def _guards() -> str:
-    """What operations with a guard see of their argument."""
-    guarded = [(o.name, *o.guard) for o in OPERATIONS.values() if o.guard]
-    return ", ".join(f"`{name}(x)` sees {clamp}(x, {bound:g})" for name, clamp, bound in guarded)
+def _operations_table() -> str:
+    """The exact meaning of each elementwise word that is one operation, as the operation's record states it."""
+    lines = ["| word | exact meaning |", "|---|---|"]
+    for primitive in TABLE.values():
+        if primitive.group == "elementwise" and primitive.op:
+            record = OPERATIONS[primitive.op]
+            guard = f" of {record.guard[0]}(x, {record.guard[1]:g})" if record.guard else ""
+            lines.append(f"| `{_written(primitive)}` | {record.meaning}{guard} |")
+    return "\n".join(lines)
+
+
+def _written(primitive: Primitive) -> str:
+    if primitive.infix is None:
+        return signature(primitive)
+    symbol = primitive.infix[0]
+    names = [p.name for p in primitive.parameters]
+    if len(names) == 2:
+        return f"{names[0]} {symbol} {names[1]}"
+    return f"not {names[0]}" if symbol == "not" else f"-{names[0]}"
 
 
 INTRODUCTION = f"""\
@@ -109,12 +124,15 @@ result.
 **Classes.** Every value belongs to a class that says along which axes it varies: `clock` (nothing but the step),
 `role` (the tensor), both known on the host in float64; `model` (nothing but the step), `tensor`, `row`, `column`,
 `element`, which come from gradients or parameters. Elementwise words give the smallest class that holds all their
-arguments. Constants (arguments with a range) are numbers or made of clock and role values. A schedule is a clock
-value.
+arguments. Constants (arguments with a range) are numbers within it, or made of clock and role values and held to it in
+every step: to its nearest number, rounded down where the range is whole. A schedule is a clock value.
 
-**Edge cases**, the same everywhere: `x / 0` and `x % 0` are 0; {_guards()}; `sign(0)`
-is 0; whole powers are of any x, other powers of max(x, 0), `x ** 0` is 1 and 0 to a negative power is 0; comparisons with NaN are false, all else hands NaN on; a difference of a value with itself and a
-product with the literal 0 are 0.
+**Special values** mean the same on the host and on tensors, in every back end, but for the sign of zero. What the table
+does not say is arithmetic of IEEE 754: a NaN argument gives NaN, what is too large is infinite, and subnormal numbers
+are numbers like any other, not 0. A host number beside tensors is rounded to their precision first: 1e-60 is 0 beside
+float32. An average over an infinity is infinite or NaN from then on, depending on the back end.
+
+{_operations_table()}
 """
 
 LIMITS = f"""\
@@ -162,16 +180,6 @@ def _entry(primitive: Primitive) -> Iterator[str]:
 def _sentence(text: str) -> str:
     text = text[0].upper() + text[1:] if not text.startswith(("x ", "a x")) else text
     return text if text.endswith(".") else text + "."
-
-
-def _written(primitive: Primitive) -> str:
-    if primitive.infix is None:
-        return signature(primitive)
-    symbol = primitive.infix[0]
-    names = [p.name for p in primitive.parameters]
-    if len(names) == 2:
-        return f"{names[0]} {symbol} {names[1]}"
-    return f"not {names[0]}" if symbol == "not" else f"-{names[0]}"
 
 
 def _domain(domain: Domain) -> str:

@@ -69,7 +69,7 @@ DEVICE = {
     },
     "atan2": ("torch.atan2({0}, {1})", _ATOM),
     "bfloat16": (f"{{0:{_ATOM}}}.to(torch.bfloat16).to(model_params[0].dtype)", _ATOM),
-    "uniform": ('_uniform(_random_word(state["seed"], state["t"], i, int({0})), theta)', _ATOM),
+    "uniform": ('_uniform(_random_word(state["seed"], state["t"], i, {0}), theta)', _ATOM),
     "max": ("torch.maximum({0}, {1})", _ATOM),
     "min": ("torch.minimum({0}, {1})", _ATOM),
     "and": (f"{{0:{_ATOM}}} & {{1:{_ATOM}}}", _COMPARE),

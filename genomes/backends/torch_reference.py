@@ -45,22 +45,43 @@ def _smaller(a: Any, b: Any) -> Tensor:
     return a.clamp(max=b) if isinstance(a, Tensor) else b.clamp(max=a)
 
 
-def _safe_div(a: Any, b: Tensor) -> Tensor:
-    """a / b; 0 where b is 0."""
-    return torch.where(b == 0, torch.zeros_like(b), a / b)
+def _beside(value: Any, tensor: Any) -> Any:
+    """A number as a tensor ``[]`` like ``tensor``, infinite where it is too large; a tensor as it is."""
+    return value if isinstance(value, Tensor) else tensor.new_full((), fit(value, tensor.dtype))
+
+
+def _safe_div(a: Any, b: Any) -> Tensor:
+    """a / b; 0 where b is 0, whatever a is. Torch takes the inverse of one beside a number, unless that overflows."""
+    divisor = _beside(b, a)
+    quotient = _beside(a, divisor) / divisor
+    if not isinstance(a, Tensor):
+        quotient = torch.where(b.reciprocal().isinf(), quotient, a / b)
+    if not isinstance(b, Tensor) and b and abs(1 / fit(b, a.dtype)) <= torch.finfo(a.dtype).max:
+        quotient = a * (1 / fit(b, a.dtype))
+    return torch.where(divisor == 0, torch.zeros_like(quotient), quotient)
 
 
 def _mod(a: Any, b: Any) -> Tensor:
-    """Remainder with the divisor's sign; 0 where b is 0."""
-    if not isinstance(b, Tensor):
-        return torch.remainder(a, b) if b else torch.zeros_like(a)
-    return torch.where(b == 0, torch.zeros_like(b), torch.remainder(a, b))
+    """Remainder of a / b with the sign of b; 0 where b is 0, whatever a is, else NaN where a is infinite."""
+    a, b = torch.broadcast_tensors(_beside(a, b), _beside(b, a))
+    rest = torch.remainder(a, b)
+    far = a.isfinite() & (b != 0) & ((a / b).abs() > torch.finfo(a.dtype).max ** 0.9)  # there torch's is not defined
+    if far.any():
+        rest[far] = rest.new_tensor([x % y for x, y in zip(a[far].tolist(), b[far].tolist(), strict=True)])
+    return torch.where(b == 0, torch.zeros_like(rest), rest)
 
 
 def _power(a: Any, b: Any) -> Tensor:
-    """max(a, 0) ** b; 1 where b is 0, else 0 where a <= 0."""
-    raised = torch.pow(_larger(a, 0.0) if isinstance(a, Tensor) else max(a, 0.0), b)
-    return torch.where((b == 0) | (a > 0), raised, torch.zeros_like(raised))
+    """a ** b for whole b, max(a, 0) ** b for others; 1 where b is 0, whatever a is, else NaN where either is NaN.
+
+    For b < 0 it is _safe_div(1, a ** -b). An infinite b counts as even.
+    """
+    exponent = _beside(b, a)
+    base = _beside(a, exponent)
+    base = torch.where(exponent == exponent.floor(), base, base.clamp(min=0.0))
+    raised = torch.pow(base, exponent.abs() if isinstance(b, Tensor) else exponent.abs().item())
+    raised = torch.where(exponent < 0, _safe_div(1.0, raised), raised)
+    return torch.where(exponent.isnan(), exponent, raised)
 
 
 def _where(mask: Any, a: Any, b: Any) -> Any:
@@ -288,7 +309,7 @@ class TorchOptimizer:
         for k, theta in enumerate(sources["theta"]):
             given = [values[a][k] if nodes[a].shape.per_tensor else values[a] for a in node.arguments]
             if node.op == "uniform":
-                word = random_word(state.seed, state.t, state.trainable[k], int(given[0]))
+                word = random_word(state.seed, state.t, state.trainable[k], given[0])
                 result.append(uniform(word, theta))
                 continue
             if node.op == "output_shift":

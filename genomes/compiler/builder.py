@@ -11,9 +11,9 @@ from genomes.compiler.program import Evaluation, Node, Program, Query, Slot
 from genomes.compiler.rules import SIMPLIFY
 from genomes.compiler.shapes import ShapeClass, join
 from genomes.language.expressions import Expression
-from genomes.language.operations import NONNEGATIVE, OPERATIONS, UNKNOWN
+from genomes.language.operations import OPERATIONS, UNKNOWN
 from genomes.language.parser import body, unbiased_result
-from genomes.language.primitives import TABLE, Lowering, Primitive
+from genomes.language.primitives import TABLE, Domain, Lowering, Primitive
 
 # words that mean in a body what they mean outside it
 NAMES_IN_BODIES = tuple(p.name for p in TABLE.values() if p.lowering == "given" and not p.scope)
@@ -53,7 +53,7 @@ class Builder(Nodes):
 
     def load(self, slot: int, nonnegative: bool = False) -> int:
         """The node of what a slot held before this step."""
-        return self.add(Node("load", (), self.slots[slot].shape, slot), NONNEGATIVE if nonnegative else UNKNOWN)
+        return self.add(Node("load", (), self.slots[slot].shape, slot), 0.0 if nonnegative else UNKNOWN)
 
     def theta_start(self) -> int:
         """The node of the parameters at the first step."""
@@ -95,12 +95,15 @@ class Builder(Nodes):
             return names[expression.name]
         primitive = TABLE[expression.name]
         arguments = [self.lower(argument, names) for argument in expression.arguments]
-        for parameter, argument in zip(primitive.parameters, arguments, strict=True):
-            if parameter.domain and not self.nodes[argument.node].shape.on_host:
+        for i, parameter in enumerate(primitive.parameters):
+            if parameter.domain is None:
+                continue
+            if not self.nodes[arguments[i].node].shape.on_host:
                 raise LoweringError(
                     f"{primitive.name}: {parameter.name} must be a number or made of t, epoch, losses and roles, "
                     f"not of gradients or parameters"
                 )
+            arguments[i] = Value(self._held(arguments[i].node, parameter.domain))
         if primitive.op is not None:
             source = OPERATIONS[primitive.op].kind in ("clock source", "role source")
             nodes = [a.node for a in arguments]
@@ -116,6 +119,11 @@ class Builder(Nodes):
         if key not in self._called:
             self._called[key] = self._expand_body(primitive, arguments, names)
         return self._called[key]
+
+    def _held(self, node: int, domain: Domain) -> int:
+        """A constant's value in its domain: the nearest number there, where that is whole, rounded down."""
+        held = self.op("max", self.op("min", node, self.const(domain.high)), self.const(domain.low))
+        return self.op("floor", held) if domain.whole else held
 
     def _lowered_word(self, primitive: Primitive, lowering: Lowering, arguments: list[Value]) -> Value:
         """A word that is neither one operation nor a body."""
@@ -160,7 +168,7 @@ class Builder(Nodes):
                 for s, slot in slots.items()
                 if (joined := join(shapes[s], self.nodes[stored[s]].shape)) is not shapes[s]
             }
-            negative = [s for s in slots if signs[s] and not self.signs[stored[s]].nonnegative]
+            negative = [s for s in slots if signs[s] and not self.bounds[stored[s]] >= 0]
             if not wider and not negative:
                 for s, slot in slots.items():
                     self.stores[slot] = self.expand(stored[s], shapes[s])

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 from genomes.compiler.program import Node, result_class
 from genomes.compiler.shapes import ShapeClass, join
-from genomes.language.operations import NONNEGATIVE, OPERATIONS, POSITIVE, UNKNOWN, Sign, folded
+from genomes.language.operations import OPERATIONS, UNKNOWN, folded
 
 MAX_PROGRAM_NODES = 4000
-SMALLEST_DIVISOR = 1e-30  # a constant below this can vanish in float32, so it does not make a divisor safe
+SMALLEST_DIVISOR = 1e-30  # what is not below this is never 0 in float32, and its inverse is finite
 
 Numbers = list[float | None]
 Rule = Callable[["Nodes", tuple[int, ...], Numbers], int | None]
 """What an operation on these nodes comes to; None where it is no simpler. Third: the constants among the arguments."""
+
+
+def is_ordinary(value: float | None) -> bool:
+    """Whether this is a number that float32 holds, and its inverse too, far from both ends."""
+    return value is not None and SMALLEST_DIVISOR <= abs(value) <= 1 / SMALLEST_DIVISOR
 
 
 class LoweringError(ValueError):
@@ -21,20 +27,20 @@ class LoweringError(ValueError):
 
 
 class Nodes:
-    """A growing list of nodes and what is known of their signs. ``rules``: simplifications by operation."""
+    """A growing list of nodes and lower bounds of their values. ``rules``: simplifications by operation."""
 
     def __init__(self, rules: Mapping[str, Rule]):
         self.nodes: list[Node] = []
-        self.signs: list[Sign] = []
+        self.bounds: list[float] = []
         self._rules = rules
         self._index: dict[Node, int] = {}
 
-    def add(self, node: Node, sign: Sign = UNKNOWN) -> int:
+    def add(self, node: Node, bound: float = UNKNOWN) -> int:
         """The number of this node, new or found. Raises LoweringError where there are too many."""
         if node not in self._index:
             self._index[node] = len(self.nodes)
             self.nodes.append(node)
-            self.signs.append(sign)
+            self.bounds.append(0.0 if 0 <= bound < SMALLEST_DIVISOR else bound)
             if len(self.nodes) > 10 * MAX_PROGRAM_NODES:
                 raise LoweringError("the program grows too large")
         return self._index[node]
@@ -42,12 +48,11 @@ class Nodes:
     def const(self, value: float) -> int:
         """The node of a number."""
         value = float(value) + 0.0  # -0.0 and 0.0 are one constant
-        sign = POSITIVE if value >= SMALLEST_DIVISOR else NONNEGATIVE if value >= 0 else UNKNOWN
-        return self.add(Node("const", (), ShapeClass.CLOCK, value), sign)
+        return self.add(Node("const", (), ShapeClass.CLOCK, value), value if math.isfinite(value) else UNKNOWN)
 
     def source(self, name: str) -> int:
         """The node of a source: ``g``, ``theta``, a clock or a role source."""
-        return self.add(Node(name, (), result_class(name)), OPERATIONS[name].sign([]))
+        return self.add(Node(name, (), result_class(name)), OPERATIONS[name].bound([]))
 
     def number(self, node: int) -> float | None:
         """The value of a constant node; None for others."""
@@ -94,18 +99,22 @@ class Nodes:
         return self._made(name, arguments, shape)
 
     def _made(self, name: str, arguments: tuple[int, ...], shape: ShapeClass) -> int:
-        sign = OPERATIONS[name].sign([self.signs[a] for a in arguments])
-        if self._is_square(name, arguments) or self._is_gathered_weight(name, arguments):
-            sign = Sign(True, sign.positive)
-        return self.add(Node(name, arguments, shape), sign)
+        bound = OPERATIONS[name].bound([self.bounds[a] for a in arguments])
+        if self._is_square(name, arguments):
+            bound = max(bound, 0.0)
+        if name == "sub":
+            bound = self._gathered_weight(*arguments)
+        return self.add(Node(name, arguments, shape), bound)
 
     def _is_square(self, name: str, arguments: tuple[int, ...]) -> bool:
         return name == "mul" and arguments[0] == arguments[1]
 
-    def _is_gathered_weight(self, name: str, arguments: tuple[int, ...]) -> bool:
-        """Whether this is 1 - beta ** t, the weights that an average has gathered: never below 0."""
-        if name != "sub" or self.number(arguments[0]) != 1 or self.nodes[arguments[1]].op != "power":
-            return False
-        base, exponent = self.nodes[arguments[1]].arguments
+    def _gathered_weight(self, one: int, power: int) -> float:
+        """A lower bound of a difference: 1 - beta ** t, the weights that an average has gathered, is never below 0."""
+        if self.number(one) != 1 or self.nodes[power].op != "power":
+            return UNKNOWN
+        base, exponent = self.nodes[power].arguments
         beta = self.number(base)
-        return beta is not None and beta <= 1 and self.signs[exponent].nonnegative
+        if beta is None or not -1 <= beta <= 1 or not self.bounds[exponent] >= 0:
+            return UNKNOWN
+        return 1 - abs(beta) if self.bounds[exponent] >= 1 and self.nodes[exponent].shape.on_host else 0.0

@@ -140,13 +140,18 @@ class Program:
         return tuple(levels)
 
 
-def random_word(seed: bytes, t: int, tensor: int, stream: int) -> int:
-    """32 pseudo-random bits for a step, a tensor (its place in the parameter list) and a stream.
+def random_word(seed: bytes, t: int, tensor: int, stream: float) -> int:
+    """32 pseudo-random bits for a step, a tensor (its place in the parameter list) and a stream, from 0; NaN is 0.
 
     ``uniform`` of entry k (row by row) is ((scramble(scramble(k) ^ random_word) >> 8) + 1) / 2^24.
     """
     word = 0
-    for part in (*(int.from_bytes(seed[k : k + 4], "little") for k in range(0, len(seed), 4)), t, tensor, stream):
+    for part in (
+        *(int.from_bytes(seed[k : k + 4], "little") for k in range(0, len(seed), 4)),
+        t,
+        tensor,
+        int(stream) if stream == stream else 0,
+    ):
         word = scramble((word + 0x9E3779B9 * (part + 1)) & 0xFFFFFFFF)
     return word
 

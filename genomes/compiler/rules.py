@@ -1,15 +1,16 @@
 """Local simplifications: what an operation on given nodes comes to, where that is simpler than the operation.
 
-All are exact, but for signs of zero and for infinities (0 * x is 0). One rule per operation, listed in SIMPLIFY.
+Their results are those of the operations' records, `genomes.language.operations`, up to rounding and the sign of zero.
+One rule per operation, listed in SIMPLIFY.
 """
 
 from __future__ import annotations
 
-import math
-
-from genomes.compiler.nodes import Nodes, Numbers, Rule
+from genomes.compiler.nodes import SMALLEST_DIVISOR, Nodes, Numbers, Rule, is_ordinary
 from genomes.compiler.shapes import join
-from genomes.language.operations import ON_FLOATS, OPERATIONS, WHOLE_POWER
+from genomes.language.operations import ON_FLOATS, OPERATIONS
+
+WHOLE_POWER = 16  # exponents up to here are products
 
 
 def _add(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int | None:
@@ -38,7 +39,7 @@ def _mul(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int | None:
             return b.op("neg", other)
         if n is not None and (inner := b.nodes[other]).op == "mul":
             for x, y in (inner.arguments, inner.arguments[::-1]):
-                if (m := b.number(x)) is not None and math.isfinite(m * n):
+                if (m := b.number(x)) is not None and is_ordinary(m) and is_ordinary(n) and is_ordinary(m * n):
                     return b.op("mul", b.const(m * n), y)
         if b.nodes[other].op == "neg" and n is not None:
             return b.op("mul", b.const(-n), b.nodes[other].arguments[0])
@@ -57,14 +58,16 @@ def _neg(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int | None:
 
 
 def _safe_div(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int | None:
-    divisor = b.nodes[args[1]]
+    x, y = args
     if numbers[1] == 1:
-        return args[0]
-    if divisor.shape.on_host and not b.nodes[args[0]].shape.on_host:
-        return b.op("mul", args[0], b.op("safe_div", b.const(1.0), args[1]))  # one host division, in float64
-    if b.signs[args[1]].positive or numbers[1]:
-        return b.elementwise("div", *args)
-    return None
+        return x
+    if numbers[1] == 0:
+        return b.const(0.0)
+    if not (is_ordinary(numbers[1]) if numbers[1] is not None else b.bounds[y] >= SMALLEST_DIVISOR):
+        return None
+    if b.nodes[y].shape.on_host and not b.nodes[x].shape.on_host:
+        return b.op("mul", x, b.op("safe_div", b.const(1.0), y))  # one host division, in float64
+    return b.elementwise("div", x, y)
 
 
 def _power(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int | None:
@@ -77,7 +80,7 @@ def _power(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int | None:
         return b.op("safe_div", b.const(1.0), b.op("power", base, b.const(-exponent)))
     if exponent == 0.5:
         return b.op("sqrt", base)
-    if exponent == int(exponent) and exponent <= WHOLE_POWER:
+    if exponent <= WHOLE_POWER and exponent == int(exponent):
         half = b.op("power", base, b.const(exponent // 2)) if exponent > 1 else None
         whole = b.op("mul", half, half) if half is not None else b.const(1.0)
         return b.op("mul", whole, base) if exponent % 2 else whole
@@ -87,7 +90,7 @@ def _power(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int | None:
 def _guarded(name: str, clamp: str, bound: float) -> Rule:
     def simplify(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int:
         inside = args[0]
-        if not (clamp == "max" and bound == 0 and b.signs[inside].nonnegative):
+        if not (clamp == "max" and bound == 0 and b.bounds[inside] >= 0):
             inside = b.op(clamp, inside, b.const(bound))
         return b.elementwise(name, inside)
 
@@ -109,8 +112,8 @@ def _where(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int | None:
     if shape.on_host:
         return None
     if not b.nodes[mask].shape.on_host:
-        if numbers[2] == 0 and numbers[1] is not None:
-            return b.op("mul", b.const(numbers[1]), b.elementwise("number", mask))
+        if numbers[2] == 0 and is_ordinary(numbers[1]):
+            return b.op("mul", x, b.elementwise("number", mask))
         if b.nodes[x].shape.on_host and b.nodes[y].shape.on_host:
             return b.elementwise("where", mask, b.expand(x, shape), y)
         return None

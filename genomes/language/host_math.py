@@ -1,4 +1,4 @@
-"""Arithmetic on Python floats that never raises: division by 0 is 0, overflow is infinity, the rest NaN.
+"""Arithmetic on Python floats that never raises: division by 0 is 0, overflow is infinity, the rest is NaN.
 
 Operations of a program mean this on host values; `operations` says which function is whose.
 """
@@ -9,25 +9,32 @@ import math
 
 
 def safe_div(a: float, b: float) -> float:
-    """a / b; 0 where b is 0."""
+    """a / b; 0 where b is 0, whatever a is."""
     return a / b if b else 0.0
 
 
 def mod(a: float, b: float) -> float:
-    """Remainder of a / b with the sign of b; 0 where b is 0."""
-    return math.nan if math.isinf(a) or math.isnan(b) else (a % b if b else 0.0)
+    """Remainder of a / b with the sign of b; 0 where b is 0, whatever a is, else NaN where a is infinite."""
+    if b == 0:
+        return 0.0
+    return math.nan if math.isinf(a) else a % b
 
 
 def power(a: float, b: float) -> float:
-    """max(a, 0) ** b; 1 where b is 0, else 0 where a <= 0."""
+    """a ** b for whole b, max(a, 0) ** b for others; 1 where b is 0, whatever a is, else NaN where either is NaN.
+
+    For b < 0 it is safe_div(1, a ** -b). An infinite b counts as even.
+    """
     if b == 0:
         return 1.0
-    if a <= 0:
-        return 0.0
+    if math.isnan(a) or math.isnan(b):
+        return math.nan
+    base = max(a, 0.0) if math.isfinite(b) and b % 1 else a
     try:
-        return a**b
+        raised = math.pow(base, abs(b))
     except OverflowError:
-        return math.inf
+        raised = -math.inf if base < 0 and b % 2 else math.inf
+    return raised if b > 0 else safe_div(1.0, raised)
 
 
 def sqrt(a: float) -> float:
@@ -49,7 +56,7 @@ def log(a: float) -> float:
 
 
 def sign(a: float) -> float:
-    """-1, 0 or 1."""
+    """-1, 0 or 1; 0 where a is 0 or NaN."""
     return float((a > 0) - (a < 0))
 
 

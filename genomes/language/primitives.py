@@ -8,7 +8,7 @@ A body is a straight line of statements, one per line. ``name = expression`` nam
 the record's ``state`` buffers it also stores the value for the next step. Before its assignment a state name means the
 value stored by the last step. The last line is the result.
 
-Edge cases are those of the operations (`operations`): their guards, and what they are where a divisor is 0.
+What words are for 0, infinities and NaN is what their operations are: see the records in `operations`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Lowering = Literal["given", "kept", "unbiased", "query bias"]
 class Domain:
     """What a literal constant may be, and where random genomes draw it from.
 
-    ``low <= constant <= high`` is checked. ``prior``: the range that is drawn from and that mutation stays within;
-    ``scale``: ``linear``, ``log``, ``one_minus_log`` (log-uniform in 1 - constant, as betas want), ``integer``
-    (log-uniform, rounded) or ``index`` (uniform, whole).
+    ``low <= constant <= high`` is checked of literals; others are held to it. ``prior``: the range that is drawn from
+    and that mutation stays within; ``scale``: ``linear``, ``log``, ``one_minus_log`` (log-uniform in 1 - constant, as
+    betas want), ``integer`` (log-uniform, rounded) or ``index`` (uniform, whole).
     """
 
     low: float
@@ -60,11 +60,15 @@ COEFFICIENT = Domain(-100.0, 100.0, (-5.0, 5.0))
 D0 = Domain(0.0, 1.0, (1e-7, 1e-4), "log")
 OUTPUT = Domain(0, 15, (0, 1), "index")
 STREAM = Domain(0, 1_000_000, (1, 9), "integer")
+UNIFORM_STREAM = Domain(0, 2 * STREAM.high + 1, (1, 9), "integer")  # `noise` takes two of these for each of its own
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """An argument. ``domain`` set: a constant (a literal, or a clock value); otherwise a value of ``kind``."""
+    """An argument. ``domain`` set: a constant, otherwise a value of ``kind``.
+
+    A constant is a literal within its domain, or made of clock and role values and held to the domain in every step.
+    """
 
     name: str
     kind: Kind = "number"
@@ -235,7 +239,7 @@ _ELEMENTWISE = [
     Primitive("pow", "elementwise", "power: whole exponents of any x, others of max(x, 0); 0 for 0 to a negative one",
               (X, Y), op="power", infix=("**", 8), latex="{0}^{{{1}}}"),
     Primitive("abs", "elementwise", "magnitude", (X,), op="abs", latex=r"\left|{0}\right|"),
-    Primitive("sign", "elementwise", "-1, 0 or 1", (X,), op="sign", latex=r"\mathrm{{sign}}({0})"),
+    Primitive("sign", "elementwise", "-1, 0 or 1; 0 for NaN", (X,), op="sign", latex=r"\mathrm{{sign}}({0})"),
     Primitive("sqrt", "elementwise", "square root of max(x, 0)", (X,), op="sqrt", latex=r"\sqrt{{{0}}}"),
     Primitive("exp", "elementwise", "exponential of min(x, 80)", (X,), op="exp", latex=r"e^{{{0}}}"),
     Primitive("log", "elementwise", "natural logarithm of max(x, 1e-37)", (X,), op="log", latex=r"\log({0})"),
@@ -373,7 +377,8 @@ _EVALUATION = [
               op="output_count"),
     Primitive("output_shift", "evaluation", "change of the trainable parameters that moves the evaluated mean of "
               "output k by 1 and of the others by 0, to first order, in an epoch's last step; 0 in other steps, and "
-              "where the network has no frozen end", (constant("k", OUTPUT),), op="output_shift", latex=r"\sigma_{{{0}}}"),
+              "where the network has no frozen end", (constant("k", OUTPUT),), op="output_shift",
+              latex=r"\sigma_{{{0}}}"),
     Primitive("output_bias", "evaluation", "what the query adds to output k in this step",
               (constant("k", OUTPUT),), lowering="query bias"),
     Primitive("any_output_bias", "evaluation", "whether the query adds something to any output in this step",
@@ -477,7 +482,7 @@ _MATRIX = [
 
 _NOISE = [
     Primitive("uniform", "noise", "pseudo-random numbers in (0, 1], others in every step; equal streams are equal",
-              (constant("stream", STREAM, 0),), op="uniform", latex=r"\mathcal{{U}}_{{{0}}}"),
+              (constant("stream", UNIFORM_STREAM, 0),), op="uniform", latex=r"\mathcal{{U}}_{{{0}}}"),
     Primitive("noise", "noise", "pseudo-random numbers of the standard normal distribution, others in every step; "
               "equal streams are equal", (constant("stream", STREAM, 0),),
               body="sqrt(-2 * log(uniform(2 * stream))) * cos(6.283185307179586 * uniform(2 * stream + 1))",

@@ -2,7 +2,8 @@
 
 python -m tests.evo.fake_campaign launch|resume FOLDER [WORKERS [STATEMENT]]
 
-STATEMENT: the process kills itself with SIGKILL before its ledger runs that many SQL statements.
+STATEMENT: the process kills itself with SIGKILL before its ledger runs that many SQL statements. Prints how many
+trainings it stored.
 """
 
 import itertools
@@ -56,13 +57,26 @@ def kill_at(statement: int) -> None:
     Ledger.__init__ = traced
 
 
+class Counting(PlainProgress):
+    """Counts the trainings that are stored."""
+
+    stored = 0
+
+    def lane(self, training):
+        super().lane(training)
+        self.stored += 1
+
+
 if __name__ == "__main__":
     verb, path, workers, statement = (*sys.argv[1:], *("1", "0")[len(sys.argv) - 3 :])
     if int(statement):
         kill_at(int(statement))
+    progress = Counting(sys.stderr)
     try:
-        outcome = run(verb, Path(path), workers=int(workers), progress=PlainProgress(sys.stderr))
+        outcome = run(verb, Path(path), workers=int(workers), progress=progress)
     except EvoError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
+    finally:
+        print(progress.stored)
     sys.exit(0 if outcome.finished else 75)

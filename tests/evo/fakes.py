@@ -8,7 +8,7 @@ from typing import Any
 
 from evo.recipe.schema import Recipe
 from evo.records import Champion, Fame, Individual, Lane, Purpose, Request, Results, Statistics, Told
-from evo.search.protocol import Search
+from evo.search.protocol import Bred, Search
 from genomes.language.genome import parse
 from harness.result import Training
 from harness.task import Instance, seed_bytes
@@ -53,7 +53,7 @@ class FakeSearch(Search):
     def _fixed(self) -> Lane:
         return lane(self.recipe, self.ranked[0], 10_000, self.recipe.difficulty.depths[0])
 
-    def _ask(self) -> Request:
+    def _ask(self, bred: Bred) -> Request:
         if self.ranked:
             return Request(Purpose.SELECTION, (self._fixed(),))
         lanes = {lane.key: lane for member in self._members() for lane in self._lanes(member)}

@@ -137,9 +137,8 @@ def lanes(
         return np.full((n, size), np.nan, kind)
 
     arrays = {name: np.zeros(n, np.int32) for name in ("epoch", "has_loss", "steps", "active", "asked", "not_finite")}
-    shifted = model.shapes[model.shift_tensor][0] if model.n_outputs else 0
     arrays |= {"output_bias": np.zeros((n, model.n_outputs), dtype)}
-    arrays |= {"output_shift": np.full((n, model.n_outputs, shifted), np.nan, dtype)}
+    arrays |= {"output_shift": np.full((n, model.n_outputs, model.shift_size), np.nan, dtype)}
     arrays |= {name: full(model.n_params, dtype) for name in ("theta", "g", "update", "queried")}
     arrays |= {name: full(counted[name], dtype) for name in ("state", "scratch")}
     arrays |= {name: full(counted[name], np.float64) for name in ("host_state", "host_values")}

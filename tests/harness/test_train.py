@@ -412,4 +412,4 @@ def test_adam_learns():
 
 
 def test_numerics_version_is_an_integer_to_store():
-    assert NUMERICS_VERSION == 3
+    assert NUMERICS_VERSION == 4

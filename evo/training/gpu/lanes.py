@@ -88,8 +88,8 @@ class CudaLanesRun:
         self._end = frozen_end(layout.shapes, layout.roles, layout.layers, layout.trainable)
         if not any(node.op == "output_shift" for program in optimizer.programs for node in program.nodes):
             self._end = []
-        shifted = layout.sizes[self._end[0]] if self._end else 0
-        self._shifts = slabs.theta.new_zeros(len(slabs.theta), self._model.n_outputs, shifted)
+        size = len(slabs.theta), self._model.n_outputs, self._model.shift_size
+        self._shifts = slabs.theta.new_zeros(size if self._end else 0)
         words = np.array([seed_word(seed) for seed in seeds], np.uint32).view(np.int32)  # torch gathers no unsigned
         sources = [_render(program, real) for program in optimizer.programs]
         runs = [list(run) for _, run in groupby(range(len(sources)), lambda lane: sources[lane].key)]
@@ -135,7 +135,7 @@ class CudaLanesRun:
             group.arrays = {name: keep_lanes(array, index) for name, array in group.arrays.items()}
         self._groups = [group for group in self._groups if len(group.arrays["steps"])]
         self._active = torch.zeros_like(self._slabs.alive)
-        self._shifts = self._shifts[: len(self._active)]
+        self._shifts = self._shifts[: len(self._active)]  # what they hold is found anew before it is read
         self._bind()
 
     def _bind(self) -> None:
@@ -154,7 +154,7 @@ class CudaLanesRun:
                 "queried": slabs.queried[lanes],
                 "active": self._active[lanes],
                 "output_bias": slabs.output_bias[lanes],
-                "output_shift": self._shifts[lanes],
+                "output_shift": self._shifts[lanes],  # of no lane where no program reads it
             }
             group.arguments = Arguments(lanes.stop - lanes.start, *(getattr(model, name) for name in SIZES))
             for name, array in arrays.items():

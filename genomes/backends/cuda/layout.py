@@ -178,6 +178,11 @@ class Model:
         """Number of columns of all tensors."""
         return sum(columns for _, columns in self.shapes)
 
+    @property
+    def shift_size(self) -> int:
+        """Number of entries of the tensor before a frozen end; 0 without one."""
+        return self.shapes[self.shift_tensor][0] if self.n_outputs else 0
+
     def size(self, shape: ShapeClass) -> int:
         """Numbers per lane that a value of class ``shape`` holds."""
         name = EXTENT[shape][0]

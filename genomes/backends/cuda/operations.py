@@ -1,7 +1,7 @@
 """The operations of a program in CUDA C++: one template each, and the helpers that templates call.
 
-Clock and role values (HOST) are double and mean what they mean on Python floats; tensors (DEVICE) are ``real`` and
-follow torch_reference. They differ where those two do: power of NaN, a remainder of an infinity by 0, a division by 0.
+Clock and role values (HOST) are double, tensors (DEVICE) are ``real``. The texts want the arithmetic of IEEE 754, with
+subnormal numbers, as compilers for GPUs give it unless asked for fast math.
 """
 
 from __future__ import annotations
@@ -21,24 +21,30 @@ HOST = {**C, "div": "safe_div({0}, {1})", "mod": "host_mod({0}, {1})", "power": 
         "number": "{0} ? 1.0 : 0.0"}  # fmt: skip
 DEVICE = {**C, "bfloat16": "bfloat16({0})",
           "output_shift": "output_shift(a, lane, index, element - tensor.offset, {0})",
-          "uniform": "uniform(a.seed[lane], a.steps[lane], tensor.param_index, (unsigned){0}, element - tensor.offset)",
+          "uniform": "uniform(a.seed[lane], a.steps[lane], tensor.param_index, (unsigned)fmax{f}({0}, 0), "
+                     "element - tensor.offset)",
           "div": "{0} / {1}", "mod": "mod({0}, {1})", "power": "power({0}, {1})",
           "number": "{0} ? real(1) : real(0)"}  # fmt: skip
+_MOD = """\
+__device__ {real} {name}({real} x, {real} y) {{  // remainder of x / y with the sign of y; 0 where y is 0
+    if (y == 0) return 0;
+    const {real} rest = fmod{f}(x, y);
+    return rest != 0 && (rest < 0) != (y < 0) ? rest + y : rest;
+}}"""
+_POWER = """\
+__device__ {real} {name}({real} x, {real} y) {{  // of max(x, 0) where y has a fraction; 1 where y is 0
+    if (y == 0) return 1;
+    if (x != x || y != y) return x + y;
+    const {real} raised = pow{f}(y != floor{f}(y) && x < 0 ? {real}(0) : x, fabs{f}(y));
+    return y > 0 ? raised : safe_div({real}(1), raised);
+}}"""
 HELPERS = {
     "sign": "template <typename T> __device__ T sign(T x) { return T(x > 0) - T(x < 0); }",
     "larger": "template <typename T> __device__ T larger(T x, T y) { return x != x || x > y ? x : y; }",
     "smaller": "template <typename T> __device__ T smaller(T x, T y) { return x != x || x < y ? x : y; }",
     "safe_div": "template <typename T> __device__ T safe_div(T x, T y) { return y == 0 ? T(0) : x / y; }",
-    "mod": """\
-__device__ real mod(real x, real y) {  // remainder with the divisor's sign; 0 where y is 0
-    if (y == 0) return 0;
-    const real rest = fmod{f}(x, y);
-    return rest != 0 && (rest < 0) != (y < 0) ? rest + y : rest;
-}""",
-    "power": """\
-__device__ real power(real x, real y) {  // max(x, 0) to the power of y; 1 where y is 0
-    return y == 0 ? real(1) : x > 0 ? pow{f}(x, y) : real(0);
-}""",
+    "mod": _MOD.format(real="real", name="mod", f="{f}"),
+    "power": _POWER.format(real="real", name="power", f="{f}"),
     "bfloat16": """\
 __device__ real bfloat16(real x) {  // the nearest number with 8 significant bits, ties to even
     if (x != x) return x;
@@ -64,16 +70,8 @@ __device__ real output_shift(const Arguments& a, int lane, int index, int entry,
     if (!(k >= 0 && k < a.n_outputs)) return 0;
     return a.output_shift[((long long)lane * a.n_outputs + (int)k) * a.tensors[index].rows + entry];
 }""",
-    "host_mod": """\
-__device__ double host_mod(double x, double y) {  // as mod; NaN where x is infinite, also if y is 0
-    if (y == 0) return x == x ? x * 0 : 0.0;
-    const double rest = fmod(x, y);
-    return rest != 0 && (rest < 0) != (y < 0) ? rest + y : rest;
-}""",
-    "host_power": """\
-__device__ double host_power(double x, double y) {  // as power; NaN where x is NaN
-    return y == 0 ? 1.0 : x <= 0 ? 0.0 : pow(x, y);
-}""",
+    "host_mod": _MOD.format(real="double", name="host_mod", f=""),
+    "host_power": _POWER.format(real="double", name="host_power", f=""),
 }
 CLOCK_TEXT = {
     "t": "a.steps[lane] + 1",

@@ -92,9 +92,9 @@ def own_bytes(program: Program, source: Source, model: Model, real: str = "float
     ``source``: the program's, with any options.
     """
     sizes = source.sizes(model)
-    reals = sizes["state"] + sizes["scratch"] + workspace(source, model)
+    reals = sizes["state"] + sizes["scratch"] + workspace(source, model) + model.n_outputs * (1 + model.shift_size)
     doubles = 2 + len(constants(program)) + sizes["host_state"] + sizes["host_values"]
-    return reals * _BYTES[real] + 8 * doubles + 7 * 4
+    return reals * _BYTES[real] + 8 * doubles + 8 * 4
 
 
 def render(program: Program, real: str = "float", literal: bool = False, apply: bool = False) -> Source:
@@ -123,8 +123,11 @@ class _Writer(Statements):
         """The text, and what to launch."""
         start, query, step = self._start(), self._query(), self._step()
         kernels = "\n\n".join(self.kernels)
-        helpers = [text.replace("{f}", self.suffix) for name, text in HELPERS.items() if _calls(kernels, name)]
-        text = "\n\n".join([f"typedef {self.real} real;", DECLARATIONS.rstrip(), *helpers, kernels]) + "\n"
+        text = kernels
+        for name, helper in reversed(HELPERS.items()):  # they call those above them
+            if _calls(text, name):
+                text = f"{helper.replace('{f}', self.suffix)}\n\n{text}"
+        text = "\n\n".join([f"typedef {self.real} real;", DECLARATIONS.rstrip(), text]) + "\n"
         return Source(
             text, hashlib.sha256(text.encode()).hexdigest(), start, query, step,
             self.state, self.scratch, self.partials, self.host_state, self.host_values,

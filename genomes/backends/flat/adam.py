@@ -144,7 +144,7 @@ class Finder:
         """Node ``i``: average * (1 / (1 - beta^t))"""
         for inner, factor in self._pairs(i, "mul"):
             average = self._average(inner)
-            if average is None or self._nodes[factor].op != "safe_div":
+            if average is None or self._nodes[factor].op != "div":
                 continue
             one, rest = self._nodes[factor].arguments
             if self._constant(one) != 1 or self._nodes[rest].op != "sub":

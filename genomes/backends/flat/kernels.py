@@ -72,7 +72,9 @@ def _unary(operation: Callable[..., Any]) -> Callable[[Any], Make]:
 
 
 def _safe_div(a: Any, b: Any) -> Make:
-    """a / b; 0 where b is 0, however large the quotient there. Needs one more buffer, for the magnitude of b."""
+    """a / b; 0 where b is 0, whatever a is. Needs one more buffer, for the magnitude of b, unless that is a number."""
+    if isinstance(b, Number):
+        return _by_reference("safe_div")(a, b)
     divide = _ordered(torch.div)(a, b)
 
     def make(out: Tensor, *rest: Tensor) -> Action:
@@ -144,6 +146,23 @@ def add_scaled(scale: Number | None, sign: float) -> Make:
     return lambda out, x, y: lambda: torch.add(x, y, alpha=sign * scale(), out=out)
 
 
+def add_quotient(divisor: Number, sign: float) -> Make:
+    """x + sign * y / divisor, by the rule of division"""
+
+    def make(out: Tensor, x: Tensor, y: Tensor) -> Action:
+        def act() -> None:
+            b = divisor()
+            inverse = 1 / b if b else math.inf
+            if abs(inverse) <= divisor.limit:
+                torch.add(x, y, alpha=sign * inverse, out=out)
+            else:
+                torch.add(x, OPERATIONS["safe_div"](y, b), alpha=sign, out=out)
+
+        return act
+
+    return make
+
+
 def add_product(scale: Number | None, sign: float) -> Make:
     """x + sign * scale * y * z"""
     if scale is None:
@@ -155,9 +174,15 @@ def add_product(scale: Number | None, sign: float) -> Make:
 
 
 def select(out: Tensor, mask: Tensor, x: Tensor, y: Tensor, kept: Tensor) -> Action:
-    """x where the mask is 1, else y; exact whatever the other values are. Needs one more buffer, ``kept``."""
+    """x where the mask is 1, else y, whatever the other is. Needs one more buffer, ``kept``.
+
+    One pass and a sum where all of both are finite.
+    """
 
     def act() -> None:
+        torch.lerp(y, x, mask, out=out)
+        if math.isfinite(out.sum().item()):
+            return
         zero_where_at_most(x, mask, 0, grad_input=kept)
         torch.eq(mask, 0, out=out)
         zero_where_at_most(y, out, 0, grad_input=out)
@@ -171,14 +196,21 @@ def select_or_zero(out: Tensor, mask: Tensor, x: Tensor) -> Action:
     return lambda: zero_where_at_most(x, mask, 0, grad_input=out)
 
 
-def select_finite(out: Tensor, mask: Tensor, x: Tensor, y: Tensor) -> Action:
-    """x where the mask is 1, else y; one pass, exact where both are finite"""
-    return lambda: torch.lerp(y, x, mask, out=out)
-
-
 def select_number(a: Number, b: Number) -> Make:
-    """a where the mask is 1, else b"""
-    return lambda out, mask: lambda: torch.mul(mask, a() - b(), out=out).add_(b())
+    """a where the mask is 1, else b. Needs one more buffer, for the opposite mask."""
+
+    def make(out: Tensor, mask: Tensor, other: Tensor) -> Action:
+        def act() -> None:
+            x, y = a(), b()
+            if math.isfinite(x) and math.isfinite(y):
+                torch.eq(mask, 0, out=other)
+                torch.mul(mask, x, out=out).add_(other, alpha=y)
+            else:
+                out.copy_(torch.where(mask != 0, out.new_tensor(x), out.new_tensor(y)))
+
+        return act
+
+    return make
 
 
 def select_by_host(mask: Number) -> Make:

@@ -100,7 +100,7 @@ class FlatRun:
         roles: dict[str, list[Any]],
         known: dict[str, float],
         shifts: OutputShifts | None,
-        word: Callable[[int, int, int], int],
+        word: Callable[[int, int, float], int],
     ) -> None:
         """``known``: clock values that never change; ``word``: random bits for step, tensor and stream."""
         self.program = program

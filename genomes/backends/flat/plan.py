@@ -62,8 +62,8 @@ class Planner:
         program: Program,
         host: list[Any],
         limit: float,
-        random_word: Callable[[int, int], int],
-        shifts: kernels.OutputShifts | None,
+        random_word: Callable[[int, float], int],
+        shifts: kernels.OutputShifts | None = None,
     ) -> None:
         """``host``: where the values of clock and role nodes will be; ``limit``: the dtype's largest number;
         ``random_word``: of a tensor and a stream, in the current step; ``shifts``: of the network's frozen end."""
@@ -74,7 +74,6 @@ class Planner:
         self.roles: list[Key] = []
         self.averages: dict[Key, int] = {}
         self._made: set[Key] = set()
-        self._leaves: dict[int, frozenset[int]] = {}
         self._uses = Counter(a for node in program.nodes for a in node.arguments)
         self._uses.update([program.update, *(node for _, node in program.stores)])
         quotients = self._quotients()
@@ -172,7 +171,7 @@ class Planner:
             return Kernel(out, (self._operand(x, ShapeClass.ELEMENT, whole=True),), make, by_tensor=True)
         if node.op == "uniform":
             (stream,) = node.arguments
-            make = kernels.noise(lambda k: self._random_word(k, int(self._host_value(stream, k))))
+            make = kernels.noise(lambda k: self._random_word(k, self._host_value(stream, k)))
             return Kernel(out, (), make, by_tensor=True)
         if node.op == "output_shift":
             (output,) = node.arguments
@@ -181,7 +180,7 @@ class Planner:
         if node.op == "where":
             return self._choice(out, *node.arguments)
         given = [self._number(a) if self._is_number(a) else None for a in node.arguments]
-        scratch = 1 if node.op == "safe_div" else 0
+        scratch = 1 if node.op == "safe_div" and given[1] is None else 0
         return Kernel(out, self._inputs(node.arguments, node.shape), KERNELS[node.op](*given), scratch=scratch)
 
     def _inputs(self, arguments: tuple[int, ...], shape: ShapeClass) -> tuple[Key, ...]:
@@ -199,31 +198,14 @@ class Planner:
         chosen = self._operand(mask, shape, whole=True)
         numbers = [self._unexpanded(a) for a in (x, y)]
         if all(self._is_number(a) for a in numbers):
-            return Kernel(out, (chosen,), kernels.select_number(*(self._number(a) for a in numbers)))
+            return Kernel(out, (chosen,), kernels.select_number(*(self._number(a) for a in numbers)), scratch=1)
         if self._constant(y) == 0:
             return Kernel(out, (chosen, self._operand(x, shape)), kernels.select_or_zero)
         values = self._operand(x, shape), self._operand(y, shape)
-        if self._leaves_of(x) == self._leaves_of(y):
-            return Kernel(out, (chosen, *values), kernels.select_finite)
         return Kernel(out, (chosen, *values), kernels.select, in_place=False, scratch=1)
 
     def _unexpanded(self, node: int) -> int:
         return self._unexpanded(self.nodes[node].arguments[0]) if self.nodes[node].op == "expand" else node
-
-    def _leaves_of(self, node: int) -> frozenset[int]:
-        """What must be finite for this value to be so; gradient, parameters and host values are taken to be."""
-        if node not in self._leaves:
-            inner = self.nodes[node]
-            linear = inner.op in ("add", "sub", "neg", "expand") or (
-                inner.op == "mul" and any(self.nodes[a].shape.on_host for a in inner.arguments)
-            )
-            if inner.op in VIEWS or inner.shape.on_host:
-                self._leaves[node] = frozenset()
-            elif linear:
-                self._leaves[node] = frozenset().union(*(self._leaves_of(a) for a in inner.arguments))
-            else:
-                self._leaves[node] = frozenset([node])
-        return self._leaves[node]
 
     # --- several operations in one pass ----------------------------------------------------------------------------
 
@@ -289,4 +271,9 @@ class Planner:
         for p, (number, vectors, absorbed) in found:
             assert number is not None
             return kernels.add_scaled(self._number(number), sign), (p, *vectors), absorbed
+        for p, q in orders:
+            if self.nodes[q].op == "safe_div" and self._uses[q] == 1 and self.nodes[q].shape is self.nodes[i].shape:
+                x, divisor = self.nodes[q].arguments
+                if self._is_number(divisor):
+                    return kernels.add_quotient(self._number(divisor), sign), (p, x), [q]
         return None

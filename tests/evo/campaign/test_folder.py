@@ -132,6 +132,7 @@ def test_a_ledger_that_cannot_be_locked_is_refused_and_not_restored(tmp_path, sh
 REFUSALS = {
     "SQLITE_PROTOCOL": ("locking protocol", "on a network file system. Nothing was changed: move .* local disk"),
     "SQLITE_IOERR_SHMMAP": ("disk I/O error", "on a network file system. Nothing was changed"),
+    "SQLITE_IOERR_SHMSIZE": ("disk I/O error", "the disk is full; free space, then go on with evo resume"),
     "SQLITE_BUSY": ("database is locked", "once that is over, evo resume goes on"),
     "SQLITE_ERROR": ("whatever", "once that is over, evo resume goes on"),
     "SQLITE_READONLY": ("attempt to write a readonly database", "no permission to write here"),

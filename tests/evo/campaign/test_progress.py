@@ -49,6 +49,23 @@ def test_plain_progress_is_a_line_a_generation(tmp_path):
     assert [line.split(" ", 1)[1] for line in log.read_text().splitlines()] == stream.getvalue().splitlines()
 
 
+def test_breeding_is_shown(monkeypatch):
+    console = Console(file=io.StringIO(), force_terminal=True, width=110, record=True)
+    shown = LiveProgress(console)
+    shown.begin(RECIPE, [])
+    shown.bred(120, 5000)
+    console.print(shown.render())
+    assert console.export_text().splitlines()[-2].rstrip().endswith("breeding 120 of 5000")
+    stream = io.StringIO()
+    plain = PlainProgress(stream)
+    plain.begin(RECIPE, [])
+    plain.bred(1, 5000)
+    monkeypatch.setattr("evo.campaign.progress.HEARTBEAT_SECONDS", -1)
+    plain.bred(2, 5000)
+    assert stream.getvalue().splitlines()[1:] == ["generation 1/4: breeding 2 of 5000"]
+    assert plain.seconds_left() is None, "what breeding takes says nothing of training"
+
+
 def test_the_live_table_shows_past_generations_and_the_one_under_way():
     console = Console(file=io.StringIO(), force_terminal=True, width=110, record=True)
     shown = LiveProgress(console)

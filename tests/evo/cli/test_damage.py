@@ -8,25 +8,26 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from typer.main import get_command
 
 from evo.campaign.folder import RunFolder
-from evo.campaign.status import status
-from evo.cli.app import main
-from evo.cli.verify import print_verification
+from evo.campaign.run import Machine, launch
+from evo.campaign.stop import Stop
+from evo.cli import app
 from evo.errors import EvoError
-from evo.exports.export import Export
-from evo.exports.source import from_run
 from evo.ledger import backup
-from evo.ledger.errors import DamagedError, VersionError
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
-from evo.report.data import collect
+from evo.report import page
+from evo.report.data import Report
 from tests.evo.campaign.test_run import Interrupting
+from tests.evo.cli.test_cli import REAL as SHORTER
 from tests.evo.fake_campaign import folder, run
 
 RECIPE = """\
@@ -40,6 +41,8 @@ start: {catalogue: [adam], random: 2}
 baselines: [adam]
 """
 
+REAL = SHORTER.replace("generations: 2", "generations: 3")
+
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory) -> RunFolder:
@@ -49,26 +52,12 @@ def stopped(tmp_path_factory) -> RunFolder:
     return place
 
 
-def status_of(place: RunFolder) -> dict:
-    """All that ``evo status`` finds, without place and times."""
-    return {key: value for key, value in status(place.path).to_dict().items() if key not in ("run", "seconds")}
-
-
-def report_of(place: RunFolder) -> str:
-    """All that ``evo report`` finds, without times."""
-    with Ledger.open_to_read(place.ledger) as ledger:
-        report = collect(ledger)
-    generations = [generation.statistics for generation in report.generations]
-    return repr((report.hall_of_fame, report.curves, report.lineage, report.operators, report.statuses, generations,
-                 report.meta))  # fmt: skip
-
-
-def export_of(place: RunFolder) -> Export:
-    """All that ``evo export`` finds."""
-    return from_run(place.path)
-
-
-READERS = (status_of, report_of, export_of)
+@pytest.fixture(scope="module")
+def real(tmp_path_factory) -> RunFolder:
+    """A campaign of real trainings after two of three generations, with a copy of the first."""
+    place = RunFolder(folder(tmp_path_factory.mktemp("real") / "run", REAL))
+    assert launch(place.path, machine=Machine(workers=1), progress=Interrupting(generation=2)).generation == 2
+    return place
 
 
 def damaged(content: bytes, flips: int, cuts: int) -> Iterator[bytes]:
@@ -78,17 +67,6 @@ def damaged(content: bytes, flips: int, cuts: int) -> Iterator[bytes]:
         yield content[:at] + bytes([content[at] ^ (1 << rng.randrange(8))]) + content[at + 1 :]
     for _ in range(cuts):
         yield content[: rng.randrange(len(content))]
-
-
-def told_or_damaged(read, place: RunFolder, truth) -> bool:
-    """Whether ``read`` said that the file is damaged; else it told the truth."""
-    try:
-        found, message = read(place), ""
-    except (DamagedError, VersionError) as error:
-        found, message = truth, str(error)
-    assert found == truth
-    assert len(message.splitlines()) <= 1
-    return bool(message)
 
 
 @pytest.fixture
@@ -104,50 +82,91 @@ def parsed_once(monkeypatch):
     monkeypatch.setattr(reader, "from_text", lru_cache(reader.from_text))
 
 
-def check(stopped: RunFolder, tmp_path: Path, flips: int, cuts: int, capsys) -> None:
+@pytest.fixture
+def unhurried(monkeypatch) -> None:
+    """``resume`` stops before it trains, ``report`` is without times and pictures, and options are read once."""
+
+    def found(report: Report) -> str:
+        generations = [generation.statistics for generation in report.generations]
+        return repr(replace(report, generations=generations))
+
+    monkeypatch.setattr(app, "app", get_command(app.app))
+    monkeypatch.setattr(Stop, "soon", lambda _: True)
+    monkeypatch.setattr(page, "render", found)
+
+
+READERS = {"status": ("--json",), "report": ("--out", "-"), "export": ("--format", "yaml")}
+
+
+def check(real: RunFolder, tmp_path: Path, flips: int, cuts: int, monkeypatch, capsys) -> None:
+    """Every command, on every damaged ledger: it tells the truth, or says in one line that the ledger is damaged."""
     place = RunFolder(tmp_path / "run")
     place.out.mkdir(parents=True)
-    place.recipe.write_text(RECIPE)
-    copy = backup.copies(stopped.ledger)[0].read_bytes()
-    truths = [read(stopped) for read in READERS]
-    noticed = refused = 0
-    with Ledger.open_to_read(stopped.ledger) as ledger:
+    place.recipe.write_text(REAL)
+    sound, copy = real.ledger.read_bytes(), backup.copies(real.ledger)[0].read_bytes()
+
+    def told(command: str) -> tuple[int, str, str]:
+        code, out, err = evo(monkeypatch, capsys, command, place.path, *READERS.get(command, ()))
+        if command == "status" and code == 0:
+            found = json.loads(out)
+            out = json.dumps({key: found[key] for key in found if key != "seconds"})  # times have no checksum
+        return code, out, err
+
+    place.ledger.write_bytes(sound)
+    truths = {command: told(command) for command in READERS}
+    assert {(code, err) for code, _, err in truths.values()} == {(0, "")}
+    with Ledger.open_to_read(place.ledger) as ledger:
         record = individuals(ledger)
-    for number, content in enumerate(damaged(stopped.ledger.read_bytes(), flips, cuts)):
+    noticed = refused = versions = 0
+    for content in damaged(sound, flips, cuts):
         for file in place.out.iterdir():
             file.unlink()
         place.ledger.write_bytes(content)
         backup.copies(place.ledger)[0].write_bytes(copy)
-        said = [told_or_damaged(read, place, truth) for read, truth in zip(READERS, truths, strict=True)]
-        assert place.ledger.read_bytes() == content
-        try:
-            sound = print_verification(place.path, as_json=bool(number % 2))
-        except VersionError:
+        answers = {command: told(command) for command in (*READERS, "verify")}
+        code, out, err = answers.pop("verify")
+        wrong = {command: answer for command, answer in answers.items() if answer != truths[command]}
+        assert place.ledger.read_bytes() == content, "only resume may write"
+        for answer in wrong.values():
+            assert answer[:2] in ((1, ""), (2, "")), answer
+            assert len(answer[2].splitlines()) == 1
+            assert f"{place.ledger}: damaged: " in answer[2] or answer[0] == 2
+        if code == 2:  # the bit was one of the version's: everything refuses, and nothing is touched
+            assert "evo (ledger version" in err
+            assert {command: answer[::2] for command, answer in answers.items()} == dict.fromkeys(answers, (2, err))
+            assert told("resume") == (2, "", err)
+            assert place.ledger.read_bytes() == content
+            versions += 1
             continue
-        text = capsys.readouterr().out
-        assert sound or "damaged" in text or '"sound": false' in text
-        assert not (sound and any(said)), f"verify says nothing of what {said} found"
-        assert place.ledger.read_bytes() == content
-        noticed, refused = noticed + (not sound), refused + any(said)
-        with backup.open_or_restore(place.ledger, lambda message: None) as ledger:
+        assert err == ""
+        assert (code, f"{place.ledger}: damaged" in out) in ((0, False), (1, True))
+        assert code == 1 or not wrong, f"verify finds nothing, but {wrong}"
+        noticed, refused = noticed + code, refused + bool(wrong)
+        resumed, out, err = told("resume")
+        assert (resumed, out) == (75, "")
+        assert (f"{place.ledger}: damaged" in err) is bool(code), err
+        with Ledger.open_to_read(place.ledger) as ledger:
             ledger.verify()
             found = individuals(ledger)
             assert found == record[: len(found)]
             assert ledger.checkpoint().generation >= 1
+        if not code:
+            assert {command: told(command) for command in READERS} == truths
     assert noticed >= refused > (flips + cuts) / 4
+    print(f"{flips} flips, {cuts} truncations: verify {noticed}, readers {refused}, other version {versions}")
 
 
 def individuals(ledger: Ledger) -> list[tuple]:
     return ledger.rows("SELECT tell, generation, number, genome, fitness FROM individuals ORDER BY 1, 2, 3")
 
 
-def test_two_hundred_flips_and_sixty_truncations(stopped, fast_path, capsys):
-    check(stopped, fast_path, 200, 60, capsys)
+def test_fifty_flips_and_twenty_truncations(real, fast_path, unhurried, monkeypatch, capsys):
+    check(real, fast_path, 50, 20, monkeypatch, capsys)
 
 
 @pytest.mark.slow
-def test_a_thousand_flips_and_four_hundred_truncations(stopped, fast_path, capsys):
-    check(stopped, fast_path, 1000, 400, capsys)
+def test_a_thousand_flips_and_four_hundred_truncations(real, fast_path, unhurried, monkeypatch, capsys):
+    check(real, fast_path, 1000, 400, monkeypatch, capsys)
 
 
 def evo(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:
@@ -155,7 +174,7 @@ def evo(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:
     monkeypatch.setattr(sys, "argv", ["evo", *map(str, arguments)])
     capsys.readouterr()
     with pytest.raises(SystemExit) as end:
-        main()
+        app.main()
     return (int(end.value.code or 0), *capsys.readouterr())
 
 

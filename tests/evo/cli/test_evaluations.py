@@ -80,6 +80,29 @@ def test_evaluate_prints_tables_or_json(capsys):
     assert json.loads(capsys.readouterr().out) == api.evaluate("adam", seeds=SEEDS).to_dict()
 
 
+def test_a_fresh_label_is_printed_and_repeats(capsys):
+    print_evaluation(["adam"], as_json=True, verbose=False)
+    fresh = json.loads(capsys.readouterr().out)
+    print_evaluation(["adam"], as_json=True, verbose=False, instances=fresh["instances"])
+    assert json.loads(capsys.readouterr().out) == fresh
+    assert all(result["seed"].startswith("hex:") for result in fresh["results"])
+    print_comparison(["adam", "lion"], as_json=False, out=None, instances="unseen:8")
+    printed = capsys.readouterr().out
+    assert " ".join(printed.split()).count("instances unseen:8 (repeat with --instances unseen:8)") == 2
+    print_calibration("tig", as_json=False, out=None, depths="4", instances="mine:2")
+    assert "(repeat with --instances mine:2)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_integer_seeds_of_a_submission_are_warned_of_in_the_table(tmp_path, capsys):
+    path = tmp_path / "theirs.py"
+    path.write_text("")
+    for seeds, warned in ((SEEDS, True), (None, False)):
+        print_evaluation([str(path)], as_json=False, verbose=False, seeds=seeds)
+        assert ("integer seeds can be guessed" in " ".join(capsys.readouterr().out.split())) is warned
+        answer = api.compare(["adam", path], seeds=seeds).to_dict()
+        assert any("can be guessed" in warning for warning in answer["warnings"]) is warned
+
+
 def test_compare_prints_tables_or_json_and_writes_the_picture(tmp_path, capsys):
     options = {"depths": "4,7", "seeds": SEEDS}
     print_comparison(["adam", "sgd"], as_json=False, out=tmp_path / "picture.png", **options)

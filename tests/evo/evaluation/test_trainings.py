@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 
 from evo.errors import UsageError
-from evo.evaluation.question import parse_depths, parse_question, parse_seeds, shared_streams
+from evo.evaluation.calibration import parse_calibration
+from evo.evaluation.comparison import parse_comparison
+from evo.evaluation.defaults import COMPARISON_INSTANCES, INSTANCES
+from evo.evaluation.question import parse_depths, parse_question
+from evo.evaluation.seeds import labeled_seed, parse_instances, parse_seeds, shared_streams
 from evo.evaluation.summaries import summarize
 from evo.evaluation.trainings import Evaluation, Result, evaluate_targets
+from evo.recipe.schema import Recipe
+from evo.records import Purpose
+from evo.search.instances import instances as search_instances
 from harness.data import load_data
 from harness.result import NUMERICS_VERSION
 from harness.task import Instance, seed_bytes
@@ -53,6 +62,61 @@ def test_seeds_are_numbers_ranges_and_hexadecimal_bytes(text, seeds):
 def test_seeds_that_are_none_are_refused(text):
     with pytest.raises(UsageError, match="--seeds"):
         parse_seeds(text)
+
+
+def test_a_label_gives_the_same_seeds_to_everybody():
+    label, seeds = parse_instances("unseen:8")
+    assert (label, len(seeds)) == ("unseen", 8)
+    assert list(parse_instances("unseen:3")[1]) == list(seeds)[:3]
+    assert list(seeds)[2] == hashlib.sha256(b"('instances', 'unseen', 2)").digest()
+    assert parse_seeds(list(seeds.values())) == seeds
+    assert not seeds.keys() & parse_instances("unseen2:8")[1].keys()
+
+
+def test_without_a_label_a_fresh_one_is_drawn_that_repeats_the_instances():
+    first, second = parse_instances(8), parse_instances("8")
+    assert first[0] != second[0]
+    assert re.fullmatch("[0-9a-f]{16}", first[0])
+    assert parse_instances(f"{first[0]}:8") == first
+    asked = parse_question(["adam"])
+    assert parse_question(["adam"], instances=asked.labeled) == asked
+    assert len(asked.instances) == INSTANCES
+    assert len(parse_comparison(["adam", "lion"]).instances) == COMPARISON_INSTANCES
+    assert parse_calibration("tig") == parse_calibration("tig")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "a:", ":8", "a:0", "a:b", "a b:8", "-a:8", "a:8:2", "a:100001", 0, -1, True, "é:1"]
+)
+def test_instances_that_are_none_are_refused(text):
+    with pytest.raises(UsageError, match="--instances"):
+        parse_instances(text)
+
+
+def test_instances_are_named_once():
+    with pytest.raises(UsageError, match="--instances unseen:8: --seeds names the instances already"):
+        parse_question(["adam"], instances="unseen:8", seeds="0")
+    with pytest.raises(UsageError, match="--instances unseen:60000: more than 100000 instances"):
+        parse_question(["adam"], depths="4,7", instances="unseen:60000")
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+def test_no_search_meets_the_instances_of_a_label(purpose):
+    recipe = Recipe(name="unseen", task="tig")
+    searched = {i.seed for generation in range(9) for i in search_instances(recipe, purpose, generation)}
+    labels = (recipe.name, str(recipe.seed), purpose.value)
+    assert searched
+    assert not searched & {labeled_seed(label, index) for label in labels for index in range(100)}
+
+
+@pytest.mark.parametrize(
+    ("seeds", "warned"), [("7", True), ("hex:" + "ab" * 32, False), ("hex:07" + "00" * 31, True), (None, False)]
+)
+def test_seeds_that_a_submission_can_guess_are_warned_of(tmp_path, seeds, warned):
+    path = tmp_path / "theirs.py"
+    path.write_text(SUBMISSION)
+    assert bool(parse_question(["adam", str(path)], seeds=seeds).warnings) is warned
+    assert not parse_question(["adam"], seeds=seeds).warnings
 
 
 def test_depths_are_numbers_of_hidden_layers():
@@ -117,6 +181,7 @@ def test_the_json_holds_one_entry_for_each_training_in_the_order_asked(outputs):
     answer = json.loads(texts[0])
     assert answer["task"] == "seed"
     assert answer["numerics_version"] == NUMERICS_VERSION
+    assert answer["instances"] is None
     asked = [(t, d, s) for t in ("lion", path) for d in (3, 2) for s in (7, "hex:" + "ab" * 32)]
     assert [(r["target"], r["n_hidden"], r["seed"]) for r in answer["results"]] == asked
     for result in answer["results"]:

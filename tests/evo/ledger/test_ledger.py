@@ -164,6 +164,23 @@ def test_a_tell_of_which_rows_are_missing_is_noticed(tmp_path, lost, tell):
         Ledger.open_to_write(path)
 
 
+def test_no_flip_in_table_or_index_changes_the_count_of_statuses(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.create(path, META) as ledger:
+        play(ledger, 1)
+        before = ledger.statuses()
+    content = path.read_bytes()
+    places = [match.start() for match in re.finditer(b"finished", content)]
+    assert len(places) == 2 * sum(before.values())
+    for place in places:
+        path.write_bytes(content[: place + 1] + b"m" + content[place + 2 :])
+        with (
+            Ledger.open_to_read(path) as ledger,
+            pytest.raises(DamagedError, match="cannot be counted by their status"),
+        ):
+            ledger.statuses()
+
+
 def test_a_newer_ledger_is_refused_untouched(tmp_path):
     path = tmp_path / "ledger.sqlite"
     with Ledger.create(path, META) as ledger:

@@ -93,8 +93,8 @@ class Careless(algorithm(from_text(RECIPE.format("genetic")))):
         super().__init__(recipe)
         self.fault = fault
 
-    def _ask(self):
-        request = super()._ask()
+    def _ask(self, bred):
+        request = super()._ask(bred)
         if self.fault == "twice":
             return replace(request, lanes=(*request.lanes, request.lanes[0]))
         return replace(request, lanes=()) if self.fault == "nothing" else request

@@ -17,8 +17,10 @@ from evo.search.genetic import GeneticSearch
 from evo.search.instances import instances
 from evo.search.variation.vary import Child
 from genomes import catalogue
+from genomes.analysis.probe import probe_hash
 from genomes.compiler.identity import genome_identity
 from genomes.language.genome import parse
+from genomes.language.parser import parse_expression
 from harness.result import Training
 
 CASES = Path(__file__).parents[2] / "cases"
@@ -148,6 +150,26 @@ def test_optimizers_that_differ_late_are_trained_apart():
     assert len({i.hash for i in found.members}) == 3
     assert found.statistics.distinct == 3
     assert found.statistics.saved == 0
+
+
+def test_a_child_is_drawn_again_for_a_program_that_is_there_and_for_nothing_less(monkeypatch):
+    adam = catalogue.load("adam")
+    early, late = (replace(adam, post=(parse_expression(f"lookahead(delta, {k})", "post"),)) for k in (20, 30))
+    assert probe_hash(early) == probe_hash(late), "the probe takes them for the same"
+    draws, drawn = [early, adam, early, late], []
+
+    def vary(genomes, crossover, weights, limits, rng):
+        drawn.append(draws[len(drawn)])
+        return Child(drawn[-1], "drawn", 1)
+
+    monkeypatch.setattr(population, "vary", vary)
+    recipe = from_text(
+        "name: n\npopulation: 3\nsearch: {tournament: 2, elites: 1, contenders: 1}\n"
+        "start: {catalogue: [adam], random: 0}\n"
+    )
+    members = population.first_population(recipe, lambda done, total: None)
+    assert drawn == draws
+    assert [member.hash for member in members] == [genome_identity(genome) for genome in (adam, early, late)]
 
 
 def test_a_diverged_genome_ranks_last_and_wins_nothing():
