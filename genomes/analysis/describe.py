@@ -11,7 +11,7 @@ from genomes.compiler.program import ELEMENTWISE, MODEL_REDUCTIONS, REDUCTIONS, 
 from genomes.compiler.shapes import ShapeClass
 from genomes.language.decay import DECAY_KINDS
 from genomes.language.expressions import call
-from genomes.language.genome import ONE, Decay, Genome
+from genomes.language.genome import ALWAYS, ONE, Decay, Genome
 from genomes.language.parser import parse_expression
 from genomes.language.printer import show
 
@@ -67,6 +67,11 @@ def formula(genome: Genome) -> list[str]:
     if genome.query:
         offset, when = show(genome.query.offset), show(genome.query.when)
         lines.append(f"g of step t is taken at theta + [{offset}] of step t - 1 where {when}")
+        lines += [f"output {k} has [{show(bias)}] added for it" for k, bias in enumerate(genome.query.outputs)]
+    if genome.evaluation:
+        start = f", from epoch {genome.evaluation.start} on" if genome.evaluation.start else ""
+        when = f", where {show(genome.evaluation.when)}" if genome.evaluation.when != ALWAYS else ""
+        lines.append(f"evaluation sees theta + [{show(genome.evaluation.offset)}]{start}{when}")
     return lines
 
 

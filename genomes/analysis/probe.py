@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ _STALE_PHASES = tuple((1, 700 + k, 0.2, 0.5 if k == 0 else 0.3 if k == 53 else 0
 
 # For programs that read the epoch: each of the first twenty, then every tenth part more, so that a threshold shows.
 _EPOCH_PHASES = tuple((1, epoch, 0.2, 0.61, 0) for epoch in (*range(7, 21), *(round(21 * 1.1**k) for k in range(41))))
+_STEPS_PER_EPOCH = 8
 _QUERY_STEPS = 400  # so many steps, eight per epoch, show when a program queries
 
 
@@ -66,8 +68,9 @@ def probe(program: Program, backend: Callable[[Program], Any] = FlatProgram) -> 
     start, gradients = _trajectory()
     theta, gradient = start.clone(), torch.zeros_like(start)
     run = backend(program).bind(
-        theta, gradient, seed=bytes(32), shapes=_SHAPES, roles=_ROLES, layers=_LAYERS, indices=range(len(_SHAPES))
-    )
+        theta, gradient, seed=bytes(32), shapes=_SHAPES, roles=_ROLES, layers=_LAYERS, indices=range(len(_SHAPES)),
+        network=_network(theta),
+    )  # fmt: skip
     trace, updates = [], []
     step = 0
     remembers = any(slot.shape is ShapeClass.CLOCK for slot in program.slots)
@@ -87,15 +90,37 @@ def probe(program: Program, backend: Callable[[Program], Any] = FlatProgram) -> 
             # bounded, so that an optimizer with a huge learning rate is still told apart from its neighbors
             theta += torch.tanh(update)
             step += 1
-    if program.query:
+    if program.queries:
         trace.append(torch.tensor(_asked(program), dtype=torch.float64))
     return Probe(torch.cat(trace).numpy(), torch.stack(updates).numpy())
 
 
+def _network(theta: torch.Tensor) -> SimpleNamespace:
+    """All tensors, as a `harness.flat.Network`: the first BatchNorm stands before a frozen end of two outputs, too.
+
+    What trains behind it is in a branch of its own, so that genomes that read a frozen end act here.
+    """
+    units = torch.arange(1.0, 13.0, dtype=torch.float64).reshape(4, 3).sin()
+    ones = torch.ones(4, dtype=torch.float64)
+    frozen = [units, 0 * ones, ones, 0.3 * ones, 0.2 * ones, units.T[:2], 0 * ones[:2]]
+    roles = ("weight", "bias", "norm_scale", "running_mean", "running_var", "weight", "bias")
+    params = [
+        part.view(shape) for part, shape in zip(theta.split([math.prod(s) for s in _SHAPES]), _SHAPES, strict=True)
+    ]
+    layers = [0, 0, 0, 0, -1, -1, 1, 1, 1, 1, 1, 2, 2]
+    return SimpleNamespace(
+        params=[*params, *frozen], shapes=[*_SHAPES, *(tuple(p.shape) for p in frozen)], roles=[*_ROLES, *roles],
+        layers=layers, trainable=[True] * len(_SHAPES) + [False] * len(frozen), steps_per_epoch=_STEPS_PER_EPOCH,
+    )  # fmt: skip
+
+
 def _asked(program: Program) -> list[bool]:
     """In which steps a program queries; a mask of the clock alone, so no step needs to be taken."""
-    nothing = torch.zeros(0, dtype=torch.float64)
-    run = FlatProgram(program).bind(nothing, nothing, seed=bytes(32), shapes=[], roles=[], layers=[], indices=[])
+    theta = torch.zeros(sum(map(math.prod, _SHAPES)), dtype=torch.float64)
+    run = FlatProgram(program).bind(
+        theta, theta, seed=bytes(32), shapes=_SHAPES, roles=_ROLES, layers=_LAYERS, indices=range(len(_SHAPES)),
+        network=_network(theta),
+    )  # fmt: skip
     asked = []
     for step in range(1, _QUERY_STEPS):
         run.t = step

@@ -114,8 +114,10 @@ def _smaller(genome: Genome) -> Iterator[_Candidate]:
     after = any(map(_has_choice, (*genome.post, genome.schedule)))
     gated = after or any(map(_has_choice, genome.gates))
     anywhere = gated or any(_has_choice(term.expr) for term in genome.terms) or _has_choice(pull)
-    if genome.query and is_never(genome.query.when):
+    if genome.query and is_never(genome.query.when) and not genome.query.outputs:
         yield _Candidate(replace(genome, query=None), f"query: {show(genome.query.offset)}", True)
+    if genome.evaluation and is_never(genome.evaluation.when):
+        yield _Candidate(replace(genome, evaluation=None), f"evaluation: {show(genome.evaluation.offset)}", True)
     if genome.decay.kind != "none":
         choosing = after if kind.joins == "u" and not _has_choice(pull) else True  # else a part of every g
         yield _Candidate(replace(genome, decay=Decay()), f"decay: {genome.decay.kind}", choosing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from genomes.language.decay import DECAY_KINDS
 from genomes.language.expressions import Expression
-from genomes.language.genome import ONE, Decay, Genome
+from genomes.language.genome import ALWAYS, ONE, Decay, Genome
 from genomes.language.primitives import TABLE
 
 _ATOM, _UNARY = 9, 7
@@ -30,7 +30,13 @@ def render(genome: Genome) -> list[str]:
     if genome.query:
         offset, when = expression(genome.query.offset), expression(genome.query.when)
         lines.append(rf"g = \nabla f(\theta + {offset}) \;\mathrm{{where}}\; {when}")
+        for k, bias in enumerate(genome.query.outputs):
+            lines.append(rf"f_{{{k}}} \leftarrow f_{{{k}}} + {expression(bias)} \;\mathrm{{in\ its\ gradient}}")
     lines.append(r"\theta \leftarrow \theta + \Delta")
+    if genome.evaluation:
+        start = rf"\;\mathrm{{from}}\; e = {genome.evaluation.start}" if genome.evaluation.start else ""
+        when = rf"\;\mathrm{{where}}\; {expression(genome.evaluation.when)}" if genome.evaluation.when != ALWAYS else ""
+        lines.append(rf"\theta_{{\mathrm{{eval}}}} = \theta + {expression(genome.evaluation.offset)}{start}{when}")
     return lines
 
 

@@ -54,7 +54,7 @@ WEIGHT_RANGE = (-1e6, 1e6)
 RATE_RANGE = (0.0, 100.0)
 ROLE_RANGE = (0.0, 1000.0)
 ONE = number(1)
-ALWAYS = parse_expression("t > 0")
+ALWAYS, NEVER = parse_expression("t > 0"), parse_expression("t < 0")
 MAX_NAME, MAX_NOTE = 64, 1000  # characters
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.+-]{{0,{MAX_NAME - 1}}}")
 

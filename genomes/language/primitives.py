@@ -58,6 +58,7 @@ HIGHEST_STEP = Domain(1.0, 1e9, (2.0, 1e3), "log")
 INTERVALS = Domain(64, 128, (64, 128), "integer")
 COEFFICIENT = Domain(-100.0, 100.0, (-5.0, 5.0))
 D0 = Domain(0.0, 1.0, (1e-7, 1e-4), "log")
+PROBE = Domain(0.01, 1e4, (10.0, 1e3), "log")
 OUTPUT = Domain(0, 15, (0, 1), "index")
 STREAM = Domain(0, 1_000_000, (1, 9), "integer")
 UNIFORM_STREAM = Domain(0, 2 * STREAM.high + 1, (1, 9), "integer")  # `noise` takes two of these for each of its own
@@ -411,6 +412,17 @@ _EVALUATION = [
               before = where(turn, last, before)
               last = where(turn, val_loss, last)
               sum + where(epoch % output_count == k, size, 0) * where(floor(epoch / output_count) % 2 == 0, 1, -1)"""),
+    Primitive("output_probe", "evaluation", "for `query.outputs`: `size` throughout epoch `start` + k, 0 in all "
+              "others, so that output_error(k) is measured",
+              (constant("k", OUTPUT), constant("start", EPOCHS, 1), constant("size", PROBE, 100)),
+              body="where(epoch == start + k, size, 0)"),
+    Primitive("calibration", "evaluation", "for `evaluation.offset`: the shift that takes the mean errors of the "
+              "first two outputs away; `slack` is an error of output 0 that is left on purpose, falling as the square "
+              "root of what is left of `epochs`, so that the validation loss falls too and no run ends before",
+              (constant("slack", FACTOR, 0.0), constant("epochs", EPOCHS, 300)),
+              body="""
+              left = slack * sqrt(1 - epoch / epochs)
+              output_shift(0) * (output_error(0) - left) + output_shift(1) * output_error(1)"""),
     Primitive("average", "evaluation", "average with weights beta^n that sum to 1 from the first step on: the mean "
               "of all values until 1 / (1 - beta) steps have passed", (X, constant("beta", BETA, 0.99)),
               state=(State("m", "x"),), body="m = m + max(1 - beta, 1 / t) * (x - m)\nm",

@@ -29,11 +29,11 @@ def cross_terms(first: Genome, second: Genome, rng: random.Random) -> SameStepSi
 
 @operator(parents=2, weight=1.0)
 def cross_genes(first: Genome, second: Genome, rng: random.Random) -> SameStepSize:
-    """Decay, schedule, roles, gates, post and query each from either parent; the direction from the first."""
+    """Each gene but the direction from either parent, query and evaluation together; the direction from the first."""
     taken: dict[str, Any] = {}
-    for gene in ("decay", "schedule", "roles", "gates", "post", "query"):
+    for together in (("decay",), ("schedule",), ("roles",), ("gates",), ("post",), ("query", "evaluation")):
         if rng.random() < 0.5:
-            taken[gene] = getattr(second, gene)
+            taken |= {gene: getattr(second, gene) for gene in together}
     return SameStepSize(replace(first, **taken))
 
 

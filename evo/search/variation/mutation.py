@@ -23,7 +23,16 @@ from evo.search.variation.paths import (
     with_expression,
     with_term,
 )
-from evo.search.variation.random_parts import random_factor, random_gate, random_schedule, random_term, random_weight
+from evo.search.variation.random_parts import (
+    random_average,
+    random_factor,
+    random_gate,
+    random_schedule,
+    random_term,
+    random_weight,
+    with_random_evaluation,
+    with_training_at_evaluation,
+)
 from genomes.language.decay import DECAYING
 from genomes.language.expressions import Expression, call, number
 from genomes.language.genome import (
@@ -43,6 +52,8 @@ from genomes.language.genome import (
 )
 from genomes.language.parser import body
 from genomes.language.primitives import TABLE, Domain
+
+_START = Domain(0, 1000, (1, 100), "integer", "epochs")
 
 
 @operator(parents=1, weight=2.0)
@@ -210,6 +221,23 @@ def mutate_query(parent: Genome, rng: random.Random) -> Genome:
     return replace(parent, query=Query(call("mul", ahead, Expression("delta")), when))
 
 
+@operator(parents=1, weight=0.5)
+def mutate_evaluation(parent: Genome, rng: random.Random) -> Genome:
+    """What evaluation sees: an average of the parameters, calibrated outputs, both, or neither."""
+    evaluation = parent.evaluation
+    if evaluation is None or rng.random() < 0.2:
+        return with_random_evaluation(parent, rng)
+    match rng.choices(("start", "average", "training", "none"), (3, 2, 2, 1))[0]:
+        case "start":
+            return replace(parent, evaluation=replace(evaluation, start=round(draw(_START, rng))))
+        case "average":
+            more = call("add", evaluation.offset, random_average(rng))
+            return replace(parent, evaluation=replace(evaluation, offset=more))
+        case "training":
+            return with_training_at_evaluation(parent, rng)
+    return replace(parent, evaluation=None, query=parent.query and replace(parent.query, outputs=()))
+
+
 def can_open(name: str) -> bool:
     """Whether a word is a composite of one line; those with more (Prodigy) have state of their own, which no expression
     can hold."""
@@ -232,7 +260,7 @@ def _opened(node: Expression) -> Expression:
 
 def _by_deap(parent: Genome, rng: random.Random, mutate: Callable[[gp.PrimitiveTree, str], tuple]) -> Edited:
     """Apply a DEAP mutation to one expression, weighted by size; a direction keeps its step size."""
-    choices = [gene for gene in genes(parent) if gene[0] != "when"]
+    choices = [gene for gene in genes(parent) if not gene[0].endswith("when")]
     sizes = [expression_of(parent, gene).size * (0.3 if gene[0] == "schedule" else 1.0) for gene in choices]
     gene = rng.choices(choices, sizes)[0]
     scope = scope_of(gene)

@@ -26,12 +26,15 @@ def genes(genome: Genome) -> list[Gene]:
         genes.append(("schedule", 0))
     if genome.query:
         genes += [("offset", 0), ("when", 0)]
+        genes += [("outputs", i) for i in range(len(genome.query.outputs))]
+    if genome.evaluation:
+        genes += [("evaluation", 0), ("evaluation when", 0)]
     return genes
 
 
 def scope_of(gene: Gene) -> str:
     """The scope of a gene's expression: the words that it may use are those of ``primitive_set`` for this scope."""
-    return {"terms": "", "offset": "post"}.get(gene[0], gene[0])
+    return {"terms": "", "offset": "post", "evaluation": "post", "outputs": "schedule"}.get(gene[0], gene[0])
 
 
 def expression_of(genome: Genome, gene: Gene) -> Expression:
@@ -46,8 +49,16 @@ def expression_of(genome: Genome, gene: Gene) -> Expression:
             return genome.post[i]
         case "schedule":
             return genome.schedule
+        case "evaluation" | "evaluation when":
+            assert genome.evaluation is not None
+            return genome.evaluation.offset if kind == "evaluation" else genome.evaluation.when
     assert genome.query is not None
-    return genome.query.offset if kind == "offset" else genome.query.when
+    match kind:
+        case "outputs":
+            return genome.query.outputs[i]
+        case "when":
+            return genome.query.when
+    return genome.query.offset
 
 
 def with_expression(genome: Genome, gene: Gene, expression: Expression) -> Genome:
@@ -62,6 +73,14 @@ def with_expression(genome: Genome, gene: Gene, expression: Expression) -> Genom
             return replace(genome, post=with_item(genome.post, i, expression))
         case "schedule":
             return replace(genome, schedule=expression)
+        case "evaluation" | "evaluation when":
+            assert genome.evaluation is not None
+            changed = {"offset" if kind == "evaluation" else "when": expression}
+            return replace(genome, evaluation=replace(genome.evaluation, **changed))
+        case "outputs":
+            assert genome.query is not None
+            outputs = with_item(genome.query.outputs, i, expression)
+            return replace(genome, query=replace(genome.query, outputs=outputs))
     assert genome.query is not None
     return replace(genome, query=replace(genome.query, **{kind: expression}))
 

@@ -6,7 +6,13 @@ import random
 
 from evo.recipe.schema import Limits
 from evo.search import screening
-from evo.search.variation.random_parts import random_gate, random_schedule, random_term, random_weight
+from evo.search.variation.random_parts import (
+    random_gate,
+    random_schedule,
+    random_term,
+    random_weight,
+    with_random_evaluation,
+)
 from evo.search.variation.vary import sound
 from genomes.language.genome import ONE, Genome, Term
 
@@ -22,6 +28,8 @@ def random_genome(name: str, limits: Limits, rng: random.Random) -> Genome:
         gates = (random_gate("gates", rng),) if rng.random() < 0.3 else ()
         schedule = random_schedule(rng) if rng.random() < 0.5 else ONE
         genome = Genome(name=name, lr=1.0, terms=terms, gates=gates, schedule=schedule, source="random")
+        if rng.random() < 0.2:
+            genome = with_random_evaluation(genome, rng)
         if not sound(genome, limits):
             continue
         target = 10 ** rng.uniform(-3.7, -2.3)  # median magnitude of an update, beside weights of about 0.05

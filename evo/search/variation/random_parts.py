@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from deap import gp
 
 from evo.search.variation.constants import draw, rounded
 from evo.search.variation.deap_trees import Clock, Value, from_tree, grow
-from genomes.language.expressions import Expression, call
-from genomes.language.primitives import BETA, TABLE, Domain
+from genomes.language.expressions import Expression, call, number
+from genomes.language.genome import NEVER, Evaluation, Genome, Query
+from genomes.language.primitives import BETA, EPOCHS, PROBE, TABLE, Domain
 
 _G, _U, _DELTA = Expression("g"), Expression("u"), Expression("delta")
 _LIMIT = Domain(0.0, 1e9, (0.1, 10.0), "log")  # of a clipped gradient
+_SLACK = Domain(0.0, 100.0, (0.1, 2.0), "log")  # of a mean error that is left on purpose
 _BLEND = Domain(0, 1, (0.0, 0.5))  # the gradient's share in a signed average
 
 
@@ -64,3 +67,37 @@ def random_factor(rng: random.Random) -> Expression:
     """One of the table's schedules, its constants drawn from their priors."""
     primitive = rng.choice([p for p in TABLE.values() if p.group == "schedule"])
     return call(primitive.name, *(draw(p.domain, rng) for p in primitive.parameters if p.domain))
+
+
+def random_average(rng: random.Random) -> Expression:
+    """The way from the next parameters to an average of all."""
+    after = call("add", Expression("theta"), _DELTA)
+    tail = call("tail_average", after, draw(EPOCHS, rng))
+    mean = call("average", after, draw(BETA, rng)) if rng.random() < 0.8 else tail
+    return call("sub", mean, after)
+
+
+def with_random_evaluation(genome: Genome, rng: random.Random) -> Genome:
+    """The genome evaluated at an average, with calibrated outputs, or both; its query measures what those need."""
+    kind = rng.choices(("average", "calibration", "both"), (1, 1, 2))[0]
+    average = random_average(rng)
+    if kind == "average":
+        return replace(genome, evaluation=Evaluation(average))
+    slack = draw(_SLACK, rng) if rng.random() < 0.5 else 0.0
+    calibration = call("calibration", slack, draw(EPOCHS, rng))
+    offset = calibration if kind == "calibration" else call("add", average, calibration)
+    query = genome.query or Query(number(0), NEVER)
+    size = draw(PROBE, rng)
+    outputs = tuple(call("output_probe", k, 1, size) for k in range(2))
+    calibrated = replace(genome, query=replace(query, outputs=outputs), evaluation=Evaluation(offset, 3))
+    return with_training_at_evaluation(calibrated, rng) if rng.random() < 0.5 else calibrated
+
+
+def with_training_at_evaluation(genome: Genome, rng: random.Random) -> Genome:
+    """The genome with some gradients at the calibrated parameters, in the middle of each epoch."""
+    often = float(rng.choice((2, 3, 4)))
+    here = call("mod", Expression("t"), Expression("steps_per_epoch"))
+    when = call("and", call("gt", here, 1.0), call("eq", call("mod", here, often), 0.0))
+    held = call("hold", call("calibration", 0.0, 300), Expression("last_step_of_epoch"))
+    outputs = genome.query.outputs if genome.query else ()
+    return replace(genome, query=Query(held, when, outputs))
