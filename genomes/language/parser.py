@@ -162,12 +162,8 @@ class _Reader:
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ExpressionError(f"unknown name {name[:40]!r}{hint}", column)
         if primitive.scope and primitive.scope != self.scope:
-            place = (
-                "under 'post', in query.offset and in evaluation.offset"
-                if primitive.scope == "post"
-                else f"under {primitive.scope!r}"
-            )
-            raise ExpressionError(f"{name} may stand {place} alone", column)
+            offsets = " and in the offsets of query and evaluation" if primitive.scope == "post" else ""
+            raise ExpressionError(f"{name} may stand under {primitive.scope!r}{offsets} alone", column)
         return primitive
 
     def _call(

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from evo.search.variation.constants import PLAIN
 from genomes.language.expressions import Expression
-from genomes.language.genome import ONE, Genome, Term
+from genomes.language.genome import ALWAYS, NEVER, ONE, Genome, Term
 from genomes.language.primitives import TABLE, Domain
 
 Gene = tuple[str, int]
@@ -25,10 +25,11 @@ def genes(genome: Genome) -> list[Gene]:
     if genome.schedule != ONE:
         genes.append(("schedule", 0))
     if genome.query:
-        genes += [("offset", 0), ("when", 0)]
+        genes += [("offset", 0), ("when", 0)] if genome.query.when != NEVER else []
         genes += [("outputs", i) for i in range(len(genome.query.outputs))]
     if genome.evaluation:
-        genes += [("evaluation", 0), ("evaluation when", 0)]
+        genes += [("evaluation", 0)]
+        genes += [("evaluation when", 0)] if genome.evaluation.when != ALWAYS else []
     return genes
 
 

@@ -14,7 +14,7 @@ from evo.search.variation.registry import OPERATORS
 from evo.search.variation.vary import edited
 from genomes.analysis.probe import probe_hash
 from genomes.language.expressions import Expression, number
-from genomes.language.genome import MAX_GATES, MAX_TERMS, ONE, Decay, Genome, parse
+from genomes.language.genome import ALWAYS, MAX_GATES, MAX_TERMS, ONE, Decay, Genome, parse
 from genomes.language.parser import parse_expression
 from genomes.language.primitives import TABLE
 
@@ -31,6 +31,7 @@ schedule: "linear_warmup(5) * cosine(100, 0.1)"
 roles: {bias: 0.5, norm_scale: 2.0}
 query: {offset: "0.5 * delta", when: "mod(t, 2) == 0"}
 post: ["lookahead(delta, 5, 0.5)"]
+evaluation: {offset: "0.5 * delta + calibration()", from: 3}
 """)
 OTHER = parse("""
 genome: 1
@@ -63,7 +64,7 @@ def changed_expression(before: Genome, after: Genome) -> tuple[str, Expression, 
     """The one expression that differs: the kind of its gene, and how it was and is."""
     assert genes(before) == genes(after)
     (gene,) = [gene for gene in genes(before) if expression_of(before, gene) != expression_of(after, gene)]
-    assert changed(before, after) <= {"query" if gene[0] in ("offset", "when") else gene[0]}
+    assert changed(before, after) <= {"query" if gene[0] in ("offset", "when", "outputs") else gene[0].split()[0]}
     return gene[0], expression_of(before, gene), expression_of(after, gene)
 
 
@@ -225,6 +226,24 @@ def query(child: Genome, parent: Genome) -> str:
     return f"{'ahead' if ahead.value > 0 else 'behind'} every {period}"
 
 
+def evaluation(child: Genome, parent: Genome) -> str:
+    assert changed(parent, child) <= {"query", "evaluation"}
+    if child.evaluation is None:
+        assert child.query == replace(parent.query, outputs=())
+        return "removed"
+    assert child.evaluation.when == ALWAYS
+    words = {node.name for node in child.evaluation.offset.walk()}
+    if parent.evaluation and child.evaluation.offset == parent.evaluation.offset:
+        return "start" if child.query == parent.query else "training"
+    if parent.evaluation and parent.evaluation.offset in child.evaluation.offset.arguments:
+        assert words & {"average", "tail_average"}
+        return "average"
+    assert words & {"average", "tail_average", "calibration"}
+    if "calibration" in words:
+        assert [bias.name for bias in child.query.outputs] == ["output_probe", "output_probe"]
+    return "new"
+
+
 def cross_terms(child: Genome, first: Genome, second: Genome) -> str:
     assert changed(first, child) == {"terms"}
     assert is_head_and_tail(child.terms, first.terms, second.terms)
@@ -233,7 +252,7 @@ def cross_terms(child: Genome, first: Genome, second: Genome) -> str:
 
 def cross_genes(child: Genome, first: Genome, second: Genome) -> str:
     taken = changed(first, child)
-    assert taken <= {"decay", "schedule", "roles", "gates", "post", "query"}
+    assert taken <= {"decay", "schedule", "roles", "gates", "post", "query", "evaluation"}
     assert all(getattr(child, gene) == getattr(second, gene) for gene in taken)
     return " ".join(sorted(taken)) if len(taken) == 1 else "more"
 
@@ -263,7 +282,7 @@ class Effect:
     on_bare: frozenset[str] | set[str] = frozenset()
 
 
-TREES = {"terms", "gates", "schedule", "post", "offset"}
+TREES = {"terms", "gates", "schedule", "post", "offset", "evaluation"}
 SUMS = {"0+1", "0+2", "1+0", "1+1", "1+2", "2+1", "2+2"}
 BEGUN_DECAYS = {"added coupled", "added decoupled", "added cautious", "added start"}
 QUERIES = {f"{side} every {period}" for side in ("ahead", "behind") for period in (2, 3, 4, 8)}
@@ -276,7 +295,7 @@ EFFECTS = {
     "mutate_subtree": Effect(subtree, TREES),
     "mutate_node": Effect(node, TREES),
     "mutate_insert": Effect(insert, TREES),
-    "mutate_shrink": Effect(shrink, {"terms"}),  # below a root, which only the terms have room for
+    "mutate_shrink": Effect(shrink, {"terms", "evaluation"}),  # below a root, which others have no room for
     "open_composite": Effect(opened, {"adam"}),
     "add_term": Effect(add, {"added"}, {"added"}),
     "drop_term": Effect(drop, {"0", "1"}),
@@ -284,8 +303,9 @@ EFFECTS = {
     "mutate_post": Effect(post, {"added", "removed"}, {"added"}),
     "mutate_schedule": Effect(schedule, {"new", "factor", "anything", "removed"}, {"new", "anything"}),
     "mutate_query": Effect(query, {*QUERIES, "removed"}, QUERIES),
+    "mutate_evaluation": Effect(evaluation, {"new", "start", "average", "training", "removed"}, {"new"}),
     "cross_terms": Effect(cross_terms, SUMS),
-    "cross_genes": Effect(cross_genes, {"decay", "schedule", "roles", "gates", "post", "query", "more"}),
+    "cross_genes": Effect(cross_genes, {"decay", "schedule", "roles", "gates", "post", "more"}),
     "cross_subtrees": Effect(cross_subtrees, {"terms"}),
     "cross_gates": Effect(cross_gates, {*SUMS, "0+0"}),
 }
@@ -356,7 +376,7 @@ def test_a_list_of_gates_does_not_outgrow_the_language():
 def test_where_the_direction_changes_the_updates_stay_about_as_large(name):
     sized = {"mutate_subtree", "mutate_node", "mutate_insert", "mutate_shrink", "drop_term"}
     sized |= {"cross_terms", "cross_genes", "cross_subtrees"}
-    parents = [replace(FULL, gates=(), schedule=ONE, query=None, post=()), OTHER]
+    parents = [replace(FULL, gates=(), schedule=ONE, query=None, post=(), evaluation=None), OTHER]
     asked = [OPERATORS[name](*parents[: OPERATORS[name].parents], random.Random(case)) for case in range(8)]
     assert {isinstance(child, SameStepSize) for child in asked} == {name in sized}
     for case, child in enumerate(asked):

@@ -263,14 +263,17 @@ class Reference:
     def __init__(self, program: Program) -> None:
         self.functions = optimizer(program)
 
-    def bind(self, theta: Tensor, gradient: Tensor, *, seed: bytes, shapes, roles, layers, indices) -> Reference:
-        sizes = [math.prod(shape) for shape in shapes]
-        self.given = [
-            [part.view(shape) for part, shape in zip(vector.split(sizes), shapes, strict=True)]
-            for vector in (theta, gradient)
-        ]
+    def bind(
+        self, theta: Tensor, gradient: Tensor, *, seed: bytes, shapes, roles, layers, indices, network
+    ) -> Reference:
+        self.trained = len(shapes)
+        zeros = [torch.zeros_like(param) for param in network.params[len(shapes) :]]
+        parts = gradient.split([math.prod(shape) for shape in shapes])
+        gradients = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+        self.given = [network.params, [*gradients, *zeros]]
+        about = {name: list(getattr(network, name)) for name in ("shapes", "roles", "layers", "trainable")}
         self.state = self.functions.init_state(
-            seed, sizes, shapes=list(shapes), roles=list(roles), trainable=[True] * len(sizes), layers=list(layers),
+            seed, [param.numel() for param in network.params], **about, steps_per_epoch=network.steps_per_epoch,
             device=theta.device, dtype=theta.dtype,
         )  # fmt: skip
         return self
@@ -285,10 +288,11 @@ class Reference:
 
     def query(self, *known) -> Tensor | None:
         queried = self.functions.query_at_params(self.state, self.given[0], *known)
-        return None if queried is None else torch.cat([part.flatten() for part in queried])
+        return None if queried is None else torch.cat([part.flatten() for part in queried[: self.trained]])
 
     def step(self, *known) -> Tensor:
-        return torch.cat([part.flatten() for part in self.functions.step(self.state, *self.given, *known)])
+        updates = self.functions.step(self.state, *self.given, *known)
+        return torch.cat([part.flatten() for part in updates[: self.trained]])
 
 
 @pytest.mark.parametrize("name", catalogue.names())

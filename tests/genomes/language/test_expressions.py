@@ -243,7 +243,7 @@ def test_limits():
         ("ema(**g)", 7, "** before an argument"),
         ("norm(g)(g)", 1, "only a word can be called"),
         (" + ".join(["g"] * 42), 1, f"nested deeper than {MAX_DEPTH} levels; each + of a sum is one"),
-        ("delta", 1, "delta may stand under 'post' and in query.offset alone"),
+        ("delta", 1, "delta may stand under 'post' and in the offsets of query and evaluation alone"),
         ("emma(g)", 1, "did you mean ema?"),
         ("g +", 4, "not an expression"),
     ],

@@ -139,7 +139,10 @@ query: {when: "t"}
         (PLAIN + "query: delta", "my.yaml:7: query: expected"),
         (PLAIN + "source: [a]", "my.yaml:7: source: this key stands here a second time"),
         (PLAIN + "name: other", "my.yaml:7: name: this key stands here a second time"),
-        (PLAIN + "gates: ['delta']", "my.yaml:7: gates.0: delta may stand under 'post' and in query.offset alone"),
+        (
+            PLAIN + "gates: ['delta']",
+            "my.yaml:7: gates.0: delta may stand under 'post' and in the offsets of query and evaluation alone",
+        ),
         (PLAIN + "post: ['u']", "my.yaml:7: post.0: u may stand under 'gates' alone"),
         (PLAIN + f"gates: [{', '.join(['u'] * (MAX_GATES + 1))}]", f"expected a list of 0 to {MAX_GATES}"),
         (PLAIN + "\n".join(["  - {expr: g}"] * MAX_TERMS), f"expected a list of 1 to {MAX_TERMS}"),
