@@ -71,12 +71,12 @@ def _read(
             errors.append(f"--set {text}: {error}")
     value = value if launched is None else _completed(value, launched)
     recipe, faults = _validated(value)
+    located = [(_location(document, applied, fault.path), fault) for fault in faults]
     if recipe is not None:
         wrong = [fault.path for fault in faults]
         for keys, fault in contradictions(recipe, folder, known):
             if not any(_related(key, path) for key in keys for path in wrong):
-                faults.append(fault)
-    located = [(_location(document, applied, fault.path), fault) for fault in faults]
+                located.append((_location(document, applied, fault.path, *keys), fault))
     errors += [f"{where}: {fault}" for (_, where), fault in sorted(located, key=lambda item: item[0][0])]
     if errors or recipe is None:
         raise RecipeError(errors)
@@ -194,13 +194,18 @@ def _merged(base: Any, value: Any) -> Any:
     return {key: _merged(base.get(key), value[key]) if key in value else base[key] for key in {**base, **value}}
 
 
-def _location(document: strict_yaml.Document, overrides: Sequence[_Override], path: tuple) -> tuple[tuple, str]:
-    """Where ``path`` was given, last override first: a key to sort by, and the words for it."""
+def _location(document: strict_yaml.Document, overrides: Sequence[_Override], *paths: tuple) -> tuple[tuple, str]:
+    """Where one of ``paths`` was given: a key to sort by, and the words for it.
+
+    The last override of any of them comes first, then the first of them that stands in the file, then the section in
+    which the first would stand.
+    """
     for number, override in reversed(list(enumerate(overrides))):
-        if _related(override.path, path):
+        if any(_related(override.path, path) for path in paths):
             return (1, number), f"--set {override.text}"
     lines = {tuple(map(str, keys)): line for keys, line in document.lines.items()}  # pydantic names a key 5 "5"
-    given = tuple(map(str, path))
+    names = [tuple(map(str, path)) for path in paths]
+    given = next((name for name in names if name in lines), names[0])
     while given not in lines:
         given = given[:-1]
     return (0, lines[given]), f"{document.source}:{lines[given]}"

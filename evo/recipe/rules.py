@@ -6,13 +6,12 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from evo.errors import UsageError
 from evo.recipe.limits import exceeded
-from evo.recipe.schema import Recipe
+from evo.recipe.schema import Limits, Recipe
 from evo.recipe.validation import Fault, suggestion
 from genomes import catalogue
 from genomes.compiler.lowering import read
-from genomes.language.genome import GenomeError
+from genomes.language.genome import Genome, GenomeError
 from harness.task import TASKS
 
 
@@ -24,10 +23,18 @@ class Known:
     catalogue: Callable[[], Collection[str]] = catalogue.names
 
 
+def _excess(genome: Genome, limits: Limits) -> Iterator[tuple[str, str]]:
+    """The key of the first limit that the genome exceeds, and what to say of it."""
+    if found := exceeded(genome, limits):
+        name, count = found
+        key, most = f"limits.{name}", getattr(limits, name)
+        yield key, f"has {count} {name}, more than the {most} of {key}: raise that"
+
+
 def contradictions(recipe: Recipe, folder: Path | None, known: Known) -> Iterator[tuple[list[tuple], Fault]]:
     """Yields the keys in question and the fault, which stands at the first of them.
 
-    ``folder``: where the recipe's genome files are looked for; None: they are not.
+    ``folder``: where the recipe's genome files are looked for; None: of a campaign under way, whose start is past.
     """
 
     def fault(message: str, *keys: str, item: int | None = None) -> tuple[list[tuple], Fault]:
@@ -35,7 +42,7 @@ def contradictions(recipe: Recipe, folder: Path | None, known: Known) -> Iterato
         return paths, Fault(paths[0] if item is None else (*paths[0], item), message)
 
     task, difficulty = TASKS[recipe.task], recipe.difficulty
-    if (shallowest := min(difficulty.depths)) < (least := max(1, task.frozen_linears)):
+    if (shallowest := min(difficulty.depths)) < (least := task.least_depth):
         message = f"with depth {shallowest} the task {task.name} trains no layer; the least is {least}"
         yield fault(message, "difficulty.depths", "task")
     least, greatest = difficulty.accuracy_factors
@@ -53,9 +60,24 @@ def contradictions(recipe: Recipe, folder: Path | None, known: Known) -> Iterato
         yield fault(message, "start", "population")
     if members == 0:
         yield fault("needs at least one genome: catalogue, genomes or random", "start")
-    for i, path in enumerate(start.genomes):
-        if folder and not (folder / path).is_file():
-            yield fault(f"there is no file {folder / path}", "start.genomes", item=i)
+    if folder:
+        for i, file in enumerate(folder / path for path in start.genomes):
+            if not file.is_file():
+                yield fault(f"there is no file {file}", "start.genomes", item=i)
+                continue
+            try:
+                genome = read(file)
+            except GenomeError as error:
+                for problem in error.problems:
+                    yield fault(problem, "start.genomes", item=i)
+            except OSError as error:
+                yield fault(f"{file}: cannot be read: {error.strerror or error}", "start.genomes", item=i)
+            else:
+                for limit, message in _excess(genome, recipe.limits):
+                    yield fault(f"{file}: {message}, or try evo genome simplify", "start.genomes", limit, item=i)
+        for i, name in enumerate(start.catalogue):
+            for limit, message in _excess(catalogue.load(name), recipe.limits) if name in catalogue.names() else ():
+                yield fault(f"{name} {message}, or leave it out", "start.catalogue", limit, item=i)
 
     if weights := recipe.variation.weights:
         operators = known.operators()
@@ -70,21 +92,3 @@ def contradictions(recipe: Recipe, folder: Path | None, known: Known) -> Iterato
             if name not in optimizers:
                 hint = suggestion(name, optimizers) or "; `evo catalogue` lists the names"
                 yield fault(f"the catalogue has no {name!r}{hint}", key, item=i)
-
-
-def check_start(recipe: Recipe) -> None:
-    """Raises UsageError where a start genome cannot be read, has no meaning, or is beyond the recipe's limits."""
-    for path in recipe.start.genomes:
-        try:
-            found = exceeded(read(Path(path)), recipe.limits)
-        except GenomeError as error:
-            raise UsageError(str(error)) from None
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
-        if found:
-            name, count = found
-            most = getattr(recipe.limits, name)
-            raise UsageError(
-                f"{path}: has {count} {name}, and limits.{name} of the recipe is {most}: raise the limit, or try"
-                " evo genome simplify"
-            )
