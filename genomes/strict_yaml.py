@@ -61,16 +61,19 @@ class Document:
 
 def load(path: Path | str) -> Document:
     """Read the YAML file at ``path``. Raises YamlError; OSError where the file cannot be read."""
-    path = Path(path)
-    data = path.read_bytes()
+    return parse(text_of(path), str(path))
+
+
+def text_of(path: Path | str) -> str:
+    """The text of the YAML file at ``path``. Raises YamlError; OSError where the file cannot be read."""
+    data = Path(path).read_bytes()
     if len(data) > MAX_BYTES:
         raise YamlError(f"the file has {len(data)} bytes; at most {MAX_BYTES} are read", str(path), 1)
     try:
-        text = data.decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise YamlError("this is not UTF-8 text", str(path), line) from None
-    return parse(text, str(path))
 
 
 def parse(text: str, source: str = "<text>") -> Document:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from evo import files
+from evo.campaign import start
 from evo.campaign.folder import RunFolder
 from evo.campaign.progress import Progress
 from evo.campaign.stop import Stop
@@ -20,7 +21,7 @@ from evo.search.protocol import Search, algorithm
 from evo.training.pool import Pool, check_workers
 from evo.training.worker import TRAIN_LANES
 
-Begin = Callable[..., Search]  # what makes a search of recipe, checkpoint and a way to find individuals
+Begin = Callable[..., Search]  # what makes a search: see `Search.__init__`
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def run(
 
     ``begin``: makes the search; by default the recipe's algorithm.
     """
+    genomes = start.kept(ledger.meta(), recipe, needed=not ledger.tells())
     pool = Pool(
         machine.workers,
         batch=machine.batch,
@@ -83,7 +85,7 @@ def run(
     )
     with pool, progress:
         begin = begin or algorithm(recipe)
-        search = begin(recipe.located(folder.path), ledger.checkpoint(), ledger.individual)
+        search = begin(recipe, ledger.checkpoint(), ledger.individual, genomes)
         _write_champion(folder, search)
         progress.begin(recipe, ledger.past(), begun=bool(ledger.statuses()))
         spent = ledger.seconds_of(search.generation)  # by the tells of the generation under way

@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from evo.campaign import loop
+from evo.campaign import loop, start
 from evo.campaign.folder import RunFolder
 from evo.campaign.loop import Begin, Machine, Outcome
 from evo.campaign.progress import Progress
@@ -23,7 +23,7 @@ from evo.errors import UsageError
 from evo.ledger import backup
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
-from evo.recipe.rules import Known, check_start
+from evo.recipe.rules import Known
 from evo.recipe.schema import MAY_CHANGE, Recipe
 from evo.training import devices
 from genomes import strict_yaml
@@ -60,16 +60,17 @@ def launch(
         if not folder.recipe.is_file():
             raise UsageError(f"{folder.recipe}: there is no recipe; `evo recipe` prints one to start from")
         recipe = reader.load(folder.recipe, overrides, known=KNOWN)
-        check_start(recipe.located(folder.path))
         trains_on = devices.for_campaign(device, progress.say)
         if recipe.precision == "tf32" and trains_on == "cpu":
-            raise UsageError(f"{folder.recipe}: precision: tf32 exists on GPUs alone, and this campaign is for the CPU")
+            where = reader.location(strict_yaml.load(folder.recipe), overrides, "precision")
+            raise UsageError(f"{where}: precision: tf32 exists on GPUs alone, and this campaign is for the CPU")
         meta = {
             "recipe": reader.dump(recipe),
             "numerics": str(NUMERICS_VERSION),
             "device": trains_on,
             "overrides": json.dumps(list(overrides)),
             "versions": json.dumps(_versions()),
+            **start.read(recipe, folder.path),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         with folder.locked():
