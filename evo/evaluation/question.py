@@ -12,6 +12,7 @@ from typing import Any
 from evo.errors import UsageError
 from evo.evaluation.defaults import ACCURACY_FACTOR, DEPTHS, DTYPE, EPOCHS, INIT, PATIENCE, SEEDS, TASK
 from evo.evaluation.targets import Target, resolve
+from evo.recipe.rules import too_shallow
 from evo.recipe.schema import MAX_DEPTH
 from harness.sandbox import DEFAULT_LIMITS, Limits
 from harness.task import INITS, SEED_BYTES, TASKS, Instance, seed_bytes
@@ -88,6 +89,8 @@ def parse_question(
         if type(value) is not int or value < 1:
             errors.append(f"{option} {value}: must be a whole number, 1 or more")
     chosen_depths, chosen_seeds = read(parse_depths, depths), read(parse_seeds, seeds)
+    if task in TASKS and (problem := too_shallow(task, chosen_depths)):
+        errors.append(f"--depths {_text(depths)}: {problem}")
     if len(chosen_depths) * len(chosen_seeds) > MAX_INSTANCES:
         errors.append(f"--seeds {_text(seeds)}: more than {MAX_INSTANCES} instances")
     if errors:

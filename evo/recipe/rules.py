@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from evo.recipe.limits import exceeded
-from evo.recipe.schema import Limits, Recipe
+from evo.recipe.schema import MAX_DEPTH, Limits, Recipe
 from evo.recipe.validation import Fault, suggestion
 from genomes import catalogue
 from genomes.compiler.lowering import read
@@ -31,6 +31,14 @@ def _excess(genome: Genome, limits: Limits) -> Iterator[tuple[str, str]]:
         yield key, f"has {count} {name}, more than the {most} of {key}: raise that"
 
 
+def too_shallow(task: str, depths: Iterable[int]) -> str:
+    """What is wrong with the least of ``depths`` in a task; empty where all have a layer that is trained."""
+    shallowest, least = min(depths, default=MAX_DEPTH), TASKS[task].least_depth
+    return (
+        "" if shallowest >= least else f"with depth {shallowest} the task {task} trains no layer; the least is {least}"
+    )
+
+
 def contradictions(recipe: Recipe, folder: Path | None, known: Known) -> Iterator[tuple[list[tuple], Fault]]:
     """Yields the keys in question and the fault, which stands at the first of them.
 
@@ -42,9 +50,8 @@ def contradictions(recipe: Recipe, folder: Path | None, known: Known) -> Iterato
         return paths, Fault(paths[0] if item is None else (*paths[0], item), message)
 
     task, difficulty = TASKS[recipe.task], recipe.difficulty
-    if (shallowest := min(difficulty.depths)) < (least := task.least_depth):
-        message = f"with depth {shallowest} the task {task.name} trains no layer; the least is {least}"
-        yield fault(message, "difficulty.depths", "task")
+    if problem := too_shallow(recipe.task, difficulty.depths):
+        yield fault(problem, "difficulty.depths", "task")
     least, greatest = difficulty.accuracy_factors
     if (least or greatest) and not task.threshold:
         yield fault(f"the task {task.name} has none; remove this key", "difficulty.accuracy_factors", "task")
