@@ -96,6 +96,16 @@ def parse(text: str, source: str = "<text>") -> Document:
     return Document(builder.value, source, builder.lines, builder.texts)
 
 
+def has_comments(text: str) -> bool:
+    """Whether a document that `parse` reads has comments: ``#`` between its tokens, where no value stands."""
+    end = 0
+    for token in yaml.scan(text, yaml.SafeLoader):
+        if "#" in text[end : token.start_mark.index]:
+            return True
+        end = token.end_mark.index
+    return "#" in text[end:]
+
+
 def scalar(text: str) -> Any:
     """The value of an unquoted YAML scalar: integer, number, true, false, null or text."""
     if text.lower() in _WORDS:

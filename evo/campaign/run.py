@@ -20,6 +20,7 @@ from evo.campaign.progress import Progress
 from evo.campaign.status import has_progress
 from evo.campaign.stop import Stop
 from evo.errors import UsageError
+from evo.formatting import command
 from evo.ledger import backup
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
@@ -58,7 +59,7 @@ def launch(
     with Stop(machine.max_minutes) as stop:
         _refuse_progress(folder)
         if not folder.recipe.is_file():
-            raise UsageError(f"{folder.recipe}: there is no recipe; `evo recipe` prints one to start from")
+            raise UsageError(f"{folder.recipe}: there is no recipe; write one with: {command('new', folder.path)}")
         recipe = reader.load(folder.recipe, overrides, known=KNOWN)
         trains_on = devices.for_campaign(device, progress.say)
         if recipe.precision == "tf32" and trains_on == "cpu":
@@ -96,7 +97,7 @@ def resume(
     folder = RunFolder.find(path)
     machine, progress = machine or Machine(), progress or Progress()
     if not has_progress(folder):
-        raise UsageError(f"{folder.path}: nothing to resume; begin with: evo launch {folder.path}")
+        raise UsageError(f"{folder.path}: nothing to resume; begin with: {command('launch', folder.path)}")
     with Stop(machine.max_minutes) as stop, folder.locked():
         progress.log = folder.log
         with backup.open_or_restore(folder.ledger, progress.say) as ledger:
@@ -109,7 +110,7 @@ def resume(
 def _refuse_progress(folder: RunFolder) -> None:
     if has_progress(folder):
         raise UsageError(
-            f"{folder.path}: this campaign has begun; go on with: evo resume {folder.path}"
+            f"{folder.path}: this campaign has begun; go on with: {command('resume', folder.path)}"
             f" (to start over, move {folder.out} aside)"
         )
 
