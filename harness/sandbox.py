@@ -23,8 +23,9 @@ import torch
 
 from harness import wire
 from harness.confinement import LAYERS
+from harness.endings import ending
 from harness.optimizer import OptimizerFault
-from harness.submission_worker import CUT_OFF, OUT_OF_MEMORY
+from harness.submission_worker import ABORTED, CUT_OFF, OUT_OF_MEMORY
 
 STATUSES = {
     "not_started": "the system refused a process, which is not the file's fault",
@@ -38,7 +39,7 @@ STATUSES = {
     "too_much_output": "more output than allowed",
     "too_many_tasks": "more threads and processes than allowed",
     "exited": "the process left by itself",
-    "killed": "the process was ended by a signal, for example a segmentation fault",
+    "killed": "the process was ended by a signal: see `harness.endings`",
     "protocol_error": "the process sent something else than answers",
 }
 
@@ -211,12 +212,14 @@ class Sandbox:
             cause = "out_of_memory"
         if cause in allowed:
             self._fail(cause, f"{what}: more than {allowed[cause]}")
+        if code == ABORTED:
+            code = -signal.SIGABRT
         if cause != "ended" or code == CUT_OFF:
             self._fail("protocol_error", f"{what}: closed its connection{said}")
         if code == -signal.SIGXCPU:
             self._fail("timeout", f"{what}: took more processor time than all limits of time together")
         if code < 0:
-            self._fail("killed", f"{what}: ended by {_signal_name(-code)}{said}")
+            self._fail("killed", f"{what}: ended by {ending(code)}{said}")
         self._fail("exited", f"{what}: the process left with exit code {code}{said}")
 
     def _ended(self, grace: float) -> dict[str, Any]:
@@ -260,13 +263,6 @@ def _one_line(text: object) -> str:
     """``text`` from a foreign process, fit for a terminal."""
     line = " ".join(str(text).split())
     return "".join(c if c.isprintable() else "?" for c in line)[:500]
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 class _Launcher:

@@ -10,6 +10,7 @@ from rich.table import Table
 from evo.evaluation.calibration import WRITTEN_ALPHA, Calibration
 from evo.evaluation.comparison import Comparison
 from evo.evaluation.question import Question
+from evo.evaluation.reasons import listed, reasons
 from evo.evaluation.statistics import LEVEL, POWER
 from evo.evaluation.summaries import BUNDLE_SIZE, summarize
 from evo.evaluation.trainings import FAILED_QUALITY, Evaluation
@@ -50,6 +51,18 @@ def summary_table(evaluation: Evaluation) -> Table:
         table.caption += f"; a failed run counts as {FAILED_QUALITY:g}"
     table.caption += _provenance(asked)
     return table
+
+
+def unfinished(evaluation: Evaluation) -> list[str]:
+    """Lines that say of each target why trainings did not finish, and how many; none where all did."""
+    lines = []
+    for target in evaluation.question.targets:
+        results = evaluation.of(target.name)
+        if found := reasons(result.training for result in results):
+            count = sum(reason.count for reason in found)
+            lines.append(f"{escaped(target.name)}: {count} of {len(results)} trainings diverged or failed:")
+            lines += [f"  {line}" for line in listed(found)]
+    return lines
 
 
 def training_table(evaluation: Evaluation) -> Table:

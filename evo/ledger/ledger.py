@@ -211,6 +211,13 @@ class Ledger:
                 found[row["hash"]].append(codec.from_fields(row))
         return found
 
+    def unfinished(self) -> list[Training]:
+        """All trainings that did not finish, in the order of their keys."""
+        order = ", ".join(EVALUATIONS.key_names)
+        return [
+            codec.from_fields(row) for row in self._rows(EVALUATIONS, f"WHERE status <> 'finished' ORDER BY {order}")
+        ]
+
     def tells(self) -> int:
         """How many tells are stored."""
         return self.rows("SELECT coalesce(max(number) + 1, 0) FROM tells")[0][0]

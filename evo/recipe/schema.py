@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SerializeAsAny, create_model
@@ -121,11 +120,6 @@ class Recipe(Closed):
     def count(self, purpose: Purpose) -> int:
         """How many instances there are for a purpose."""
         return getattr(self.instances, purpose.value)
-
-    def located(self, folder: Path) -> Recipe:
-        """The same recipe with the paths of start.genomes made absolute, as seen from ``folder``."""
-        paths = tuple(str((folder / path).resolve()) for path in self.start.genomes)
-        return self.model_copy(update={"start": self.start.model_copy(update={"genomes": paths})})
 
 
 @cache

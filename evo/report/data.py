@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from statistics import fmean
 
+from evo.evaluation.reasons import Reason, reasons
 from evo.ledger.ledger import Ledger, Member
 from evo.recipe import reader
 from evo.recipe.schema import Recipe
@@ -62,6 +63,7 @@ class Report:
     lineage: Drawing | None
     operators: list[Operator]
     statuses: list[tuple[str, int]]
+    reasons: list[Reason]
     meta: dict[str, str]
 
     @property
@@ -87,6 +89,7 @@ def collect(ledger: Ledger) -> Report:
         draw(ancestors(ledger, champion)) if champion else None,
         operators(ledger, {fame.individual.id for fame in hall_of_fame}),
         list(ledger.statuses().items()),
+        reasons(ledger.unfinished()),
         meta,
     )
 

@@ -16,6 +16,9 @@ from evo.recipe import reader
 from evo.report import figures
 from evo.report.data import Famous, Report, versions
 from genomes.backends import latex
+from genomes.strict_yaml import escaped
+
+REASONS = 12  # that are listed
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,18 @@ def _statuses(report: Report) -> Markup:
     return table(("status", "trainings", "share"), rows, left=("status",)) if rows else Markup()
 
 
+def _reasons(report: Report) -> Markup:
+    columns = ("status", "reason", "in", "trainings")
+    rows = [(r.status, escaped(r.message), r.epochs, r.count) for r in report.reasons[:REASONS]]
+    return table(columns, rows, left=("status", "reason", "in")) if rows else Markup()
+
+
+def _about_reasons(report: Report) -> str:
+    more = len(report.reasons) - REASONS
+    note = "Trainings that did not finish, by what their workers said; epochs count from 0."
+    return note + (f" {more} rarer reasons are left out." if more > 0 else "")
+
+
 def _about_making(report: Report) -> str:
     return (
         f"{versions(report.meta)}; harness numerics {report.meta['numerics']}; device {report.meta['device']}; "
@@ -188,5 +203,6 @@ PANELS = (
         _operators,
     ),
     Panel("Trainings by status", "All trainings of the campaign.", _statuses),
+    Panel("Why trainings did not finish", _about_reasons, _reasons),
     Panel("How it was made", _about_making, _recipe, folded="the recipe, with every default"),
 )

@@ -29,6 +29,7 @@ from evo.errors import EvoError, UsageError
 from evo.records import Lane
 from evo.training.jobs import CUDA_BATCH, Job, batches, fields
 from evo.training.worker import UNUSABLE
+from harness.endings import ending
 from harness.result import Training
 
 POLL_SECONDS = 0.2
@@ -242,4 +243,4 @@ class _Worker:
         for pipe in filter(None, (self.process.stdin, self.process.stdout)):
             with contextlib.suppress(OSError):
                 pipe.close()
-        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return ending(code)

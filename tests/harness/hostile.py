@@ -155,7 +155,7 @@ for pid in [-1, 0, *range(1, 30000)]:
     ),
     Hostile("recursion", step("def f(): f()\nf()"), "error", "RecursionError"),
     Hostile("segfault", step("import ctypes; ctypes.string_at(8)"), "killed", "SIGSEGV"),
-    Hostile("abort", step("import os; os.abort()"), "killed", "SIG"),
+    Hostile("abort", step("import os; os.abort()"), "killed", "SIGABRT (abort: "),
     # updates
     Hostile("wrong_count", step("updates = updates[:-1]"), "invalid_update", "expected 2 tensors, got 1"),
     Hostile("wrong_shape", step("updates[0] = updates[0].t()"), "invalid_update", "expected shape [3, 5], got [5, 3]"),

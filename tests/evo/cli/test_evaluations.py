@@ -73,7 +73,8 @@ def test_the_table_of_pairs_shows_every_pair():
 def test_evaluate_prints_tables_or_json(capsys):
     print_evaluation(["adam"], as_json=False, verbose=True, seeds="0:3")
     printed = capsys.readouterr()
-    assert printed.out.count("finished") == 3
+    assert printed.out.count("finished ") == 3
+    assert "adam: 1 of 3 trainings diverged or failed:\n  1 finished: its test loss is NaN\n" in printed.out
     assert "bundle median" in printed.out
     assert printed.err.startswith("warning: seeds 0 and 1 share data")
     print_evaluation(["adam"], as_json=True, verbose=False, seeds=SEEDS)

@@ -11,6 +11,7 @@ import pytest
 
 from evo.campaign.folder import RunFolder
 from evo.errors import UsageError
+from evo.evaluation.reasons import Reason
 from evo.ledger.ledger import Ledger
 from evo.records import Individual
 from evo.report import figures, page
@@ -164,6 +165,7 @@ def of_hostile_records(report: Report) -> Report:
         lineage=draw([ancestor]),
         operators=[replace(operator, name=hostile("operator")) for operator in report.operators],
         statuses=[(hostile("status"), 3)],
+        reasons=[Reason(hostile("status"), hostile("message"), 3, 0, 2)],
         meta={
             **report.meta,
             "versions": json.dumps({hostile("package"): hostile("version")}),
@@ -181,7 +183,7 @@ def test_hostile_records_stay_text_on_the_page(finished):
     assert "script" not in found.elements
     for place in (
         *("recipe", "baseline", "champion", "maker", "ancestor", "origin", "formula", "curve", "operator", "status"),
-        *("package", "version", "numerics", "device", "created"),
+        *("message", "package", "version", "numerics", "device", "created"),
     ):
         assert hostile(place) in found.text, place
     assert found.text.count(hostile("champion")) == 3, "in the note, the genome and the hall of fame"

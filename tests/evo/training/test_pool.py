@@ -36,12 +36,15 @@ def outcomes(lanes: list[Lane], workers: int = 2, **options) -> dict[tuple, Trai
 
 def test_every_mishap_becomes_a_status_and_the_rest_goes_on(tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_MARK", str(tmp_path / "mark"))
-    names = ["segfault", "exit", "once", "sleep", "raise", "shout", "0005", "0006"]
+    died = "its worker died twice, at last by"
+    names = ["segfault", "abort", "kill", "exit", "once", "sleep", "raise", "shout", "0005", "0006"]
     found = outcomes([lane(name) for name in names], seconds_per_lane=1.5, log=tmp_path / "log")
     said = {key[0]: (training.status, training.message) for key, training in found.items()}
     assert said == {
-        "segfault": ("crashed", "its worker died twice, at last by SIGSEGV"),
-        "exit": ("crashed", "its worker died twice, at last by exit code 7"),
+        "segfault": ("crashed", f"{died} SIGSEGV (segmentation fault: memory that is not its own)"),
+        "abort": ("crashed", f"{died} SIGABRT (abort: a library found an error that it could not go on with)"),
+        "kill": ("crashed", f"{died} SIGKILL (killed from outside, most likely because memory ran out)"),
+        "exit": ("crashed", f"{died} exit code 7"),
         "once": ("finished", ""),
         "sleep": ("timeout", "stopped after 1.5 s"),
         "raise": ("error", "RuntimeError: genome 'x' is not to my taste"),
