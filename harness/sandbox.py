@@ -48,8 +48,8 @@ class Limits:
     """What a submission may use. ``total_seconds``: all calls of the three functions together (loading is apart).
 
     ``memory_bytes``: beyond what Python and torch take by themselves. ``tasks``: threads and processes.
-    ``output_bytes``: what it prints. ``file_bytes``: the size of a file that it may write, where the layer `files` or
-    `syscalls` does not refuse writing altogether.
+    ``output_bytes``: what it prints. ``folder_bytes``: the size of its temporary folder, which it has where the layer
+    `folder` is active; elsewhere it writes nothing.
     """
 
     load_seconds: float = 30.0
@@ -59,7 +59,7 @@ class Limits:
     output_bytes: int = 1 << 20
     tasks: int = 32
     open_files: int = 64
-    file_bytes: int = 0
+    folder_bytes: int = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Sandbox:
         self._fault: tuple[str, str] | None = None
         self._end: dict[str, Any] | None = None
         self._scratch = tempfile.mkdtemp(prefix="evo-submission-")
-        os.chmod(self._scratch, 0o755)  # for the user that the process may change to; it stays empty
+        os.chmod(self._scratch, 0o755)  # for the user that the process may change to; it stays empty on disk
         self._channel, worker_end = socket.socketpair()
         self._control, supervisor_end = socket.socketpair()
         try:
@@ -349,6 +349,7 @@ def _environment() -> dict[str, str]:
     return {
         "PATH": os.defpath,
         "LANG": "C.UTF-8",
+        "LOGNAME": "submission",  # some modules ask, and the user id need not have a name
         "PYTHONHASHSEED": "0",  # so that the order of a set is the same in every run
         "CUDA_VISIBLE_DEVICES": "",
         **one_thread,
