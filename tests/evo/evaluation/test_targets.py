@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from harness.task import Instance, seed_bytes
 from harness.train import train
 
 CASES = Path(__file__).parents[2] / "cases"
-FINISHING = ["torch_adamw.py", "bom.py", "adamw"]
+FINISHING = ["torch_adamw.py", "bom.py", "adamw"]  # the second begins with a byte order mark
 SUBMISSION = """
 def optimizer_init_state(seed, param_sizes): return None
 def optimizer_step(state, model_params, gradients, epoch, train_loss, val_loss):
@@ -66,6 +67,7 @@ def test_a_worker_trains_every_kind_of_target_as_this_process_does(folder):
 
 def test_adamw_of_torch_trains_as_the_known_one(monkeypatch):
     monkeypatch.chdir(CASES)
+    assert Path("bom.py").read_bytes().startswith(codecs.BOM_UTF8), "a formatter took what this is about"
     lanes = [fields(Lane(t.hash, t.text, Instance("tig", 2, seed_bytes(0)), 2)) for t in resolve(FINISHING)]
     answers = dict(train_lanes(lanes, patience=50, device="cpu"))
     assert [answers[position]["status"] for position in range(3)] == ["finished"] * 3
