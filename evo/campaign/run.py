@@ -6,14 +6,12 @@ on from there to the same end.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from evo.campaign import loop
+from evo.campaign import computer, loop
 from evo.campaign.folder import RunFolder
 from evo.campaign.loop import Begin, Machine, Outcome
 from evo.campaign.progress import Progress
@@ -69,7 +67,7 @@ def launch(
             "numerics": str(NUMERICS_VERSION),
             "device": trains_on,
             "overrides": json.dumps(list(overrides)),
-            "versions": json.dumps(_versions()),
+            "versions": json.dumps(computer.description()),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         with folder.locked():
@@ -122,10 +120,8 @@ def _recipe_to_resume(
             f"{folder.path}: launched with version {meta['numerics']} of the harness's numerics, this is"
             f" {NUMERICS_VERSION}; results would not be comparable: go on with that version, or launch anew"
         )
-    before, now = json.loads(meta["versions"]), _versions()
-    for name in before:
-        if before[name] != now.get(name):
-            progress.say(f"launched with {name} {before[name]}, now {now.get(name)}: results may differ slightly")
+    for difference in computer.differences(json.loads(meta["versions"])):
+        progress.say(difference)
     launched = reader.from_text(meta["recipe"])
     stored = json.loads(meta["overrides"])
     both = [*stored, *overrides]
@@ -165,14 +161,3 @@ def _tell_hidden(
         key = text.partition("=")[0].strip()
         if key in MAY_CHANGE and key not in given and tuple(key.split(".")) in document.lines:
             progress.say(f"{key}: --set {text} of the launch holds, not the file; change it with: --set {key}=...")
-
-
-def _versions() -> dict[str, str]:
-    names = {"evo": "evo-optimizers", "torch": "torch", "numpy": "numpy"}
-    found = {"python": platform.python_version()}
-    for name, package in names.items():
-        try:
-            found[name] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:  # run from a checkout
-            continue
-    return found
