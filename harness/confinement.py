@@ -26,7 +26,6 @@ FIRST_USER = 1 << 30  # user ids for submissions: above those that systems and c
 _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 22, 36, 38
 _CLONE_NEWIPC, _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x08000000, 0x10000000, 0x20000000, 0x40000000
 _CLONE_THREAD, _CLONE_NEWNS = 0x00010000, 0x00020000
-_SIGKILL = 9
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -51,9 +50,9 @@ def attempt(layer: Callable[[], object]) -> str:
     return ""
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the thread that forked it ends. Raises OSError."""
-    _call("prctl", _PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+def signal_at_parent_end(number: int) -> None:
+    """Have the kernel send this process the signal ``number`` when the thread that forked it ends. Raises OSError."""
+    _call("prctl", _PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def adopt_orphans() -> None:

@@ -18,6 +18,7 @@ import mmap
 import os
 import random
 import resource
+import signal
 import socket
 import sys
 import tempfile
@@ -127,7 +128,7 @@ def _confine(request: dict[str, Any], user: int, layers: dict[str, str]) -> None
     allowance = limits["memory_bytes"] + _address_space()
     if "user" in wanted:
         layers["user"] = confinement.attempt(lambda: confinement.change_user(user, request["readable"]))
-    confinement.attempt(confinement.die_with_parent)  # a change of user resets it
+    confinement.attempt(lambda: confinement.signal_at_parent_end(signal.SIGKILL))  # a change of user resets it
     confinement.attempt(confinement.drop_capabilities)
     counted_alone = layers.get("user") == "" or (os.getuid() != 0 and layers.get("namespaces") == "")
     seconds = math.ceil(limits["load_seconds"] + limits["total_seconds"])

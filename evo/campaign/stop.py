@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from types import FrameType
 from typing import Any
 
+from harness.running_time import Stopwatch
+
 
 class Stop:
-    """Whether to stop: at once after SIGINT, SIGTERM or SIGHUP; softly when the minutes are over.
+    """Whether to stop: at once after SIGINT, SIGTERM or SIGHUP; softly after ``max_minutes`` of running time.
 
     Signals only raise a flag: nothing is interrupted half-way, and a second Ctrl-C does no harm.
     """
@@ -19,7 +20,7 @@ class Stop:
 
     def __init__(self, max_minutes: float | None = None):
         self.signal: signal.Signals | None = None
-        self._deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+        self._watch, self._max_minutes = Stopwatch(), max_minutes
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Stop:
@@ -40,4 +41,4 @@ class Stop:
 
     def soon(self) -> bool:
         """No new work is to be begun; what runs may end."""
-        return self.now() or (self._deadline is not None and time.monotonic() > self._deadline)
+        return self.now() or (self._max_minutes is not None and self._watch.seconds() > 60 * self._max_minutes)

@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from harness.submission import open_submission
 from harness.task import Instance, seed_bytes
 from harness.train import train
 from tests.harness.hostile import BENIGN, HOSTILE, Hostile, step
+from tests.suspension import family, suspend
 
 PROJECT = str(Path(__file__).resolve().parents[2])
 SHAPES = [(3, 5), (4,)]
@@ -314,6 +316,63 @@ run(Path({str(path)!r}), dataclasses.replace(DEFAULT_LIMITS, call_seconds=100.0)
         time.sleep(0.05)
     assert processes() <= before
     assert not list(scratch.iterdir())
+
+
+@linux
+def test_suspension_of_everything_is_no_timeout(write):
+    path = write(step("import time; time.sleep(1.2)"))
+    source = f"""
+import sys; sys.path.insert(0, {PROJECT!r})
+from tests.harness.test_submission import *
+with open_submission({str(path)!r}, dataclasses.replace(DEFAULT_LIMITS, call_seconds=2.0)) as optimizer:
+    state = optimizer.init_state(SEED, [15, 4], **CONTEXT)
+    print("started", flush=True)
+    optimizer.step(state, tensors(1), tensors(2), 0, None, None)
+    print("finished", flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True) as caller:
+        try:
+            assert caller.stdout is not None
+            assert caller.stdout.readline() == "started\n"
+            pids = family(caller.pid)
+            assert len(pids) == 4, "caller, launcher, supervisor, worker"
+            suspend(pids, 2.5)
+            suspend(pids[::-1], 2.5)
+            assert caller.communicate(timeout=60) == ("finished\n", None)
+        finally:
+            caller.kill()
+
+
+@linux
+@pytest.mark.parametrize("suspended", ["launcher", "supervisor", "worker"])
+def test_whoever_is_suspended_alone_is_resumed_or_ended(suspended, write, monkeypatch):
+    monkeypatch.setattr(sandbox, "_END_SECONDS", 0.5)
+    limits = dataclasses.replace(DEFAULT_LIMITS, call_seconds=5.0)
+    isolation_level()
+    launcher = sandbox._launchers[os.getpid()]._process.pid
+    if suspended == "launcher":
+        os.kill(launcher, signal.SIGSTOP)
+    with open_submission(write(step("import time; time.sleep(0.2)")), limits) as optimizer:
+        pids = dict(zip(("launcher", "supervisor", "worker"), family(launcher), strict=True))
+        state = optimizer.init_state(SEED, [15, 4], **CONTEXT)
+        os.kill(pids[suspended], signal.SIGSTOP)
+        optimizer.step(state, tensors(1), tensors(2), 0, None, None)
+    deadline = time.monotonic() + 10
+    while (left := processes() & {pids["supervisor"], pids["worker"]}) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not left
+    run(write(BENIGN))
+
+
+@linux
+@pytest.mark.parametrize("layers", [tuple(LAYERS), ("syscalls",), ()], ids=str)
+def test_a_submission_that_suspends_itself_is_ended_by_its_limit(layers, write):
+    suspends = "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)"
+    run(write(step(suspends)), layers=layers)
+    endless = step(suspends + "\nwhile True: os.kill(os.getpid(), signal.SIGSTOP)")
+    with pytest.raises(OptimizerFault) as caught:
+        run(write(endless), dataclasses.replace(DEFAULT_LIMITS, call_seconds=0.5), layers=layers)
+    assert caught.value.status == "timeout"
 
 
 def test_updates_equal_those_in_this_process_bit_by_bit(write, expected):
