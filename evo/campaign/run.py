@@ -7,16 +7,14 @@ on from there to the same end.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
-import platform
 import signal
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from evo.campaign import loop, start
+from evo.campaign import computer, loop, start
 from evo.campaign.folder import RunFolder
 from evo.campaign.loop import Begin, Machine, Outcome
 from evo.campaign.progress import Progress
@@ -80,7 +78,7 @@ def launch(
             "numerics": str(NUMERICS_VERSION),
             "device": trains_on,
             "overrides": json.dumps(list(overrides)),
-            "versions": json.dumps(_versions()),
+            "versions": json.dumps(computer.description()),
             **genomes,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
@@ -144,10 +142,8 @@ def _recipe_to_resume(
             f"{folder.path}: launched with version {meta['numerics']} of the harness's numerics, this is"
             f" {NUMERICS_VERSION}; results would not be comparable: go on with that version, or launch anew"
         )
-    before, now = json.loads(meta["versions"]), _versions()
-    for name in before:
-        if before[name] != now.get(name):
-            progress.say(f"launched with {name} {before[name]}, now {now.get(name)}: results may differ slightly")
+    for difference in computer.differences(json.loads(meta["versions"])):
+        progress.say(difference)
     launched = reader.from_text(meta["recipe"])
     stored = json.loads(meta["overrides"])
     both = [*stored, *overrides]
@@ -187,14 +183,3 @@ def _tell_hidden(
         key = text.partition("=")[0].strip()
         if key in MAY_CHANGE and key not in given and tuple(key.split(".")) in document.lines:
             progress.say(f"{key}: --set {text} of the launch holds, not the file; change it with: --set {key}=...")
-
-
-def _versions() -> dict[str, str]:
-    names = {"evo": "evo-optimizers", "torch": "torch", "numpy": "numpy"}
-    found = {"python": platform.python_version()}
-    for name, package in names.items():
-        try:
-            found[name] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:  # run from a checkout
-            continue
-    return found

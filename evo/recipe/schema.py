@@ -86,7 +86,10 @@ class Limits(Closed):
     states: int = Field(default=6, ge=0, le=64, description="most state buffers, each as large as the model")
     terms: int = Field(default=4, ge=1, le=MAX_TERMS, description="most terms of a direction")
     seconds_per_lane: float = Field(
-        default=3600.0, ge=1, le=1e6, description="wall time after which a training, if alone, gets the status timeout"
+        default=3600.0,
+        ge=1,
+        le=1e6,
+        description="running time after which a training, if alone, gets the status timeout",
     )
 
 

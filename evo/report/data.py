@@ -132,5 +132,5 @@ def operators(ledger: Ledger, famous: set[str]) -> list[Operator]:
 
 
 def versions(meta: dict[str, str]) -> str:
-    """The versions of python, evo and libraries at launch, in words."""
+    """The versions of python, evo and libraries, and the processor, at launch, in words."""
     return ", ".join(f"{name} {version}" for name, version in json.loads(meta["versions"]).items())
