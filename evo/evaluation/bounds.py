@@ -9,7 +9,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.spatial.distance import cdist
 
 from harness.data import NOISE_STD, TEST, TRAIN, load_data
-from harness.score import quality, target_loss
+from harness.score import quality
 from harness.task import TASKS, Instance
 
 MEAN_BLIND = "bound of mean-blind optimizers"
@@ -52,7 +52,6 @@ def hides_mean(task: str) -> bool:
     return spec.frozen_norms > 0 and spec.frozen_linears > 0
 
 
-@lru_cache(maxsize=_CACHED_SEEDS)
 def mean_blind_loss(task: str, seed: bytes) -> float:
     """Test loss of the best predictor whose outputs have mean 0 over the training rows: f less its mean there.
 
@@ -70,6 +69,10 @@ def mean_blind_quality(instance: Instance) -> float | None:
 
     A run passes it by what lags: running means are not those of the evaluated network, and rounding moves them.
     """
-    if not hides_mean(instance.task):
-        return None
-    return quality(mean_blind_loss(instance.task, instance.seed), target_loss(instance))
+    return _mean_blind_quality(instance.task, instance.seed, instance.alpha) if hides_mean(instance.task) else None
+
+
+@lru_cache(maxsize=_CACHED_SEEDS)
+def _mean_blind_quality(task: str, seed: bytes, alpha: float) -> float | None:
+    """Kept, for an instance recurs at every depth and with every optimizer."""
+    return quality(mean_blind_loss(task, seed), load_data(task, seed).target_loss(alpha))

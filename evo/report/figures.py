@@ -101,20 +101,21 @@ def learning_curves(curves: Sequence[Curve]) -> str:
 def beside_bound(found: BesideBound) -> str:
     """Qualities by instance, sorted by the bound of optimizers that ignore the mean; triangles lie below the axis."""
     places = range(len(found.bounds))
+    depths = list(map(str, found.depths)) if len(places) <= 40 else []
+    instances = "hidden layers of the selection instances" if depths else "selection instances"
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes("selection instances, sorted by their bound", "quality")
-        for name, color in reversed(list(zip(found.qualities, chain([BLUE], cycle(BASELINES)), strict=False))):
+        figure, axes = _axes(f"{instances}, sorted by their bound", "quality")
+        floor = min(found.bounds) - 0.4
+        for rank, (name, color) in enumerate(zip(found.qualities, chain([BLUE], cycle(BASELINES)), strict=False)):
             known = [(x, y) for x, y in zip(places, found.qualities[name], strict=True) if y is not None]
-            floor = min(found.bounds) - 0.4
             inside = [(x, y) for x, y in known if y >= floor]
             below = [(x, floor) for x, y in known if y < floor]
-            size = 6 if color == BLUE else 4.5
-            axes.plot(*_columns(inside), "o", color=color, markersize=size, alpha=0.85, label=name)
-            axes.plot(*_columns(below), "v", color=color, markersize=size)
+            style = {"color": color, "markersize": 6 if color == BLUE else 4.5, "alpha": 0.85, "zorder": 3 - rank / 100}
+            axes.plot(*_columns(inside), "o", label=name, **style)
+            axes.plot(*_columns(below), "v", **style)
         width = min(14.0, 420 / len(places))
         axes.plot(places, found.bounds, "_", color=_INK, markersize=width, markeredgewidth=1.8, label=MEAN_BLIND)
-        axes.set_xticks(places if len(places) <= 32 else [])
-        axes.set_xticklabels([str(depth) for depth in found.depths] if len(places) <= 32 else [])
+        axes.set_xticks(places[: len(depths)], depths)
         axes.margins(x=0.5 / len(places))
         return _svg(figure, axes, "bound")
 

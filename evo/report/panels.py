@@ -196,8 +196,8 @@ PANELS = (
         "Quality beside the bound",
         "The bound of mean-blind optimizers is the quality of the true function less its mean: the network's frozen "
         "end gives every training batch outputs of mean 0, so no gradient tells of the mean. Near it, an instance's "
-        "quality is a matter of that mean and not of skill. Under the picture: hidden layers. In the table: means over "
-        "instances, and as spread the standard deviation.",
+        "quality is a matter of that mean and not of skill. In the table: means over instances, and as spread the "
+        "standard deviation.",
         _beside_bound,
     ),
     Panel("The champion", _about_champion, _formula, kind="formula"),
