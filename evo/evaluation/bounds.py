@@ -57,7 +57,7 @@ def mean_blind_loss(task: str, seed: bytes) -> float:
 
     mean((f[TEST] - mu - y[TEST])^2) over rows and outputs, mu = mean(f[TRAIN]) over rows: ``[output_dims]``. On average
     that is noise^2 + mean(mu^2). Running means average batches of training rows, so mu is the mean over these rows and
-    not the one over all inputs, sqrt(2 / 128) * sum of a * cos(b) * sin(w) / w, from which it differs by about 0.02.
+    not the one over all inputs, sqrt(2 / 128) * sum of a * cos(b) * sin(w) / w, from which it differs by about 0.03.
     """
     data = load_data(task, seed)
     f = data.f.astype(np.float64)
