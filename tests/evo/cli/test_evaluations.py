@@ -14,7 +14,7 @@ from evo.cli.tables import pair_table, summary_table
 from evo.cli.terminal import TrainingProgress, console
 from evo.errors import UsageError
 from evo.evaluation import calibration
-from evo.evaluation.bounds import MEAN_BLIND
+from evo.evaluation.bounds import MEAN_BLIND, mean_blind_quality
 from evo.evaluation.comparison import compare_targets
 from evo.evaluation.question import Question, parse_question
 from evo.evaluation.trainings import Evaluation, Result
@@ -79,7 +79,10 @@ def test_evaluate_prints_tables_or_json(capsys):
     assert "bundle median" in printed.out
     assert printed.err.startswith("warning: seeds 0 and 1 share data")
     print_evaluation(["adam"], as_json=True, verbose=False, seeds=SEEDS)
-    assert json.loads(capsys.readouterr().out) == api.evaluate("adam", seeds=SEEDS).to_dict()
+    answer = json.loads(capsys.readouterr().out)
+    assert answer == api.evaluate("adam", seeds=SEEDS).to_dict()
+    bounds = map(mean_blind_quality, parse_question(["adam"], seeds=SEEDS).instances)
+    assert [result["mean_blind_bound"] for result in answer["results"]] == list(bounds)
 
 
 def test_compare_prints_tables_or_json_and_writes_the_picture(tmp_path, capsys):
