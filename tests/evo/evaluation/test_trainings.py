@@ -17,7 +17,10 @@ from harness.result import NUMERICS_VERSION
 from harness.task import Instance, seed_bytes
 from tests.evo.trainings import training
 
-KEYS = "target n_hidden seed mean_blind_bound status message epochs_run best_epoch train_loss val_loss test_loss target_loss quality passed"
+KEYS = (
+    "target n_hidden seed mean_blind_bound status message epochs_run best_epoch train_loss val_loss test_loss "
+    "target_loss quality passed"
+)
 SUBMISSION = """
 def optimizer_init_state(seed, param_sizes): return None
 def optimizer_step(state, model_params, gradients, epoch, train_loss, val_loss):
