@@ -15,7 +15,6 @@ from evo.cli.tables import calibration_table, pair_table, summary_table, trainin
 from evo.cli.terminal import TrainingProgress, console, warn
 from evo.errors import UsageError
 from evo.evaluation import pictures
-from evo.evaluation.calibration import ASSUMPTIONS
 from evo.evaluation.comparison import compare_targets, too_few
 from evo.evaluation.trainings import Evaluation, Interrupted
 from evo.files import is_standard_output
@@ -83,7 +82,7 @@ def print_calibration(task: str, *, as_json: bool, out: Path | None, force: bool
         output = _beside(out)
         output.print(calibration_table(calibration))
         output.print(calibration.verdict, highlight=False)
-        for assumption in ASSUMPTIONS:
+        for assumption in calibration.assumptions:
             output.print(assumption, style="dim", highlight=False)
     if out is not None:
         pictures.write(lambda: pictures.draw_calibration(calibration), out, force=force)

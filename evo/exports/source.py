@@ -68,7 +68,8 @@ def from_run(path: Path, rank: int = 1) -> Export:
         ancestors = main_line(ledger, chosen.individual)
         identities = {name: genome_identity(catalogue.load(name)) for name in recipe.baselines}
         selected = ledger.on_selection(identities.values())
-        baselines = [(name, mean_quality(selected[found])) for name, found in identities.items()]
+        measured = {name: [training for _, training in selected[found]] for name, found in identities.items()}
+        baselines = [(name, mean_quality(trainings)) for name, trainings in measured.items()]
     founder = ancestors[-1]
     steps = [i.operator for i in reversed(ancestors[:-1]) if i.operator != "elite"]
     by = ", ".join(steps)
