@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
-
 from evo import files
 from evo.campaign import start
 from evo.campaign.folder import RunFolder
@@ -118,6 +116,8 @@ def run(
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Inside, torch computes with one thread: its tensors are small here, and workers want the other CPUs."""
+    import torch  # here alone: it takes seconds to load
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

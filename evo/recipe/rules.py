@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 from evo.recipe.limits import exceeded
@@ -64,8 +64,8 @@ def contradictions(recipe: Recipe, folder: Path | None, known: Known) -> Iterato
         yield fault("needs at least one genome: catalogue, genomes or random", "start")
     if folder:
         for key, names, problems in (
-            ("start.genomes", start.genomes, cache(lambda path: _file_problems(folder / path, recipe.limits))),
-            ("start.catalogue", start.catalogue, cache(partial(_known_problems, catalogue.names(), recipe.limits))),
+            ("start.genomes", start.genomes, lambda path: _file_problems(folder / path, recipe.limits)),
+            ("start.catalogue", start.catalogue, partial(_known_problems, catalogue.names(), recipe.limits)),
         ):
             for i, name in enumerate(names):
                 for message, *others in problems(name):
