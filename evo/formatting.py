@@ -1,6 +1,13 @@
-"""Numbers as people read them."""
+"""Numbers as people read them, and commands as they copy them."""
 
 from __future__ import annotations
+
+import shlex
+
+
+def command(*words: object) -> str:
+    """``evo`` with arguments as a shell takes them: paths with spaces, ``$`` or quotes are quoted."""
+    return shlex.join(["evo", *map(str, words)])
 
 
 def quality(value: float | None) -> str:

@@ -62,16 +62,19 @@ class Document:
 
 def load(path: Path | str) -> Document:
     """Read the YAML file at ``path``. Raises YamlError; OSError where the file cannot be read."""
-    path = Path(path)
-    data = path.read_bytes()
+    return parse(text_of(path), str(path))
+
+
+def text_of(path: Path | str) -> str:
+    """The text of the YAML file at ``path``. Raises YamlError; OSError where the file cannot be read."""
+    data = Path(path).read_bytes()
     if len(data) > MAX_BYTES:
         raise YamlError(f"the file has {len(data)} bytes; at most {MAX_BYTES} are read", str(path), 1)
     try:
-        text = data.decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise YamlError("this is not UTF-8 text", str(path), line) from None
-    return parse(text, str(path))
 
 
 def parse(text: str, source: str = "<text>") -> Document:
@@ -91,6 +94,16 @@ def parse(text: str, source: str = "<text>") -> Document:
     except yaml.YAMLError as error:
         raise YamlError(str(error).splitlines()[0], source, 1) from None
     return Document(builder.value, source, builder.lines, builder.texts)
+
+
+def has_comments(text: str) -> bool:
+    """Whether a document that `parse` reads has comments: ``#`` between its tokens, where no value stands."""
+    end = 0
+    for token in yaml.scan(text, yaml.SafeLoader):
+        if "#" in text[end : token.start_mark.index]:
+            return True
+        end = token.end_mark.index
+    return "#" in text[end:]
 
 
 def scalar(text: str) -> Any:

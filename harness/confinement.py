@@ -16,16 +16,16 @@ from collections.abc import Callable, Iterable
 
 LAYERS = {
     "namespaces": "own process, network and IPC namespaces: sees and signals nothing outside, has no network",
+    "folder": "own mount namespace: writes only to a temporary folder in memory, which ends with it",
     "user": "a user id of its own",
-    "files": "Landlock: reads the Python installation only, writes nothing",
-    "syscalls": "seccomp: starts no process or program, opens no socket, signals nobody, changes no file",
+    "files": "Landlock: reads the Python installation only, writes only to the temporary folder",
+    "syscalls": "seccomp: starts no process or program, opens no socket, signals nobody, changes no other file",
 }
 
 FIRST_USER = 1 << 30  # user ids for submissions: above those that systems and containers hand out
 _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 22, 36, 38
 _CLONE_NEWIPC, _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x08000000, 0x10000000, 0x20000000, 0x40000000
-_CLONE_THREAD = 0x00010000
-_SIGKILL = 9
+_CLONE_THREAD, _CLONE_NEWNS = 0x00010000, 0x00020000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -50,9 +50,9 @@ def attempt(layer: Callable[[], object]) -> str:
     return ""
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the thread that forked it ends. Raises OSError."""
-    _call("prctl", _PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+def signal_at_parent_end(number: int) -> None:
+    """Have the kernel send this process the signal ``number`` when the thread that forked it ends. Raises OSError."""
+    _call("prctl", _PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def adopt_orphans() -> None:
@@ -80,6 +80,29 @@ def enter_namespaces() -> None:
 def _write(path: str, text: str) -> None:
     with open(path, "w") as file:
         file.write(text)
+
+
+_AT_FDCWD, _AT_RECURSIVE, _MOUNT_SETATTR = -100, 0x8000, 442
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 2, 4, 8, 1 << 14, 1 << 18
+_MOUNT_ATTR_RDONLY = 1
+
+
+def private_folder(path: str, size: int) -> None:
+    """Mount an empty folder of ``size`` bytes at ``path``, seen by this process alone, and all else read-only.
+
+    It lives in memory, and ends with this process. Raises OSError, without root's rights (see `enter_namespaces`) too.
+    """
+    if size <= 0:  # no limit at all, for the kernel
+        raise OSError("a temporary folder of 0 bytes")
+    _call("unshare", _CLONE_NEWNS)
+    _call("mount", None, b"/", None, _MS_REC | _MS_PRIVATE, None)
+    read_only = struct.pack("=QQQQ", _MOUNT_ATTR_RDONLY, 0, 0, 0)
+    _call("syscall", _MOUNT_SETATTR, _AT_FDCWD, b"/", _AT_RECURSIVE, read_only, len(read_only))
+    options = f"size={size},nr_inodes={16 + (size >> 12)},mode=1777"
+    _call("mount", b"evo", os.fsencode(path), b"tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, options.encode())
+    trial = os.path.join(path, "trial")  # refused where our user has no number in the namespace
+    os.mkdir(trial)
+    os.rmdir(trial)
 
 
 def change_user(user: int, must_read: Iterable[str]) -> None:
@@ -124,22 +147,29 @@ def drop_capabilities() -> None:
 
 # Landlock: https://docs.kernel.org/userspace-api/landlock.html
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
-_READ_FILE, _READ_DIR = 1 << 2, 1 << 3
+_WRITE_FILE, _READ_FILE, _READ_DIR, _REMOVE_DIR, _REMOVE_FILE = (1 << bit for bit in range(1, 6))
+_MAKE_DIR, _MAKE_REG, _REFER, _TRUNCATE = 1 << 7, 1 << 8, 1 << 13, 1 << 14
+_READ = _READ_FILE | _READ_DIR
+_CHANGE = _WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG | _REFER | _TRUNCATE
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # how many there are, by version; 16 from version 5 on
 _NETWORK_RIGHTS = 3  # bind and connect, from version 4 on
 _SCOPES = 3  # abstract sockets and signals, from version 6 on
 
 
-def restrict_files(readable: Iterable[str]) -> None:
-    """Allow reading beneath the paths ``readable`` and no other access to any file. Raises OSError."""
+def restrict_files(readable: Iterable[str], writable: Iterable[str]) -> None:
+    """Allow reading beneath the paths ``readable`` and ``writable``, changes beneath the latter. Raises OSError.
+
+    No other access to any file is left.
+    """
     version = _call("syscall", _CREATE_RULESET, None, 0, 1)
     rights = (1 << _FILE_RIGHTS.get(version, 16)) - 1
     attributes = struct.pack("=QQQ", rights, _NETWORK_RIGHTS, _SCOPES)
     attributes = attributes[: 8 if version < 4 else 16 if version < 6 else 24]
     ruleset = _call("syscall", _CREATE_RULESET, attributes, len(attributes), 0)
     try:
-        for path in readable:
-            allowed = _READ_FILE | _READ_DIR if os.path.isdir(path) else _READ_FILE
+        granted = {**dict.fromkeys(readable, _READ), **dict.fromkeys(writable, _READ | _CHANGE)}
+        for path, wanted in granted.items():
+            allowed = wanted & rights if os.path.isdir(path) else _READ_FILE
             descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
             try:
                 _call("syscall", _ADD_RULE, ruleset, 1, struct.pack("=Qi", allowed, descriptor), 0)
@@ -202,20 +232,10 @@ _REFUSED = {
     "keyctl": (250, 219),
     "open_by_handle_at": (304, 265),
     # changes of files
-    "creat": (85, None),
-    "truncate": (76, 45),
-    "rename": (82, None),
-    "renameat": (264, 38),
-    "renameat2": (316, 276),
     "link": (86, None),
     "linkat": (265, 37),
     "symlink": (88, None),
     "symlinkat": (266, 36),
-    "unlink": (87, None),
-    "unlinkat": (263, 35),
-    "mkdir": (83, None),
-    "mkdirat": (258, 34),
-    "rmdir": (84, None),
     "mknod": (133, None),
     "mknodat": (259, 33),
     "chmod": (90, None),
@@ -235,6 +255,18 @@ _REFUSED = {
     "removexattr": (197, 14),
     "lremovexattr": (198, 15),
     "fremovexattr": (199, 16),
+}
+_REFUSED_WITHOUT_FOLDER = {  # what Landlock and read-only mounts can refuse as well
+    "creat": (85, None),
+    "truncate": (76, 45),
+    "rename": (82, None),
+    "renameat": (264, 38),
+    "renameat2": (316, 276),
+    "unlink": (87, None),
+    "unlinkat": (263, 35),
+    "mkdir": (83, None),
+    "mkdirat": (258, 34),
+    "rmdir": (84, None),
 }
 _TO_ITSELF = {  # allowed where the first argument is this process's number
     "kill": (62, 129),
@@ -260,8 +292,11 @@ _ALLOW, _KILL = 0x7FFF0000, 0x80000000
 _NOT_PERMITTED, _NOT_THERE = 0x00050000 | 1, 0x00050000 | 38  # errno EPERM, ENOSYS
 
 
-def filter_program(machine: str, pid: int) -> bytes:
-    """The seccomp filter for process ``pid``, for the kernel. Raises OSError for an unknown ``machine``."""
+def filter_program(machine: str, pid: int, writes: bool = False) -> bytes:
+    """The seccomp filter for process ``pid``, for the kernel. Raises OSError for an unknown ``machine``.
+
+    ``writes``: whether other layers keep to a folder what the process writes, so that it may.
+    """
     if machine not in _MACHINES:
         raise OSError(f"seccomp: no table of system calls for {machine}")
     column, architecture = _MACHINES[machine]
@@ -282,11 +317,12 @@ def filter_program(machine: str, pid: int) -> bytes:
     for numbers in _UNKNOWN_TO_LIBRARIES:
         steps.append((_EQUAL, 0, 1, numbers[column]))
         give(_NOT_THERE)
-    for numbers in _REFUSED.values():
+    refused = _REFUSED if writes else {**_REFUSED, **_REFUSED_WITHOUT_FOLDER}
+    for numbers in refused.values():
         if numbers[column] is not None:
             steps.append((_EQUAL, 0, 1, numbers[column]))
             give(_NOT_PERMITTED)
-    for index, numbers in _OPENS.items():
+    for index, numbers in ({} if writes else _OPENS).items():
         if numbers[column] is not None:
             steps.append((_EQUAL, 0, 4, numbers[column]))
             argument(index)
@@ -315,9 +351,9 @@ def filter_program(machine: str, pid: int) -> bytes:
     return b"".join(struct.pack("=HBBI", *step) for step in steps)
 
 
-def refuse_syscalls() -> None:
-    """Have the kernel refuse what an optimizer has no use for, as LAYERS says. Raises OSError."""
-    program = filter_program(platform.machine(), os.getpid())
+def refuse_syscalls(writes: bool = False) -> None:
+    """Have the kernel refuse what an optimizer has no use for, as LAYERS says. Raises OSError; see `filter_program`."""
+    program = filter_program(platform.machine(), os.getpid(), writes)
     buffer = ctypes.create_string_buffer(program, len(program))
     head = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

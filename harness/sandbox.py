@@ -13,9 +13,9 @@ import sys
 import sysconfig
 import tempfile
 import threading
-import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,8 +23,10 @@ import torch
 
 from harness import wire
 from harness.confinement import LAYERS
+from harness.endings import ending
 from harness.optimizer import OptimizerFault
-from harness.submission_worker import CUT_OFF, OUT_OF_MEMORY
+from harness.running_time import TICK, Stopwatch, resume
+from harness.submission_worker import ABORTED, CUT_OFF, OUT_OF_MEMORY
 
 STATUSES = {
     "not_started": "the system refused a process, which is not the file's fault",
@@ -38,7 +40,7 @@ STATUSES = {
     "too_much_output": "more output than allowed",
     "too_many_tasks": "more threads and processes than allowed",
     "exited": "the process left by itself",
-    "killed": "the process was ended by a signal, for example a segmentation fault",
+    "killed": "the process was ended by a signal: see `harness.endings`",
     "protocol_error": "the process sent something else than answers",
 }
 
@@ -46,10 +48,11 @@ STATUSES = {
 @dataclass(frozen=True)
 class Limits:
     """What a submission may use. ``total_seconds``: all calls of the three functions together (loading is apart).
+    Seconds count while the caller's process runs (see `harness.running_time`).
 
     ``memory_bytes``: beyond what Python and torch take by themselves. ``tasks``: threads and processes.
-    ``output_bytes``: what it prints. ``file_bytes``: the size of a file that it may write, where the layer `files` or
-    `syscalls` does not refuse writing altogether.
+    ``output_bytes``: what it prints. ``folder_bytes``: the size of its temporary folder, which it has where the layer
+    `folder` is active; elsewhere it writes nothing.
     """
 
     load_seconds: float = 30.0
@@ -59,7 +62,7 @@ class Limits:
     output_bytes: int = 1 << 20
     tasks: int = 32
     open_files: int = 64
-    file_bytes: int = 0
+    folder_bytes: int = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,15 @@ def isolation_level() -> Isolation:
         return sandbox.isolation
 
 
+@dataclass(frozen=True)
+class _Limit:
+    """How long the process may take for ``what``, from now on."""
+
+    what: str
+    seconds: float
+    watch: Stopwatch = field(default_factory=Stopwatch)
+
+
 class Sandbox:
     """One worker process with its supervisor, its scratch folder and its deadlines. Use it as a context.
 
@@ -111,15 +123,16 @@ class Sandbox:
         self._fault: tuple[str, str] | None = None
         self._end: dict[str, Any] | None = None
         self._scratch = tempfile.mkdtemp(prefix="evo-submission-")
-        os.chmod(self._scratch, 0o755)  # for the user that the process may change to; it stays empty
+        os.chmod(self._scratch, 0o755)  # for the user that the process may change to; it stays empty on disk
         self._channel, worker_end = socket.socketpair()
+        self._channel.setblocking(False)
         self._control, supervisor_end = socket.socketpair()
         try:
             with worker_end, supervisor_end:
                 request = {"limits": asdict(limits), "layers": list(layers), "scratch": self._scratch}
                 self._launcher = _launcher()
                 self._launcher.start_sandbox(request, worker_end, supervisor_end)
-            self.isolation = Isolation(self._receive("starting", _START_SECONDS)["layers"])
+            self.isolation = Isolation(self._receive(_Limit("starting", _START_SECONDS))["layers"])
         except OptimizerFault as fault:
             self.close()
             raise OptimizerFault("not_started", fault.message) from None
@@ -135,23 +148,20 @@ class Sandbox:
 
     def call(self, request: dict[str, Any], what: str, *descriptors: int) -> str:
         """`ask`, within the limits for a call and for all calls."""
-        started = time.monotonic()
+        watch = Stopwatch()
         try:
             return self.ask(request, what, min(self.limits.call_seconds, self._remaining), *descriptors)
         finally:
-            self._remaining -= time.monotonic() - started
+            self._remaining -= watch.seconds()
 
     def ask(self, request: dict[str, Any], what: str, seconds: float, *descriptors: int) -> str:
         """Send ``request`` and open file ``descriptors``; the kind of answer. Messages name it ``what``."""
         if self._fault is not None:
             raise OptimizerFault(*self._fault)
         self._asked += 1
-        try:
-            self._channel.settimeout(max(seconds, 0.001))
-            wire.send(self._channel, {"id": self._asked, **request}, descriptors)
-        except OSError:
-            self._fail_by_end(what)
-        reply = self._receive(what, seconds)
+        limit = _Limit(what, seconds)
+        self._send({"id": self._asked, **request}, descriptors, limit)
+        reply = self._receive(limit)
         if reply.get("id") != self._asked:
             self._fail("protocol_error", f"{what}: an answer without a request")
         kind, status = reply.get("reply"), reply.get("status")
@@ -167,24 +177,40 @@ class Sandbox:
         self._control.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
-    def _receive(self, what: str, seconds: float) -> dict[str, Any]:
-        deadline = time.monotonic() + seconds
+    def _send(self, message: dict[str, Any], descriptors: tuple[int, ...], limit: _Limit) -> None:
+        data = wire.packed(message)
+        try:
+            while data:
+                self._wait(select.POLLOUT, limit)
+                with suppress(BlockingIOError):
+                    sent = (
+                        socket.send_fds(self._channel, [data], descriptors) if descriptors else self._channel.send(data)
+                    )
+                    data, descriptors = data[sent:], ()
+        except OSError:
+            self._fail_by_end(limit.what)
+
+    def _receive(self, limit: _Limit) -> dict[str, Any]:
         while True:
             try:
                 reply = self._replies.take()
             except wire.WireError as error:
-                self._fail("protocol_error", f"{what}: sent {error}")
+                self._fail("protocol_error", f"{limit.what}: sent {error}")
             if reply is not None:
                 return reply
-            if not _readable(self._channel, deadline - time.monotonic()):
-                self._fail("timeout", f"{what}: took more than {self._allowed(seconds)}")
+            self._wait(select.POLLIN, limit)
             try:
                 data = self._channel.recv(1 << 16)
             except OSError:
                 data = b""
             if not data:
-                self._fail_by_end(what)
+                self._fail_by_end(limit.what)
             self._replies.feed(data)
+
+    def _wait(self, event: int, limit: _Limit) -> None:
+        """Wait until the connection is ready for ``event``, but no longer than ``limit``."""
+        if not _ready(self._channel, event, limit.seconds, limit.watch, self._launcher.keep_running):
+            self._fail("timeout", f"{limit.what}: took more than {self._allowed(limit.seconds)}")
 
     def _allowed(self, seconds: float) -> str:
         if seconds == self._remaining:
@@ -211,12 +237,14 @@ class Sandbox:
             cause = "out_of_memory"
         if cause in allowed:
             self._fail(cause, f"{what}: more than {allowed[cause]}")
+        if code == ABORTED:
+            code = -signal.SIGABRT
         if cause != "ended" or code == CUT_OFF:
             self._fail("protocol_error", f"{what}: closed its connection{said}")
         if code == -signal.SIGXCPU:
             self._fail("timeout", f"{what}: took more processor time than all limits of time together")
         if code < 0:
-            self._fail("killed", f"{what}: ended by {_signal_name(-code)}{said}")
+            self._fail("killed", f"{what}: ended by {ending(code)}{said}")
         self._fail("exited", f"{what}: the process left with exit code {code}{said}")
 
     def _ended(self, grace: float) -> dict[str, Any]:
@@ -234,8 +262,8 @@ class Sandbox:
     def _last_word(self, seconds: float) -> dict[str, Any] | None:
         """What the supervisor says before it is gone, or None while it is not."""
         reports = wire.Frames(_MAX_REPLY)
-        deadline = time.monotonic() + seconds
-        while _readable(self._control, deadline - time.monotonic()):
+        watch = Stopwatch()
+        while _ready(self._control, select.POLLIN, seconds, watch):
             data = self._control.recv(1 << 16)
             if not data:
                 return reports.take() or {}
@@ -243,10 +271,19 @@ class Sandbox:
         return None
 
 
-def _readable(end: socket.socket, seconds: float) -> bool:
+def _ready(
+    end: socket.socket, event: int, seconds: float, watch: Stopwatch, meanwhile: Callable[[], None] = lambda: None
+) -> bool:
+    """Whether ``end`` is ready for ``event`` before ``watch`` is beyond ``seconds``; calls ``meanwhile`` every TICK."""
     poll = select.poll()
-    poll.register(end, select.POLLIN)
-    return bool(poll.poll(max(seconds, 0) * 1000))
+    poll.register(end, event)
+    while True:
+        left = max(seconds - watch.seconds(), 0.0)
+        if poll.poll(1000 * min(left, TICK)):
+            return True
+        if not left:
+            return False
+        meanwhile()
 
 
 def _shut(end: socket.socket) -> None:
@@ -260,13 +297,6 @@ def _one_line(text: object) -> str:
     """``text`` from a foreign process, fit for a terminal."""
     line = " ".join(str(text).split())
     return "".join(c if c.isprintable() else "?" for c in line)[:500]
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 class _Launcher:
@@ -294,7 +324,8 @@ class _Launcher:
                 start_new_session=True,
             )
             other.close()
-            if not (_readable(self._channel, _START_SECONDS) and self._channel.recv(1 << 16)):
+            started = _ready(self._channel, select.POLLIN, _START_SECONDS, Stopwatch())
+            if not (started and self._channel.recv(1 << 16)):
                 self.stop()
                 log.seek(0)
                 said = _one_line(log.read().decode(errors="replace").strip().rpartition("\n")[2])
@@ -304,6 +335,10 @@ class _Launcher:
     def alive(self) -> bool:
         """Whether the process still runs."""
         return self._process.poll() is None
+
+    def keep_running(self) -> None:
+        """Resume the process if it alone is suspended: a start would wait for it."""
+        resume(self._process.pid)
 
     def start_sandbox(self, request: dict[str, Any], *ends: socket.socket) -> None:
         """Have a worker and its supervisor started, each with its end of a connection to us."""
@@ -349,6 +384,7 @@ def _environment() -> dict[str, str]:
     return {
         "PATH": os.defpath,
         "LANG": "C.UTF-8",
+        "LOGNAME": "submission",  # some modules ask, and the user id need not have a name
         "PYTHONHASHSEED": "0",  # so that the order of a set is the same in every run
         "CUDA_VISIBLE_DEVICES": "",
         **one_thread,

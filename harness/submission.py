@@ -9,6 +9,7 @@ so small numbers can be found by trying them. Judge files that you do not trust 
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import math
 import mmap
@@ -41,16 +42,14 @@ def open_submission(
     """
     path = Path(path)
     try:
-        data = path.read_bytes() if path.stat().st_size <= MAX_SOURCE else None
-        source = None if data is None else data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise OptimizerFault("syntax_error", f"{path.name}: this is not UTF-8 text") from None
+        with open(path, "rb") as file:
+            data = file.read(MAX_SOURCE + 1)
     except OSError as error:
         raise OptimizerFault("error", f"{path}: cannot be read: {error.strerror}") from None
-    if source is None:
+    if len(data) > MAX_SOURCE:
         raise OptimizerFault("syntax_error", f"{path.name}: larger than {MAX_SOURCE} bytes")
     with Sandbox(limits, layers) as sandbox:
-        request = {"call": "load", "name": path.name, "source": source}
+        request = {"call": "load", "name": path.name, "source": base64.b64encode(data).decode()}
         queries = sandbox.ask(request, "loading", limits.load_seconds) == "queries"
         yield Submission(sandbox, queries)
 

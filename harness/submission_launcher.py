@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from harness import confinement, submission_worker, wire
+from harness.running_time import resume
 
 _INSTALLED = sysconfig.get_paths()
 _OURS = ("harness", "evo", "genomes")
@@ -33,6 +34,7 @@ _TAIL = 2000  # bytes of output that are kept for the report
 def main(channel: socket.socket, project: str) -> NoReturn:
     """Serve requests from ``channel`` until its other end, or the process that opened it, is gone."""
     parent = os.getppid()
+    confinement.attempt(_do_not_stay_suspended)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors need no waiting for
     readable = _python_paths(project)
     _hide_project(project)
@@ -85,6 +87,7 @@ def _supervise(request: dict[str, Any], channel: socket.socket, control: socket.
         confinement.attempt(confinement.adopt_orphans)
         if "namespaces" in request["layers"]:
             layers["namespaces"] = confinement.attempt(confinement.enter_namespaces)
+        confinement.attempt(_do_not_stay_suspended)  # a change of rights resets it
         output, worker_output = os.pipe()
         user = confinement.FIRST_USER + os.getpid()
         worker = os.fork()
@@ -105,6 +108,11 @@ def _supervise(request: dict[str, Any], channel: socket.socket, control: socket.
         os._exit(0)
 
 
+def _do_not_stay_suspended() -> None:
+    """Let the parent's end wake this process, for it to see that."""
+    confinement.signal_at_parent_end(signal.SIGCONT)
+
+
 def _watch(worker: int, output: int, control: socket.socket, limits: dict[str, Any]) -> dict[str, Any]:
     poll = select.poll()
     poll.register(output, select.POLLIN)
@@ -122,6 +130,7 @@ def _watch(worker: int, output: int, control: socket.socket, limits: dict[str, A
             written, tail = written + len(data), (tail + data)[-_TAIL:]
             if written > limits["output_bytes"]:
                 cause = "too_much_output"
+        resume(worker)  # what stops itself is ended by the limits, like all that waits
         ended, status = os.waitpid(worker, os.WNOHANG)
         if ended:
             cause = "ended"

@@ -6,17 +6,24 @@ other side checks messages and takes exactly the bytes that it expects.
 
 from __future__ import annotations
 
+import base64
+import codecs
+import ctypes
 import gc
 import importlib.abc
 import inspect
+import io
 import linecache
 import math
 import mmap
 import os
 import random
 import resource
+import signal
 import socket
 import sys
+import tempfile
+import tokenize
 import traceback
 import types
 from collections.abc import Callable
@@ -32,7 +39,9 @@ from harness.optimizer import OptimizerFault, checked
 INIT, QUERY, STEP = "optimizer_init_state", "optimizer_query_at_params", "optimizer_step"
 AREAS = 3  # parameters, gradients, answers
 OUT_OF_MEMORY, CUT_OFF = 250, 251  # exit codes of a worker: no memory for a message, no connection for it
+ABORTED = int(signal.SIGABRT)  # another one
 _MAX_REQUEST = 1 << 24
+_HOW_TO_SAVE = "; save it as UTF-8, or declare its encoding (PEP 263)"
 
 
 class Refuser(importlib.abc.MetaPathFinder):
@@ -56,12 +65,21 @@ def tensors_in(shared: mmap.mmap, shapes: list[tuple[int, ...]], dtype: torch.dt
 
 
 def prepare() -> None:
-    """What all workers of a launcher share, done before they fork."""
+    """What all workers of a launcher share, done before they fork and are confined."""
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
+    _load_lazy_modules()
     seed_global_generators(0)
     gc.collect()
     gc.freeze()
+
+
+def _load_lazy_modules() -> None:
+    """Have torch import what its optimizers import at their first use: 1.7 s of work, which a call may not have."""
+    tempfile.tempdir = "/tmp"  # some modules ask for its name; to find one, Python would try to write there
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    torch.optim.SGD([parameter]).step()
 
 
 def seed_global_generators(seed: int) -> None:
@@ -79,6 +97,7 @@ def main(request: dict[str, Any], channel: socket.socket, output: int, user: int
     code = 1
     try:
         _redirect(output)
+        _exit_on_abort()
         _confine(request, user, layers)
         wire.send(channel, {"id": 0, "reply": "ready", "layers": layers})
         code = CUT_OFF
@@ -100,21 +119,35 @@ def _redirect(output: int) -> None:
     sys.argv = ["submission"]
 
 
+def _exit_on_abort() -> None:
+    """Exit with the code ABORTED on SIGABRT.
+
+    The first process of a namespace is not ended by it; the C library would go on to a fault that ends in SIGSEGV.
+    """
+    c = ctypes.CDLL(None)
+    c.signal.argtypes, c.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+    c.signal(ABORTED, ctypes.cast(c._exit, ctypes.c_void_p))  # called with the signal's number
+
+
 def _confine(request: dict[str, Any], user: int, layers: dict[str, str]) -> None:
     limits, wanted, scratch = request["limits"], request["layers"], request["scratch"]
-    os.chdir(scratch)
     os.environ.update(HOME=scratch, TMPDIR=scratch)
-    readable = [*request["readable"], scratch]
+    tempfile.tempdir = scratch
+    writable = []
+    if "folder" in wanted:
+        layers["folder"] = confinement.attempt(lambda: confinement.private_folder(scratch, limits["folder_bytes"]))
+        writable = [] if layers["folder"] else [scratch]
+    os.chdir(scratch)  # only now, or it would be the folder beneath
     allowance = limits["memory_bytes"] + _address_space()
     if "user" in wanted:
         layers["user"] = confinement.attempt(lambda: confinement.change_user(user, request["readable"]))
-    confinement.attempt(confinement.die_with_parent)  # a change of user resets it
+    confinement.attempt(lambda: confinement.signal_at_parent_end(signal.SIGKILL))  # a change of user resets it
     confinement.attempt(confinement.drop_capabilities)
     counted_alone = layers.get("user") == "" or (os.getuid() != 0 and layers.get("namespaces") == "")
     seconds = math.ceil(limits["load_seconds"] + limits["total_seconds"])
     for limit, value in (
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, limits["file_bytes"]),
+        (resource.RLIMIT_FSIZE, limits["folder_bytes"] if writable else 0),
         (resource.RLIMIT_NOFILE, limits["open_files"]),
         (resource.RLIMIT_AS, allowance),
     ):
@@ -123,9 +156,10 @@ def _confine(request: dict[str, Any], user: int, layers: dict[str, str]) -> None
     if counted_alone:  # the limit is one for all processes of a user
         resource.setrlimit(resource.RLIMIT_NPROC, (limits["tasks"], limits["tasks"]))
     if "files" in wanted:
-        layers["files"] = confinement.attempt(lambda: confinement.restrict_files(readable))
+        layers["files"] = confinement.attempt(lambda: confinement.restrict_files(request["readable"], writable))
     if "syscalls" in wanted:
-        layers["syscalls"] = confinement.attempt(confinement.refuse_syscalls)
+        writes = bool(writable) and layers.get("files") == ""  # two layers see to it that it does so there alone
+        layers["syscalls"] = confinement.attempt(lambda: confinement.refuse_syscalls(writes))
 
 
 def _address_space() -> int:
@@ -162,7 +196,7 @@ class Worker:
         """Do what a request asks; returns the kind of answer."""
         call = request["call"]
         if call == "load":
-            return self.load(request["name"], request["source"])
+            return self.load(request["name"], base64.b64decode(request["source"]))
         if call == "init":
             return self.init(request, descriptors[0])
         arguments = request["epoch"], request["train_loss"], request["val_loss"]
@@ -173,9 +207,10 @@ class Worker:
         gradients = [tensor.clone() for tensor in self.gradients]
         return self.give(STEP, self.functions[STEP](self.state, params, gradients, *arguments))
 
-    def load(self, name: str, source: str) -> str:
-        """Run the submission's text and find its functions. Raises OptimizerFault."""
+    def load(self, name: str, data: bytes) -> str:
+        """Run the submission's file, given as ``data``, and find its functions. Raises OptimizerFault."""
         self.name = name
+        source = decoded(name, data)
         linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
         module = types.ModuleType("submission")
         module.__file__ = name
@@ -236,6 +271,28 @@ class Worker:
         else:
             status = "import_error" if isinstance(error, ImportError) else "error"
         return {"reply": "fault", "status": status, "message": f"{where}: {text}"}
+
+
+def decoded(name: str, data: bytes) -> str:
+    """The text of the Python file ``data``, by its byte order mark, its declared encoding, else UTF-8 (PEP 263).
+
+    Raises OptimizerFault with the line, where ``data`` are no text.
+    """
+    file = io.BytesIO(data)
+    try:
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            position, reason = 0, "UTF-16 or UTF-32 text, which Python does not read; save it as UTF-8"
+        elif b"\0" in data:
+            position, reason = data.index(b"\0"), "a null byte, which Python does not read; save the file as UTF-8 text"
+        else:
+            encoding, _ = tokenize.detect_encoding(file.readline)
+            return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        position, reason = error.start, f"not {error.encoding} text: {error.reason}{_HOW_TO_SAVE}"
+    except (SyntaxError, LookupError, UnicodeError) as error:  # the last line read is the one that declares, or should
+        position, reason = file.tell() - 1, f"{error}{_HOW_TO_SAVE}"
+    line = data.count(b"\n", 0, position) + 1
+    raise OptimizerFault("syntax_error", f"{name}:{line}: {reason}")
 
 
 def accepted(function: Callable, context: dict[str, Any]) -> dict[str, Any]:

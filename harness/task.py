@@ -32,6 +32,11 @@ class Task:
     threshold: bool
     depths: tuple[int, ...]
 
+    @property
+    def least_depth(self) -> int:
+        """The least ``num_hidden_layers`` with a Linear layer that is trained."""
+        return max(1, self.frozen_linears)
+
 
 def _float32(value: float) -> float:
     """``value`` rounded to float32; in numpy's place, whose import takes longer than all that a recipe needs."""

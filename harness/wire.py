@@ -47,11 +47,15 @@ class Frames:
         return message
 
 
+def packed(message: dict[str, Any]) -> bytes:
+    """The bytes of ``message`` on a connection."""
+    body = json.dumps(message).encode()
+    return _HEAD.pack(len(body)) + body
+
+
 def send(channel: socket.socket, message: dict[str, Any], descriptors: Iterable[int] = ()) -> None:
     """Send ``message``, and open file descriptors with it. Raises OSError."""
-    body = json.dumps(message).encode()
-    data = _HEAD.pack(len(body)) + body
-    descriptors = list(descriptors)
+    data, descriptors = packed(message), list(descriptors)
     sent = socket.send_fds(channel, [data], descriptors) if descriptors else channel.send(data)
     if sent < len(data):
         channel.sendall(data[sent:])

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
-
 from evo import files
+from evo.campaign import start
 from evo.campaign.folder import RunFolder
 from evo.campaign.progress import Progress
 from evo.campaign.stop import Stop, Stopped
@@ -23,7 +22,7 @@ from evo.search.protocol import Search, algorithm
 from evo.training.pool import Pool, check_workers
 from evo.training.worker import TRAIN_LANES
 
-Begin = Callable[..., Search]  # what makes a search of recipe, checkpoint and a way to find individuals
+Begin = Callable[..., Search]  # what makes a search: see `Search.__init__`
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,7 @@ def run(
 
     ``begin``: makes the search; by default the recipe's algorithm.
     """
+    genomes = start.kept(ledger.meta(), recipe, needed=not ledger.tells())
     pool = Pool(
         machine.workers,
         batch=machine.batch,
@@ -89,11 +89,12 @@ def run(
         _write_champion(folder, reached)
         begin = begin or algorithm(recipe)
         with stop.at_once():
+            genomes = start.kept(ledger.meta(), recipe, needed=not ledger.tells())
             past, begun = ledger.past(), bool(ledger.statuses())
             spent = ledger.seconds_of(reached.generation)  # by the tells of the generation under way
         progress.begin(recipe, past, begun)
         with stop.at_once():
-            search = begin(recipe.located(folder.path), reached, ledger.individual)
+            search = begin(recipe, reached, ledger.individual, genomes)
         while search.generation < recipe.generations:
             started = time.monotonic()
             results = _answer(search, ledger, pool, stop, progress)
@@ -115,6 +116,8 @@ def run(
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Inside, torch computes with one thread: its tensors are small here, and workers want the other CPUs."""
+    import torch  # here alone: it takes seconds to load
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -7,26 +7,25 @@ on from there to the same end.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
-import platform
 import signal
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from evo.campaign import loop
+from evo.campaign import computer, loop, start
 from evo.campaign.folder import RunFolder
 from evo.campaign.loop import Begin, Machine, Outcome
 from evo.campaign.progress import Progress
 from evo.campaign.status import has_progress
 from evo.campaign.stop import Stop, Stopped
 from evo.errors import EvoError, UsageError
+from evo.formatting import command
 from evo.ledger import backup
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
-from evo.recipe.rules import Known, check_start
+from evo.recipe.rules import Known
 from evo.recipe.schema import MAY_CHANGE, Recipe
 from evo.training import devices
 from genomes import strict_yaml
@@ -61,24 +60,26 @@ def launch(
     with Stop(machine.max_minutes) as stop:
         _refuse_progress(folder)
         if not folder.recipe.is_file():
-            raise UsageError(f"{folder.recipe}: there is no recipe; `evo recipe` prints one to start from")
+            raise UsageError(f"{folder.recipe}: there is no recipe; write one with: {command('new', folder.path)}")
         try:
             with stop.at_once():
                 recipe = reader.load(folder.recipe, overrides, known=KNOWN)
-                check_start(recipe.located(folder.path))
+                genomes = start.read(recipe, folder.path)
         except Stopped as stopped:
             if stop.signal is signal.SIGINT:
                 raise KeyboardInterrupt from None
             raise EvoError(f"{folder.path}: {stopped}, and nothing has begun; launch it again") from None
         trains_on = devices.for_campaign(device, progress.say)
         if recipe.precision == "tf32" and trains_on == "cpu":
-            raise UsageError(f"{folder.recipe}: precision: tf32 exists on GPUs alone, and this campaign is for the CPU")
+            where = reader.location(strict_yaml.load(folder.recipe), overrides, "precision")
+            raise UsageError(f"{where}: precision: tf32 exists on GPUs alone, and this campaign is for the CPU")
         meta = {
             "recipe": reader.dump(recipe),
             "numerics": str(NUMERICS_VERSION),
             "device": trains_on,
             "overrides": json.dumps(list(overrides)),
-            "versions": json.dumps(_versions()),
+            "versions": json.dumps(computer.description()),
+            **genomes,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         with folder.locked():
@@ -104,7 +105,7 @@ def resume(
     folder = RunFolder.find(path)
     machine, progress = machine or Machine(), progress or Progress()
     if not has_progress(folder):
-        raise UsageError(f"{folder.path}: nothing to resume; begin with: evo launch {folder.path}")
+        raise UsageError(f"{folder.path}: nothing to resume; begin with: {command('launch', folder.path)}")
     with Stop(machine.max_minutes) as stop, folder.locked():
         progress.log = folder.log
         with backup.open_or_restore(folder.ledger, progress.say, partial(_read, folder, stop)) as ledger:
@@ -121,13 +122,13 @@ def _read(folder: RunFolder, stop: Stop) -> Iterator[None]:
         with stop.at_once():
             yield
     except Stopped as stopped:
-        raise Stopped(f"{folder.path}: {stopped}; go on with: evo resume {folder.path}") from None
+        raise Stopped(f"{folder.path}: {stopped}; go on with: {command('resume', folder.path)}") from None
 
 
 def _refuse_progress(folder: RunFolder) -> None:
     if has_progress(folder):
         raise UsageError(
-            f"{folder.path}: this campaign has begun; go on with: evo resume {folder.path}"
+            f"{folder.path}: this campaign has begun; go on with: {command('resume', folder.path)}"
             f" (to start over, move {folder.out} aside)"
         )
 
@@ -141,10 +142,8 @@ def _recipe_to_resume(
             f"{folder.path}: launched with version {meta['numerics']} of the harness's numerics, this is"
             f" {NUMERICS_VERSION}; results would not be comparable: go on with that version, or launch anew"
         )
-    before, now = json.loads(meta["versions"]), _versions()
-    for name in before:
-        if before[name] != now.get(name):
-            progress.say(f"launched with {name} {before[name]}, now {now.get(name)}: results may differ slightly")
+    for difference in computer.differences(json.loads(meta["versions"])):
+        progress.say(difference)
     launched = reader.from_text(meta["recipe"])
     stored = json.loads(meta["overrides"])
     both = [*stored, *overrides]
@@ -184,14 +183,3 @@ def _tell_hidden(
         key = text.partition("=")[0].strip()
         if key in MAY_CHANGE and key not in given and tuple(key.split(".")) in document.lines:
             progress.say(f"{key}: --set {text} of the launch holds, not the file; change it with: --set {key}=...")
-
-
-def _versions() -> dict[str, str]:
-    names = {"evo": "evo-optimizers", "torch": "torch", "numpy": "numpy"}
-    found = {"python": platform.python_version()}
-    for name, package in names.items():
-        try:
-            found[name] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:  # run from a checkout
-            continue
-    return found

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from evo.campaign.folder import RunFolder
-from evo.formatting import duration, quality
+from evo.errors import UsageError
+from evo.formatting import command, duration, quality
 from evo.ledger import backup
+from evo.ledger.errors import LedgerError
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
 from evo.records import Statistics
@@ -47,7 +49,7 @@ def status(path: Path | str) -> Status:
     if not has_progress(folder):
         return Status(str(folder.path), "not launched")
     running = folder.in_use()
-    with Ledger.open_to_read(folder.ledger) as ledger:
+    with open_to_read(folder, "show") as ledger:
         meta, past = ledger.meta(), ledger.past()
         recipe = reader.from_text(meta["recipe"])
         return Status(
@@ -68,7 +70,7 @@ def status(path: Path | str) -> Status:
 def summary(status: Status) -> str:
     """A campaign's status in a few lines for people."""
     if status.state == "not launched":
-        return f"{status.run}: not launched yet; begin with: evo launch {status.run}"
+        return f"{status.run}: not launched yet; begin with: {command('launch', status.run)}"
     lines = [
         f"{status.name}: {status.state}, {status.generation} of {status.generations} generations"
         f" of {status.population} (task {status.task})"
@@ -81,10 +83,27 @@ def summary(status: Status) -> str:
             lines.append(f"champion: {best.name} {quality(best.quality)} on the selection instances")
     by_status = ", ".join(f"{count} {name}" for name, count in sorted(status.evaluations.items()))
     lines.append(f"trainings: {sum(status.evaluations.values())}{f' ({by_status})' if by_status else ''}")
+    if status.evaluations.keys() - {"finished"}:
+        lines.append(f"why trainings did not finish: {command('report', status.run)}")
     lines.append(f"time in complete generations: {duration(status.seconds)}")
     if status.state == "stopped":
-        lines.append(f"go on with: evo resume {status.run}")
+        lines.append(f"go on with: {command('resume', status.run)}")
     return "\n".join(lines)
+
+
+def open_to_read(folder: RunFolder, purpose: str) -> Ledger:
+    """The ledger of the campaign in a folder, to read; ``purpose``: a verb for messages.
+
+    Raises UsageError where no campaign has begun, LedgerError where its file is gone or cannot be read.
+    """
+    if not has_progress(folder):
+        raise UsageError(f"{folder.path}: nothing to {purpose}; begin with: {command('launch', folder.path)}")
+    if not folder.ledger.is_file():
+        raise LedgerError(
+            f"{folder.ledger}: gone, and a copy is left: put the file back, or go on from the copy with:"
+            f" {command('resume', folder.path)}"
+        )
+    return Ledger.open_to_read(folder.ledger)
 
 
 def has_progress(folder: RunFolder) -> bool:

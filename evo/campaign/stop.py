@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 from evo.errors import EvoError
-
-_LONGEST, _AGAIN = 1e8, 0.1  # seconds: of a timer, and until it rings again
+from harness.running_time import TICK, Stopwatch
 
 
 class Stopped(EvoError):
@@ -23,7 +20,7 @@ class Stopped(EvoError):
 
 
 class Stop:
-    """Whether to stop: at once after SIGINT, SIGTERM or SIGHUP; softly when the minutes are over.
+    """Whether to stop: at once after SIGINT, SIGTERM or SIGHUP; softly after ``max_minutes`` of running time.
 
     Signals raise a flag, which those who train and store look at: nothing of theirs is interrupted half-way, and a
     second Ctrl-C does no harm. Work that leaves nothing half-done runs `at_once` and is interrupted.
@@ -33,7 +30,7 @@ class Stop:
 
     def __init__(self, max_minutes: float | None = None):
         self.signal: signal.Signals | None = None
-        self._deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+        self._watch, self._max_minutes = Stopwatch(), max_minutes
         self._previous: dict[signal.Signals, Any] = {}
         self._interrupts = False  # whether to raise Stopped where the program stands
 
@@ -68,14 +65,14 @@ class Stop:
         than the main one only `check` raises.
         """
         self.check()
-        if self._previous and self._deadline is not None:
-            signal.setitimer(signal.ITIMER_REAL, min(self._left(), _LONGEST), _AGAIN)
+        if self._previous and self._max_minutes is not None:
+            signal.setitimer(signal.ITIMER_REAL, TICK, TICK)  # rarer looks would be taken for a suspension
         self._interrupts = bool(self._previous)
         try:
             yield
         finally:
             self._interrupts = False
-            if self._previous and self._deadline is not None:
+            if self._previous and self._max_minutes is not None:
                 signal.setitimer(signal.ITIMER_REAL, 0)
 
     def check(self) -> None:
@@ -89,8 +86,4 @@ class Stop:
 
     def soon(self) -> bool:
         """No new work is to be begun; what runs may end."""
-        return self.now() or self._left() <= 0
-
-    def _left(self) -> float:
-        """Seconds until the minutes are over."""
-        return math.inf if self._deadline is None else self._deadline - time.monotonic()
+        return self.now() or (self._max_minutes is not None and self._watch.seconds() > 60 * self._max_minutes)

@@ -349,9 +349,23 @@ def demo(run: Run = Path("runs/quickstart"), workers: Workers = 0) -> None:
         raise typer.Exit(CHECKPOINTED)
 
 
-@app.command(epilog="Example: evo recipe > runs/mine/recipe.yaml")
+@app.command(epilog="Example: evo new runs/mine")
+def new(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="the folder to make", show_default=False)],
+    name: Annotated[
+        str | None, typer.Option(help="the campaign's name; by default the folder's", show_default=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="overwrite the recipe that is there")] = False,
+) -> None:
+    """Make a campaign's folder with a recipe in it: every key, its default and its meaning."""
+    from evo.cli.new import make_folder
+
+    make_folder(run, name, force=force)
+
+
+@app.command(epilog="Example: evo recipe --name mine > recipe.yaml")
 def recipe(name: Annotated[str, typer.Option(help="the campaign's name")] = "mine") -> None:
-    """Print a recipe with every key, its default and its meaning, to start from."""
+    """Print what `evo new` writes: a recipe with every key, its default and its meaning."""
     from evo.files import write_out
     from evo.recipe import reader
 

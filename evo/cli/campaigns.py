@@ -10,6 +10,7 @@ from evo.campaign.folder import RunFolder
 from evo.campaign.progress import PlainProgress, Progress
 from evo.campaign.run import Machine, Outcome, launch, resume
 from evo.cli.messages import say
+from evo.formatting import command
 
 
 def shown_progress() -> Progress:
@@ -39,9 +40,12 @@ def _ended(run: Path, outcome: Outcome) -> bool:
         say(f"champion {champion.individual.name}, {quality} ({RunFolder.find(run).champion})")
     if not outcome.finished:
         say(f"stopped after {outcome.generation} of {outcome.generations} generations, all that was trained is kept")
-        say(f"go on with: evo resume {run}")
+        say(f"go on with: {command('resume', run)}")
         return False
     say(f"all {outcome.generations} generations are complete")
-    say(f"look at it: evo report {run}")
-    say(f"take it along: evo export {run} --format python --out champion.py")
+    say(f"look at it: {command('report', run)}")
+    if champion:
+        say(f"take it along: {command('export', run, '--format', 'python', '--out', 'champion.py')}")
+    else:
+        say("no champion: the hall of fame is empty, since no genome finished all its trainings; the report says why")
     return True

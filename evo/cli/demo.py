@@ -19,6 +19,7 @@ from evo.evaluation.targets import resolve
 from evo.evaluation.trainings import Evaluation, evaluate_targets
 from evo.exports.formats import find_format
 from evo.exports.source import find
+from evo.formatting import command
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
 from evo.recipe.schema import Recipe
@@ -34,7 +35,7 @@ def run_demo(path: Path, workers: int = 0) -> bool:
     begin = resume if has_progress(folder) else launch
     outcome = begin(path, machine=Machine(workers), progress=shown_progress())
     if not outcome.finished:
-        say(f"stopped; run the same command again, or: evo resume {path}")
+        say(f"stopped; run the same command again, or: {command('resume', path)}")
         return False
     found = find(str(path))
     submission, genome = folder.out / "champion.py", folder.champion
@@ -75,10 +76,11 @@ def _verdict(recipe: Recipe, evaluation: Evaluation, champion: str) -> str:
     baseline = recipe.baselines[0]
     ours = [result.counted_quality for result in evaluation.of(champion)]
     theirs = [result.counted_quality for result in evaluation.of(baseline)]
+    depths = ",".join(map(str, recipe.difficulty.depths))
+    again = command("compare", champion, baseline, "--depths", depths, "--epochs", recipe.epochs, "--instances", 32)
     better = sum(a > b for a, b in zip(ours, theirs, strict=True))
     return (
         f"champion: mean quality {mean(champion):.3f}; {baseline}: {mean(baseline):.3f}, on the same "
         f"{len(ours)} unseen instances ({better} of them better with the champion).\n"
-        f"So few instances tell little: evo compare {champion} {baseline} --depths "
-        f"{','.join(map(str, recipe.difficulty.depths))} --epochs {recipe.epochs} --instances 32"
+        f"So few instances tell little: {again}"
     )

@@ -11,13 +11,12 @@ from rich.console import Console
 
 from evo.api import calibrate, compare, evaluate
 from evo.cli.messages import say
-from evo.cli.tables import calibration_table, pair_table, summary_table, training_table
+from evo.cli.tables import calibration_table, pair_table, summary_table, training_table, unfinished
 from evo.cli.terminal import TrainingProgress, console, warn
 from evo.errors import UsageError
 from evo.evaluation import pictures
-from evo.evaluation.calibration import ASSUMPTIONS
 from evo.evaluation.comparison import compare_targets, too_few
-from evo.evaluation.trainings import Interrupted
+from evo.evaluation.trainings import Evaluation, Interrupted
 from evo.files import is_standard_output
 
 
@@ -38,7 +37,7 @@ def print_evaluation(targets: Sequence[str], *, as_json: bool, verbose: bool, **
         output = console()
         if verbose:
             output.print(training_table(evaluation))
-        output.print(summary_table(evaluation))
+        _print_summary(output, evaluation)
     return evaluation.complete
 
 
@@ -60,7 +59,7 @@ def print_comparison(
         _print_json(comparison)
     elif comparison.evaluation.results:
         output = _beside(out)
-        output.print(summary_table(comparison.evaluation))
+        _print_summary(output, comparison.evaluation)
         output.print(pair_table(comparison))
         for warning in too_few([pair for pair in comparison.pairs if pair.depth is None]):
             warn(warning)
@@ -83,10 +82,16 @@ def print_calibration(task: str, *, as_json: bool, out: Path | None, force: bool
         output = _beside(out)
         output.print(calibration_table(calibration))
         output.print(calibration.verdict, highlight=False)
-        for assumption in ASSUMPTIONS:
+        for assumption in calibration.assumptions:
             output.print(assumption, style="dim", highlight=False)
     if out is not None:
         pictures.write(lambda: pictures.draw_calibration(calibration), out, force=force)
+
+
+def _print_summary(output: Console, evaluation: Evaluation) -> None:
+    output.print(summary_table(evaluation))
+    for line in unfinished(evaluation):
+        output.print(line, highlight=False, soft_wrap=True)
 
 
 def _check_picture(out: Path | None, force: bool, as_json: bool) -> None:

@@ -19,6 +19,7 @@ from genomes.analysis.describe import describe
 from genomes.analysis.simplify import simplify
 from genomes.compiler.lowering import lower
 from genomes.language.genome import dump
+from genomes.strict_yaml import has_comments, text_of
 
 
 def print_check(file: str) -> None:
@@ -58,6 +59,8 @@ def write_simplified(file: str, out: Path, force: bool) -> None:
     """Write the genome without what does not change how it acts; say on stderr what that was."""
     check_out(out, force=force)
     result = simplify(load_genome(file))
+    if Path(file).is_file() and has_comments(text_of(file)):
+        say(f"{file}: its comments are left out: a simplified genome is written anew")
     for line in result.removed or ("nothing could be removed",):
         say(f"removed: {line}" if result.removed else line)
     write_out(out, dump(result.genome), force=force)

@@ -7,14 +7,20 @@ from statistics import fmean, median
 
 from rich.table import Table
 
+from evo.evaluation.bounds import MEAN_BLIND, mean_blind_quality
 from evo.evaluation.calibration import WRITTEN_ALPHA, Calibration
 from evo.evaluation.comparison import Comparison
 from evo.evaluation.question import Question
+from evo.evaluation.reasons import listed, reasons
 from evo.evaluation.statistics import LEVEL, POWER
 from evo.evaluation.summaries import BUNDLE_SIZE, summarize
 from evo.evaluation.trainings import FAILED_QUALITY, Evaluation
 from genomes.strict_yaml import escaped
+from harness.score import bundle_qualities
 from harness.task import TASKS
+
+_QUARTILES = {"25%": "25%", "median": "50%", "75%": "75%"}  # columns, and the quantiles that they show
+_MEDIAN = {"median": "50%"}
 
 
 def summary_table(evaluation: Evaluation) -> Table:
@@ -45,11 +51,27 @@ def summary_table(evaluation: Evaluation) -> Table:
             if threshold:
                 cells += ["–" if s.loss_ratio is None else f"{s.loss_ratio:.3g}", f"{s.passed or 0:.0%}"]
             table.add_row(escaped(target.name), *cells)
+    if bounds := _mean_blind(evaluation):
+        bundles = [bound for bound in bundle_qualities(bounds, BUNDLE_SIZE) if bound is not None]
+        middle = f"{fmean(bounds):.3f}", f"{median(bounds):.3f}", f"{fmean(bundles):.3f}"
+        table.add_row(MEAN_BLIND, "any", str(len(bounds)), *middle, "–", style="dim")
     table.caption = f"quality; bundle median: mean over bundles of {BUNDLE_SIZE}"
     if any(result.training.quality is None for result in evaluation.results):
         table.caption += f"; a failed run counts as {FAILED_QUALITY:g}"
     table.caption += _provenance(asked)
     return table
+
+
+def unfinished(evaluation: Evaluation) -> list[str]:
+    """Lines that say of each target why trainings did not finish, and how many; none where all did."""
+    lines = []
+    for target in evaluation.question.targets:
+        results = evaluation.of(target.name)
+        if found := reasons(result.training for result in results):
+            count = sum(reason.count for reason in found)
+            lines.append(f"{escaped(target.name)}: {count} of {len(results)} trainings diverged or failed:")
+            lines += [f"  {line}" for line in listed(found)]
+    return lines
 
 
 def training_table(evaluation: Evaluation) -> Table:
@@ -106,7 +128,9 @@ def calibration_table(calibration: Calibration) -> Table:
     threshold = TASKS[asked.task].threshold
     table = Table(title=f"what can be reached: task {asked.task}")
     table.add_column("predictor", overflow="fold")
-    columns = ["depth", "instances", "test loss", "mean quality", "median quality", "worst", "best"]
+    quantiles = _MEDIAN if threshold else _QUARTILES
+    columns = ["depth", "instances", "test loss", "mean", "worst", *quantiles, "best"]
+    columns += ["above bound"] if calibration.mean_blind else []
     columns += ["passes at alpha", "accuracy_factor"] if threshold else []
     for column in columns:
         table.add_column(column, justify="right")
@@ -117,15 +141,19 @@ def calibration_table(calibration: Calibration) -> Table:
             str(len(r.losses)),
             f"{fmean(r.losses):.4f}",
             f"{fmean(r.qualities):.3f}",
-            f"{median(r.qualities):.3f}",
             f"{min(r.qualities):.3f}",
+            *(f"{r.quantiles[name]:.3f}" for name in quantiles.values()),
             f"{max(r.qualities):.3f}",
         ]
+        if (above := calibration.above_bound(r)) is not None:
+            cells.append(f"{above:+.3f}")
         if threshold:
             middle = median(r.alphas)
             cells += [f"{middle:.1f}", "–" if math.isinf(middle) else f"{1000 * (WRITTEN_ALPHA - middle):,.0f}"]
         table.add_row(*cells)
-    table.caption = f"quality at alpha {WRITTEN_ALPHA:g}; optimizers: {asked.epochs} epochs at most"
+    table.caption = f"mean to best: quality at alpha {WRITTEN_ALPHA:g}; optimizers: {asked.epochs} epochs at most"
+    if calibration.mean_blind:
+        table.caption += f"; above bound: mean of quality less the {MEAN_BLIND}, on the same instances"
     if any(math.isinf(loss) for r in calibration.reached for loss in r.losses):
         table.caption += f"; a failed run counts as {FAILED_QUALITY:g}"
     table.caption += _provenance(asked)
@@ -141,6 +169,13 @@ def _provenance(asked: Question) -> str:
 def _short(seed: str) -> str:
     """A seed by its first digits; ``--json`` has all of them."""
     return seed if len(seed) <= 20 else f"{seed[:12]}…"
+
+
+def _mean_blind(evaluation: Evaluation) -> list[float]:
+    """The bound of mean-blind optimizers on each seed that was trained on; none for a task that has no such bound."""
+    instances = {result.instance.seed: result.instance for result in evaluation.results}
+    bounds = map(mean_blind_quality, instances.values())
+    return [bound for bound in bounds if bound is not None]
 
 
 def _partial(evaluation: Evaluation) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from evo.campaign.folder import RunFolder
 from evo.campaign.status import has_progress
 from evo.errors import UsageError
+from evo.formatting import command
 from evo.ledger import backup
 from evo.ledger.audit import Audit, Damage
 from evo.ledger.errors import DamagedError
@@ -19,7 +20,7 @@ def print_verification(run: Path, *, as_json: bool) -> bool:
     """Check the ledger of a campaign and its copies, and print what is sound and what is not; whether all is."""
     folder = RunFolder.find(run)
     if not has_progress(folder):
-        raise UsageError(f"{folder.path}: nothing to verify; begin with: evo launch {folder.path}")
+        raise UsageError(f"{folder.path}: nothing to verify; begin with: {command('launch', folder.path)}")
     copies = [copy for copy in backup.copies(folder.ledger) if copy.is_file()]
     audits = [_audit(path) for path in (folder.ledger, *copies)]
     sound = all(audit.sound for audit in audits)
@@ -28,7 +29,7 @@ def print_verification(run: Path, *, as_json: bool) -> bool:
     else:
         print("\n".join(line for audit in audits for line in _lines(audit)))
         if not audits[0].sound:
-            print(f"evo resume {folder.path} keeps what is sound, and the damaged file beside it")
+            print(f"{command('resume', folder.path)} keeps what is sound, and the damaged file beside it")
     return sound
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
+from statistics import median
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evo import files
@@ -20,6 +23,7 @@ from harness.score import QUALITY_BOUND
 from harness.task import TASKS
 
 MAX_PANELS = 12
+_REFERENCE_COLORS = ("tab:green", "tab:gray", "black")
 KINDS = (".png", ".svg", ".pdf")
 
 
@@ -109,41 +113,88 @@ def _reach(pairs: Sequence[Pair]) -> float:
 
 
 def draw_calibration(calibration: Calibration) -> Figure:
-    """By depth: the bound and zero as bands over instances, optimizers as dots with their medians.
+    """By depth: bounds and zero as bands over instances, optimizers as dots with their medians.
 
-    ``tig``: quality; ``seed``: the alpha at which a run would pass.
+    ``tig``: quality, and a second panel with every instance beside its bound; the axis ends below the least bound.
+    ``seed``: the alpha at which a run would pass.
     """
-    asked, reached = calibration.question, calibration.reached
+    asked, mean_blind = calibration.question, calibration.mean_blind
     threshold = TASKS[asked.task].threshold
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(12, 5) if mean_blind else (7.5, 4.5), layout="constrained")
+    by_depth, *by_instance = np.atleast_1d(figure.subplots(1, 2 if mean_blind else 1, sharey=True))
+    _draw_by_depth(by_depth, calibration)
+    if threshold:
+        by_depth.set_ylim(bottom=0)
+        by_depth.axhline(WRITTEN_ALPHA, color="tab:red", linestyle="--", label="target at accuracy_factor 0")
+        by_depth.set_ylabel("alpha at which a run passes (lower is better)")
+    else:
+        by_depth.set_ylabel("quality")
+    if mean_blind:
+        _draw_by_instance(by_instance[0], calibration, mean_blind)
+        by_depth.set_ylim(_floor(calibration) - 0.05, 1)
+    for axes in (by_depth, *by_instance):
+        axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.12))
+    trained = f"; optimizers: {asked.epochs} epochs at most" if calibration.optimizers else ""
+    figure.suptitle(f"what can be reached: task {asked.task}{trained}", fontsize=10)
+    return figure
 
-    def values(r: Reached) -> np.ndarray:
-        top = WRITTEN_ALPHA * (1 + QUALITY_BOUND)
-        return np.minimum(r.alphas, top) if threshold else np.array(r.qualities)
 
-    for r, color in zip(reached, ("tab:green", "tab:gray"), strict=False):
-        axes.axhspan(values(r).min(), values(r).max(), color=color, alpha=0.25, linewidth=0)
-        axes.axhline(float(np.median(values(r))), color=color, label=f"{r.name} (median, range)")
-    optimizers = list(dict.fromkeys(r.name for r in reached[2:]))
-    for k, name in enumerate(optimizers):
-        shift = 0.16 * (k - (len(optimizers) - 1) / 2)
-        runs = [r for r in reached[2:] if r.name == name]
-        middles = [float(np.median(values(r))) for r in runs]
+def _draw_by_depth(axes: Axes, calibration: Calibration) -> None:
+    asked = calibration.question
+    for r, color in zip(calibration.references, _REFERENCE_COLORS, strict=False):
+        low, middle, high = np.quantile(_values(r, calibration), (0.25, 0.5, 0.75))
+        label = f"{r.name}: median {middle:.3g}, quartiles {low:.3g} to {high:.3g}"
+        axes.axhspan(low, high, color=color, alpha=0.2, linewidth=0)
+        axes.axhline(middle, color=color, label=label)
+    for (name, runs), shift, color in _optimizers(calibration):
         places = [asked.depths.index(r.depth) + shift for r in runs if r.depth is not None]
-        axes.plot(places, middles, "_", markersize=14, markeredgewidth=2, color=f"C{k}", label=f"{name} (median)")
+        medians = [float(np.median(_values(r, calibration))) for r in runs]
+        axes.plot(places, medians, "_", markersize=14, markeredgewidth=2, color=color, label=f"{name} (median)")
         for place, r in zip(places, runs, strict=True):
-            axes.plot([place] * len(r.losses), values(r), "o", markersize=4, alpha=0.6, color=f"C{k}")
+            _draw_runs(axes, np.full(len(r.losses), place), _values(r, calibration), color, _floor(calibration))
     axes.set_xticks(range(len(asked.depths)), [str(depth) for depth in asked.depths])
     axes.set_xlim(-0.5, len(asked.depths) - 0.5)
     axes.set_xlabel("hidden layers")
-    if threshold:
-        axes.set_ylim(bottom=0)
-        axes.axhline(WRITTEN_ALPHA, color="tab:red", linestyle="--", label="target at accuracy_factor 0")
-        axes.set_ylabel("alpha at which a run passes (lower is better)")
-    else:
-        axes.set_ylabel("quality")
-    trained = f"; optimizers: {asked.epochs} epochs at most" if optimizers else ""
-    axes.set_title(f"what can be reached: task {asked.task}{trained}", fontsize=10)
-    axes.legend(fontsize=8, loc="best")
-    return figure
+
+
+def _draw_by_instance(axes: Axes, calibration: Calibration, bound: Reached) -> None:
+    """Instances sorted by ``bound``; an optimizer's dots are its runs at all depths."""
+    places = np.argsort(np.argsort(bound.qualities, kind="stable"))
+    size = min(10.0, 240 / len(places))
+    for r, color in zip(calibration.references, _REFERENCE_COLORS, strict=False):
+        if median(r.qualities) > _floor(calibration):
+            axes.plot(places, r.qualities, "_", markersize=size, markeredgewidth=2, color=color, label=r.name)
+    for (name, runs), shift, color in _optimizers(calibration):
+        for r in runs:
+            _draw_runs(axes, places[: len(r.losses)] + shift, _values(r, calibration), color, _floor(calibration))
+        axes.plot([], [], "o", markersize=4, alpha=0.6, color=color, label=f"{name}, at each depth")
+    axes.set_xticks([])
+    axes.set_xlabel(f"{len(places)} instances, sorted by their bound")
+
+
+def _draw_runs(axes: Axes, x: np.ndarray, y: np.ndarray, color: str, floor: float) -> None:
+    """Dots, those below ``floor`` as triangles on it."""
+    inside = y >= floor
+    axes.plot(x[inside], y[inside], "o", markersize=4, alpha=0.6, color=color)
+    axes.plot(x[~inside], np.full((~inside).sum(), floor), "v", markersize=5, color=color)
+
+
+def _optimizers(calibration: Calibration) -> list[tuple[tuple[str, list[Reached]], float, str]]:
+    """Each optimizer's name and runs, how far to the side its dots are drawn, and their color."""
+    runs: dict[str, list[Reached]] = {}
+    for r in calibration.optimizers:
+        runs.setdefault(r.name, []).append(r)
+    return [(item, 0.16 * (k - (len(runs) - 1) / 2), f"C{k}") for k, item in enumerate(runs.items())]
+
+
+def _values(r: Reached, calibration: Calibration) -> np.ndarray:
+    """What a picture shows of each instance: quality, or the alpha at which a run passes."""
+    if TASKS[calibration.question.task].threshold:
+        return np.minimum(r.alphas, WRITTEN_ALPHA * (1 + QUALITY_BOUND))
+    return np.array(r.qualities)
+
+
+def _floor(calibration: Calibration) -> float:
+    """Where dots end: some way below the least bound, so that runs that fail do not flatten all the rest."""
+    bound = calibration.mean_blind
+    return min(bound.qualities) - 0.3 if bound else -math.inf

@@ -20,6 +20,7 @@ from evo.evaluation.seeds import (
     shared_streams,
 )
 from evo.evaluation.targets import Target, resolve
+from evo.recipe.rules import too_shallow
 from evo.recipe.schema import MAX_DEPTH
 from harness.sandbox import DEFAULT_LIMITS, Limits
 from harness.task import INITS, TASKS, Instance
@@ -119,6 +120,8 @@ def parse_question(
         if type(value) is not int or value < 1:
             errors.append(f"{option} {value}: must be a whole number, 1 or more")
     chosen_depths = read(parse_depths, depths)
+    if task in TASKS and (problem := too_shallow(task, chosen_depths)):
+        errors.append(f"--depths {as_written(depths)}: {problem}")
     if seeds is None:
         asked = f"--instances {default if instances is None else instances}"
         label, chosen = read(parse_instances, default if instances is None else instances) or ("", {})

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from evo.evaluation.reasons import Reason, reasons
 from evo.evaluation.trainings import Result, finite
 from harness.score import bundle_qualities
 
@@ -19,7 +20,7 @@ class Summary:
 
     ``bundle_median``: mean over bundles of BUNDLE_SIZE instances of one depth, each scored by its median.
     ``failed``: share of runs without a quality. ``loss_ratio``: median of test loss / target loss. ``passed``: share
-    of runs that reach the target; None for a task that has no threshold.
+    of runs that reach the target; None for a task that has no threshold. ``reasons``: why runs did not finish.
     """
 
     count: int
@@ -29,6 +30,7 @@ class Summary:
     failed: float
     loss_ratio: float | None
     passed: float | None
+    reasons: list[Reason]
 
 
 def summarize(results: Sequence[Result]) -> Summary:
@@ -49,4 +51,5 @@ def summarize(results: Sequence[Result]) -> Summary:
         failed=sum(result.training.quality is None for result in results) / len(results),
         loss_ratio=finite(median(ratios)),
         passed=None if None in passed else sum(map(bool, passed)) / len(passed),
+        reasons=reasons(result.training for result in results),
     )

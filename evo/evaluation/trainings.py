@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+from evo.evaluation.bounds import mean_blind_quality
 from evo.evaluation.defaults import DEVICE
 from evo.evaluation.question import Question
 from evo.evaluation.targets import TRAIN_LANES
@@ -62,7 +63,8 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """The object of ``evo evaluate --json``: the same for the same question; numbers that are not finite are None.
 
-        A training's wall time is left out, because it differs from run to run.
+        ``mean_blind_bound``: see `evo.evaluation.bounds`; None for a task without it. A training's wall time is left
+        out, because it differs from run to run.
         """
         asked = self.question
         return {
@@ -85,6 +87,7 @@ class Evaluation:
             "target": result.target,
             "n_hidden": result.instance.num_hidden_layers,
             "seed": self.question.seeds[result.instance.seed],
+            "mean_blind_bound": mean_blind_quality(result.instance),
             **{name: finite(value) for name, value in training.items()},
         }
 

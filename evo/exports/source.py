@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from evo.campaign.folder import RunFolder
+from evo.campaign.status import open_to_read
 from evo.errors import UsageError
 from evo.exports.export import Export, Measured
+from evo.formatting import command
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
 from evo.records import Individual
@@ -54,20 +56,20 @@ def from_run(path: Path, rank: int = 1) -> Export:
     Raises UsageError, LedgerError.
     """
     folder = RunFolder.find(path)
-    if not folder.ledger.is_file():
-        raise UsageError(f"{path}: this campaign has not begun; launch it with: evo launch {path}")
-    with Ledger.open_to_read(folder.ledger) as ledger:
+    with open_to_read(folder, "export") as ledger:
         recipe = reader.from_text(ledger.meta()["recipe"])
-        fame = ledger.checkpoint().hall_of_fame
+        reached = ledger.checkpoint()
+        fame = reached.hall_of_fame
         if not fame:
-            raise UsageError(f"{path}: nobody is in the hall of fame yet; go on with: evo resume {path}")
+            raise UsageError(_without_champion(path, complete=reached.generation >= recipe.generations))
         if not 1 <= rank <= len(fame):
             raise UsageError(f"--rank {rank}: the hall of fame of {path} has ranks 1 to {len(fame)}")
         chosen = fame[rank - 1]
         ancestors = main_line(ledger, chosen.individual)
         identities = {name: genome_identity(catalogue.load(name)) for name in recipe.baselines}
         selected = ledger.on_selection(identities.values())
-        baselines = [(name, mean_quality(selected[found])) for name, found in identities.items()]
+        measured = {name: [training for _, training in selected[found]] for name, found in identities.items()}
+        baselines = [(name, mean_quality(trainings)) for name, trainings in measured.items()]
     founder = ancestors[-1]
     steps = [i.operator for i in reversed(ancestors[:-1]) if i.operator != "elite"]
     by = ", ".join(steps)
@@ -87,6 +89,12 @@ def from_run(path: Path, rank: int = 1) -> Export:
     # the name it carries in files of its own; genomes in the ledger are called by generation and index
     found = chosen.individual.genome.renamed(_name(recipe.name, chosen.individual.name), origin)
     return Export(found, origin, measured)
+
+
+def _without_champion(path: Path, *, complete: bool) -> str:
+    if not complete:
+        return f"{path}: the hall of fame is still empty; go on with: {command('resume', path)}"
+    return f"{path}: complete, and the hall of fame is empty; why trainings failed: {command('report', path)}"
 
 
 def _name(campaign: str, individual: str) -> str:

@@ -38,6 +38,7 @@ from evo.ledger.schema import (
 from evo.records import Checkpoint, Fame, Generation, Individual, Key, Lane, Purpose, Results, Statistics, Told
 from genomes.language.genome import Genome, parse
 from harness.result import Training
+from harness.task import Instance
 
 
 @dataclass(frozen=True)
@@ -200,16 +201,23 @@ class Ledger:
         where = "WHERE " + " AND ".join(f"{name} = ?" for name in EVALUATIONS.key_names)
         return {key: codec.from_fields(row) for key in keys for row in self._rows(EVALUATIONS, where, key)}
 
-    def on_selection(self, hashes: Iterable[str]) -> dict[str, list[Training]]:
+    def on_selection(self, hashes: Iterable[str]) -> dict[str, list[tuple[Instance, Training]]]:
         """All trainings of some optimizers, by their identities, on the campaign's selection instances."""
-        found: dict[str, list[Training]] = {hash: [] for hash in hashes}
+        found: dict[str, list[tuple[Instance, Training]]] = {hash: [] for hash in hashes}
         # rows with a damaged hash are among these too: what is left out is of another purpose for certain
         others = [purpose.value for purpose in Purpose if purpose is not Purpose.SELECTION]
         rows = self._rows(EVALUATIONS, f"WHERE purpose NOT IN ({', '.join('?' * len(others))})", others)
         for row in rows:
             if row["hash"] in found:
-                found[row["hash"]].append(codec.from_fields(row))
+                found[row["hash"]].append((_instance(row), codec.from_fields(row)))
         return found
+
+    def unfinished(self) -> list[Training]:
+        """All trainings that did not finish, in the order of their keys."""
+        order = ", ".join(EVALUATIONS.key_names)
+        return [
+            codec.from_fields(row) for row in self._rows(EVALUATIONS, f"WHERE status <> 'finished' ORDER BY {order}")
+        ]
 
     def tells(self) -> int:
         """How many tells are stored."""
@@ -314,6 +322,12 @@ class Ledger:
 @lru_cache(maxsize=8192)
 def _genome(text: str) -> Genome:
     return parse(text, "ledger")
+
+
+def _instance(row: Mapping[str, Any]) -> Instance:
+    """The instance of a row of EVALUATIONS."""
+    seed = bytes.fromhex(row["seed"])
+    return Instance(row["task"], row["num_hidden_layers"], seed, row["init"], row["accuracy_factor"])
 
 
 def _place(path: Path) -> tuple[int, int] | None:

@@ -73,11 +73,14 @@ def _read(
             errors.append(f"--set {text}: {error}")
     value = value if launched is None else _completed(value, launched)
     recipe, faults = _validated(value)
+    found: list[tuple[tuple[tuple, ...], Fault]] = [((fault.path,), fault) for fault in faults]
     if recipe is not None:
         wrong = _Paths(fault.path for fault in faults)
-        faults += [fault for keys, fault in contradictions(recipe, folder, known) if not any(map(wrong.touch, keys))]
+        for keys, fault in contradictions(recipe, folder, known):
+            if not any(map(wrong.touch, keys)):
+                found.append(((fault.path, *keys), fault))
     lines = _lines_of(document)
-    located = [(_location(document.source, lines, applied, fault.path), fault) for fault in faults]
+    located = [(_location(document.source, lines, applied, *paths), fault) for paths, fault in found]
     located.sort(key=lambda item: item[0][0])
     errors += [f"{where}: {fault}" for (_, where), fault in located[:MOST_LISTED]]
     if len(located) > MOST_LISTED:
@@ -204,12 +207,19 @@ def _lines_of(document: strict_yaml.Document) -> dict[_Key, int]:
     return {tuple(map(str, path)): line for path, line in document.lines.items()}
 
 
-def _location(source: str, lines: Mapping[_Key, int], overrides: Sequence[_Override], path: tuple) -> tuple[tuple, str]:
-    """Where ``path`` was given, last override first: a key to sort by, and the words for it."""
+def _location(
+    source: str, lines: Mapping[_Key, int], overrides: Sequence[_Override], *paths: tuple
+) -> tuple[tuple, str]:
+    """Where one of ``paths`` was given: a key to sort by, and the words for it.
+
+    The last override of any of them comes first, then the first of them that stands in the file, then the section in
+    which the first would stand.
+    """
     for number, override in reversed(list(enumerate(overrides))):
-        if _related(override.path, path):
+        if any(_related(override.path, path) for path in paths):
             return (1, number), f"--set {override.text}"
-    given = tuple(map(str, path))
+    names = [tuple(map(str, path)) for path in paths]
+    given = next((name for name in names if name in lines), names[0])
     while given not in lines:
         given = given[:-1]
     return (0, lines[given]), f"{source}:{lines[given]}"

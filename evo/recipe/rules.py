@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from evo.errors import UsageError
 from evo.recipe.limits import exceeded
-from evo.recipe.schema import Recipe
+from evo.recipe.schema import MAX_DEPTH, Limits, Recipe
 from evo.recipe.validation import Fault, shown, suggestion
 from genomes import catalogue
 from genomes.compiler.lowering import read
-from genomes.language.genome import GenomeError
+from genomes.language.genome import Genome, GenomeError
 from harness.task import TASKS
 
 
@@ -26,24 +25,28 @@ class Known:
     catalogue: Callable[[], Collection[str]] = catalogue.names
 
 
+def too_shallow(task: str, depths: Iterable[int]) -> str:
+    """What is wrong with the least of ``depths`` in a task; empty where all have a layer that is trained."""
+    shallowest, least = min(depths, default=MAX_DEPTH), TASKS[task].least_depth
+    return (
+        "" if shallowest >= least else f"with depth {shallowest} the task {task} trains no layer; the least is {least}"
+    )
+
+
 def contradictions(recipe: Recipe, folder: Path | None, known: Known) -> Iterator[tuple[list[tuple], Fault]]:
     """Yields the keys in question and the fault, which stands at the first of them.
 
-    ``folder``: where the recipe's genome files are looked for; None: they are not.
+    ``folder``: where the recipe's genome files are looked for; None: of a campaign under way, whose start is past.
     """
 
-    def fault(message: str, *keys: str) -> tuple[list[tuple], Fault]:
+    def fault(message: str | Callable[[], str], *keys: str, item: int | None = None) -> tuple[list[tuple], Fault]:
         paths: list[tuple] = [tuple(key.split(".")) for key in keys]
-        return paths, Fault(paths[0], lambda: message)
-
-    def of_item(message: Callable[[], str], key: str, item: int) -> tuple[list[tuple], Fault]:
-        path = tuple(key.split("."))
-        return [path], Fault((*path, item), message)
+        place = paths[0] if item is None else (*paths[0], item)
+        return paths, Fault(place, message if callable(message) else lambda: message)
 
     task, difficulty = TASKS[recipe.task], recipe.difficulty
-    if (shallowest := min(difficulty.depths)) < (least := max(1, task.frozen_linears)):
-        message = f"with depth {shallowest} the task {task.name} trains no layer; the least is {least}"
-        yield fault(message, "difficulty.depths", "task")
+    if problem := too_shallow(recipe.task, difficulty.depths):
+        yield fault(problem, "difficulty.depths", "task")
     least, greatest = difficulty.accuracy_factors
     if (least or greatest) and not task.threshold:
         yield fault(f"the task {task.name} has none; remove this key", "difficulty.accuracy_factors", "task")
@@ -59,9 +62,14 @@ def contradictions(recipe: Recipe, folder: Path | None, known: Known) -> Iterato
         yield fault(message, "start", "population")
     if members == 0:
         yield fault("needs at least one genome: catalogue, genomes or random", "start")
-    for i, path in enumerate(start.genomes):
-        if folder and not os.path.isfile(folder / path):  # of a path that no file can have, pathlib's own would raise
-            yield of_item(partial("there is no file {}".format, folder / path), "start.genomes", i)
+    if folder:
+        for key, names, problems in (
+            ("start.genomes", start.genomes, lambda path: _file_problems(folder / path, recipe.limits)),
+            ("start.catalogue", start.catalogue, partial(_known_problems, catalogue.names(), recipe.limits)),
+        ):
+            for i, name in enumerate(names):
+                for message, *others in problems(name):
+                    yield fault(message, key, *others, item=i)
 
     if weights := recipe.variation.weights:
         operators = known.operators()
@@ -74,7 +82,7 @@ def contradictions(recipe: Recipe, folder: Path | None, known: Known) -> Iterato
     for key, names in (("start.catalogue", start.catalogue), ("baselines", recipe.baselines)):
         for i, name in enumerate(names):
             if name not in optimizers:
-                yield of_item(partial(_no_optimizer, name, optimizers), key, i)
+                yield fault(partial(_no_optimizer, name, optimizers), key, item=i)
 
 
 def _no_operator(name: str, operators: Collection[str]) -> str:
@@ -85,19 +93,28 @@ def _no_optimizer(name: str, optimizers: Collection[str]) -> str:
     return f"the catalogue has no {shown(name)}" + (suggestion(name, optimizers) or "; `evo catalogue` lists the names")
 
 
-def check_start(recipe: Recipe) -> None:
-    """Raises UsageError where a start genome cannot be read, has no meaning, or is beyond the recipe's limits."""
-    for path in recipe.start.genomes:
-        try:
-            found = exceeded(read(Path(path)), recipe.limits)
-        except GenomeError as error:
-            raise UsageError(str(error)) from None
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
-        if found:
-            name, count = found
-            most = getattr(recipe.limits, name)
-            raise UsageError(
-                f"{path}: has {count} {name}, and limits.{name} of the recipe is {most}: raise the limit, or try"
-                " evo genome simplify"
-            )
+def _file_problems(file: Path, limits: Limits) -> list[tuple[str, ...]]:
+    """What is wrong with a genome file, and after each message the other keys in question."""
+    if not os.path.isfile(file):  # of a path that no file can have, pathlib's own would raise
+        return [(f"there is no file {file}",)]
+    try:
+        genome = read(file)
+    except GenomeError as error:
+        return [(problem,) for problem in error.problems]
+    except OSError as error:
+        return [(f"{file}: cannot be read: {error.strerror or error}",)]
+    return [(f"{file}: {message}, or try evo genome simplify", key) for key, message in _excess(genome, limits)]
+
+
+def _known_problems(known: Collection[str], limits: Limits, name: str) -> list[tuple[str, ...]]:
+    """As `_file_problems`, of an optimizer of the catalogue; of a name that is not ``known``, nothing."""
+    excess = _excess(catalogue.load(name), limits) if name in known else ()
+    return [(f"{name} {message}, or leave it out", key) for key, message in excess]
+
+
+def _excess(genome: Genome, limits: Limits) -> Iterator[tuple[str, str]]:
+    """The key of the first limit that the genome exceeds, and what to say of it."""
+    if found := exceeded(genome, limits):
+        name, count = found
+        key, most = f"limits.{name}", getattr(limits, name)
+        yield key, f"has {count} {name}, more than the {most} of {key}: raise that"

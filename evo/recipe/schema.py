@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SerializeAsAny, create_model
@@ -87,7 +86,10 @@ class Limits(Closed):
     states: int = Field(default=6, ge=0, le=64, description="most state buffers, each as large as the model")
     terms: int = Field(default=4, ge=1, le=MAX_TERMS, description="most terms of a direction")
     seconds_per_lane: float = Field(
-        default=3600.0, ge=1, le=1e6, description="wall time after which a training, if alone, gets the status timeout"
+        default=3600.0,
+        ge=1,
+        le=1e6,
+        description="running time after which a training, if alone, gets the status timeout",
     )
 
 
@@ -121,11 +123,6 @@ class Recipe(Closed):
     def count(self, purpose: Purpose) -> int:
         """How many instances there are for a purpose."""
         return getattr(self.instances, purpose.value)
-
-    def located(self, folder: Path) -> Recipe:
-        """The same recipe with the paths of start.genomes made absolute, as seen from ``folder``."""
-        paths = tuple(str((folder / path).resolve()) for path in self.start.genomes)
-        return self.model_copy(update={"start": self.start.model_copy(update={"genomes": paths})})
 
 
 @cache

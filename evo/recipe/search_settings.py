@@ -51,6 +51,8 @@ class Genetic(Settings):
         elif not self.elites <= self.contenders <= population:
             message = f"must lie between elites ({self.elites}) and population ({population})"
             yield message, ("contenders", "elites", "population")
+        elif not self.contenders:
+            yield "0 lets nobody into the hall of fame, so that there is no champion; write at least 1", ("contenders",)
 
 
 ALGORITHMS: dict[str, type[Settings]] = {

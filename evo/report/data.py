@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from evo.evaluation.bounds import mean_blind_quality
+from evo.evaluation.reasons import Reason, reasons
 from evo.ledger.ledger import Ledger, Member
 from evo.recipe import reader
 from evo.recipe.schema import Recipe
@@ -17,6 +20,7 @@ from genomes import catalogue
 from genomes.analysis.describe import formula
 from genomes.compiler.identity import genome_identity
 from harness.result import Training, mean_quality
+from harness.task import Instance
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,19 @@ class Curve:
     quality: float | None
     target_loss: float
     instances: int
+
+
+@dataclass(frozen=True)
+class BesideBound:
+    """Qualities beside the bound of optimizers that ignore the mean, by instance, least bound first.
+
+    ``depths``, ``bounds``: `[instance]`. ``qualities``: of each optimizer by name, `[instance]`, the champion's first;
+    None where a training has none.
+    """
+
+    depths: list[int]
+    bounds: list[float]
+    qualities: dict[str, list[float | None]]
 
 
 @dataclass(frozen=True)
@@ -53,15 +70,20 @@ class Famous:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a page shows of a campaign. ``curves``: the champion's first, then the baselines'."""
+    """All that a page shows of a campaign. ``curves``: the champion's first, then the baselines'.
+
+    ``beside_bound``: None for a task without a bound of optimizers that ignore the mean.
+    """
 
     recipe: Recipe
     generations: list[Generation]
     hall_of_fame: list[Famous]
     curves: list[Curve]
+    beside_bound: BesideBound | None
     lineage: Drawing | None
     operators: list[Operator]
     statuses: list[tuple[str, int]]
+    reasons: list[Reason]
     meta: dict[str, str]
 
     @property
@@ -78,15 +100,17 @@ def collect(ledger: Ledger) -> Report:
     named = [(f"champion {champion.name}", champion.hash)] if champion else []
     named += [(name, genome_identity(catalogue.load(name))) for name in recipe.baselines]
     selected = ledger.on_selection(hash for _, hash in named)
-    curves = [curve(name, selected[hash]) for name, hash in named if selected[hash]]
+    measured = {name: selected[hash] for name, hash in named if selected[hash]}
     return Report(
         recipe,
         ledger.past(),
         [Famous(fame, formula(fame.individual.genome)) for fame in hall_of_fame],
-        curves,
+        [curve(name, [training for _, training in trainings]) for name, trainings in measured.items()],
+        beside_bound(measured),
         draw(ancestors(ledger, champion)) if champion else None,
         operators(ledger, {fame.individual.id for fame in hall_of_fame}),
         list(ledger.statuses().items()),
+        reasons(ledger.unfinished()),
         meta,
     )
 
@@ -98,6 +122,23 @@ def curve(name: str, trainings: list[Training]) -> Curve:
     means = [fmean(run[min(epoch, len(run) - 1)] for run in runs) for epoch in range(epochs)]
     targets = [t.target_loss for t in trainings if math.isfinite(t.target_loss)]
     return Curve(name, means, mean_quality(trainings), fmean(targets) if targets else math.nan, len(trainings))
+
+
+def beside_bound(measured: Mapping[str, Sequence[tuple[Instance, Training]]]) -> BesideBound | None:
+    """Qualities of optimizers on their instances beside each instance's bound.
+
+    None where there is no training, or where the task has no such bound.
+    """
+    bounds = {instance: mean_blind_quality(instance) for trainings in measured.values() for instance, _ in trainings}
+    bounded = {instance: bound for instance, bound in bounds.items() if bound is not None}
+    if not bounded:
+        return None
+    order = sorted(bounded, key=lambda instance: (bounded[instance], instance.num_hidden_layers))
+    qualities: dict[str, list[float | None]] = {}
+    for name, trainings in measured.items():
+        found = {instance: training.quality for instance, training in trainings}
+        qualities[name] = [found.get(instance) for instance in order]
+    return BesideBound([i.num_hidden_layers for i in order], [bounded[i] for i in order], qualities)
 
 
 def operators(ledger: Ledger, famous: set[str]) -> list[Operator]:
@@ -129,5 +170,5 @@ def operators(ledger: Ledger, famous: set[str]) -> list[Operator]:
 
 
 def versions(meta: dict[str, str]) -> str:
-    """The versions of python, evo and libraries at launch, in words."""
+    """The versions of python, evo and libraries, and the processor, at launch, in words."""
     return ", ".join(f"{name} {version}" for name, version in json.loads(meta["versions"]).items())

@@ -15,7 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from evo.report.data import Curve, Report
+from evo.evaluation.bounds import MEAN_BLIND
+from evo.report.data import BesideBound, Curve, Report
 from evo.report.lineage import Drawing
 
 # Okabe and Ito's colors, which people with any color vision tell apart, and both light and dark pages show
@@ -95,6 +96,32 @@ def learning_curves(curves: Sequence[Curve]) -> str:
         axes.yaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
         return _svg(figure, axes, "curves")
+
+
+def beside_bound(found: BesideBound) -> str:
+    """Qualities by instance, sorted by the bound of optimizers that ignore the mean; triangles lie below the axis."""
+    places = range(len(found.bounds))
+    depths = list(map(str, found.depths)) if len(places) <= 40 else []
+    instances = "hidden layers of the selection instances" if depths else "selection instances"
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes(f"{instances}, sorted by their bound", "quality")
+        floor = min(found.bounds) - 0.4
+        for rank, (name, color) in enumerate(zip(found.qualities, chain([BLUE], cycle(BASELINES)), strict=False)):
+            known = [(x, y) for x, y in zip(places, found.qualities[name], strict=True) if y is not None]
+            inside = [(x, y) for x, y in known if y >= floor]
+            below = [(x, floor) for x, y in known if y < floor]
+            style = {"color": color, "markersize": 6 if color == BLUE else 4.5, "alpha": 0.85, "zorder": 3 - rank / 100}
+            axes.plot(*_columns(inside), "o", label=name, **style)
+            axes.plot(*_columns(below), "v", **style)
+        width = min(14.0, 420 / len(places))
+        axes.plot(places, found.bounds, "_", color=_INK, markersize=width, markeredgewidth=1.8, label=MEAN_BLIND)
+        axes.set_xticks(places[: len(depths)], depths)
+        axes.margins(x=0.5 / len(places))
+        return _svg(figure, axes, "bound")
+
+
+def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
 
 
 def formula(lines: Sequence[str]) -> str:

@@ -9,9 +9,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from evo import files
 from evo.campaign.folder import RunFolder
-from evo.errors import UsageError
+from evo.campaign.status import open_to_read
 from evo.formatting import duration, quality
-from evo.ledger.ledger import Ledger
 from evo.report import panels
 from evo.report.data import Report, collect
 
@@ -24,9 +23,7 @@ def write(run: Path | str, out: Path | None = None, *, force: bool = False) -> P
     if out is not None:
         files.check_out(out, force=force)
     folder = RunFolder.find(run)
-    if not folder.ledger.is_file():
-        raise UsageError(f"{folder.path}: nothing to report; begin with: evo launch {folder.path}")
-    with Ledger.open_to_read(folder.ledger) as ledger:
+    with open_to_read(folder, "report") as ledger:
         page = render(collect(ledger))
     if out is None:
         files.write(folder.report, page)

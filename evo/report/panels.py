@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean, pstdev
 
 from markupsafe import Markup
 
@@ -16,6 +17,9 @@ from evo.recipe import reader
 from evo.report import figures
 from evo.report.data import Famous, Report, versions
 from genomes.backends import latex
+from genomes.strict_yaml import escaped
+
+REASONS = 12  # that are listed
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,23 @@ def _curves(report: Report) -> str:
     return figures.learning_curves(report.curves) if report.curves else ""
 
 
+def _beside_bound(report: Report) -> Markup | str:
+    """The picture, and a row for each optimizer over the instances on which it has a quality."""
+    found = report.beside_bound
+    if found is None:
+        return ""
+    columns = ("optimizer", "instances", "quality", "bound", "above the bound", "spread", "spread above the bound")
+    rows = []
+    for name, qualities in found.qualities.items():
+        pairs = [(value, bound) for value, bound in zip(qualities, found.bounds, strict=True) if value is not None]
+        above = [value - bound for value, bound in pairs]
+        means = [quality(fmean(numbers)) for numbers in zip(*pairs, strict=True)]
+        spreads = [quality(pstdev(numbers)) for numbers in ([value for value, _ in pairs], above) if pairs]
+        cells = [*means, f"{fmean(above):+.3f}", *spreads] if pairs else [quality(None)] * 5
+        rows.append((name, len(pairs), *cells))
+    return Markup(figures.beside_bound(found)) + table(columns, rows, left=("optimizer",))
+
+
 def _about_champion(report: Report) -> str:
     best = _champion(report)
     if best is None:
@@ -146,6 +167,18 @@ def _statuses(report: Report) -> Markup:
     return table(("status", "trainings", "share"), rows, left=("status",)) if rows else Markup()
 
 
+def _reasons(report: Report) -> Markup:
+    columns = ("status", "reason", "in", "trainings")
+    rows = [(r.status, escaped(r.message), r.epochs, r.count) for r in report.reasons[:REASONS]]
+    return table(columns, rows, left=("status", "reason", "in")) if rows else Markup()
+
+
+def _about_reasons(report: Report) -> str:
+    more = len(report.reasons) - REASONS
+    note = "Trainings that did not finish, by what their workers said; epochs count from 0."
+    return note + (f" {more} rarer reasons are left out." if more > 0 else "")
+
+
 def _about_making(report: Report) -> str:
     return (
         f"{versions(report.meta)}; harness numerics {report.meta['numerics']}; device {report.meta['device']}; "
@@ -174,6 +207,14 @@ PANELS = (
         "Mean validation loss over the selection instances; a training that ended early is held at its last loss.",
         _curves,
     ),
+    Panel(
+        "Quality beside the bound",
+        "The bound of mean-blind optimizers is the quality of the true function less its mean: the network's frozen "
+        "end gives every training batch outputs of mean 0, so no gradient tells of the mean. Near it, an instance's "
+        "quality is a matter of that mean and not of skill. In the table: means over instances, and as spread the "
+        "standard deviation.",
+        _beside_bound,
+    ),
     Panel("The champion", _about_champion, _formula, kind="formula"),
     Panel("The champion's genome", "Its YAML; evo export writes it with its origin.", _genome, folded="as text"),
     Panel("Its ancestors", _about_ancestors, _ancestors),
@@ -188,5 +229,6 @@ PANELS = (
         _operators,
     ),
     Panel("Trainings by status", "All trainings of the campaign.", _statuses),
+    Panel("Why trainings did not finish", _about_reasons, _reasons),
     Panel("How it was made", _about_making, _recipe, folded="the recipe, with every default"),
 )

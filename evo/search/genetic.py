@@ -32,6 +32,7 @@ from evo.records import (
 from evo.search.instances import instances
 from evo.search.population import baselines, first_population, next_population
 from evo.search.protocol import Bred, Search
+from genomes.language.genome import Genome
 from genomes.language.printer import show
 from harness.result import mean_quality
 from harness.task import Instance
@@ -97,13 +98,19 @@ _NUMBERS = ("fitness", "qualities", "baselines", "asked", "trained")
 class GeneticSearch(Search):
     """See the module's text."""
 
-    def __init__(self, recipe: Recipe, checkpoint: Checkpoint | None = None, individual: Find | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        checkpoint: Checkpoint | None = None,
+        individual: Find | None = None,
+        start: Sequence[Genome] = (),
+    ) -> None:
         self._last = _Last()
         self._current: _Generation | None = None  # None: the next request breeds a generation
         self._bred: tuple[Individual, ...] = ()
         assert isinstance(recipe.search, Genetic)
         self._settings = recipe.search
-        super().__init__(recipe, checkpoint, individual)
+        super().__init__(recipe, checkpoint, individual, start)
 
     def _ask(self, bred: Bred) -> Request:
         if self._current is None:
@@ -144,7 +151,7 @@ class GeneticSearch(Search):
     def _breed(self, bred: Bred) -> list[Individual]:
         """The elites as they are, the champion of the hall of fame among them, then children by tournament."""
         if self.generation == 0:
-            return first_population(self.recipe, bred)
+            return first_population(self.recipe, self.start, bred)
         kept = list(self._last.elites)
         champion = self.hall_of_fame[0].individual if self.hall_of_fame else None
         if champion and kept and champion.hash not in {i.hash for i in kept}:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from deap import base, tools
@@ -17,7 +16,6 @@ from evo.search.variation.random_genome import random_genome
 from evo.search.variation.vary import vary
 from genomes import catalogue
 from genomes.compiler.identity import genome_identity
-from genomes.compiler.lowering import read
 from genomes.language.genome import Genome
 
 DRAWS_FOR_NEW = 4  # children drawn before one with the program of another member is let in
@@ -39,13 +37,15 @@ class _Candidate:
         self.fitness = _Quality((float("-inf") if quality is None else quality,))
 
 
-def first_population(recipe: Recipe, bred: Bred) -> list[Individual]:
-    """Known optimizers, the recipe's genomes, random genomes, and mutants of all of them.
+def first_population(recipe: Recipe, start: Sequence[Genome], bred: Bred) -> list[Individual]:
+    """Known optimizers, the genomes of ``recipe.start.genomes``, random genomes, and mutants of all of them.
 
-    ``bred``: see `Search.ask`.
+    ``bred``: see `Search.ask`. Raises ValueError where ``start``, these genomes, does not fit the recipe.
     """
     founders = [("catalogue", catalogue.load(name)) for name in recipe.start.catalogue]
-    founders += [("genome", read(Path(path))) for path in recipe.start.genomes]
+    if len(start) != (named := len(recipe.start.genomes)):
+        raise ValueError(f"start: {len(start)} genomes, and the recipe names {named}")
+    founders += [("genome", genome) for genome in start]
     for i in range(recipe.start.random):
         bred(len(founders), recipe.population)
         rng = generator(recipe.seed, 0, len(founders), "random")

@@ -3,7 +3,7 @@
 An algorithm is a class of settings in `evo.recipe.search_settings` and a module of the same name in this package, whose
 ``SEARCH`` is a subclass of `Search`. Ask and tell take turns::
 
-    search = algorithm(recipe)(recipe, checkpoint, individual)
+    search = algorithm(recipe)(recipe, checkpoint, individual, start)
     while search.generation < recipe.generations:
         request = search.ask()
         told = search.tell(results_of(request.lanes))
@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from evo.recipe.schema import Recipe
 from evo.records import Checkpoint, Fame, Individual, Request, Results, Told
+from genomes.language.genome import Genome
 
 Bred = Callable[[int, int], None]  # told how many individuals of a generation are bred, and how many there are to be
 
@@ -45,10 +46,15 @@ class Search(ABC):
         recipe: Recipe,
         checkpoint: Checkpoint | None = None,
         individual: Callable[[str], Individual] | None = None,
+        start: Sequence[Genome] = (),
     ) -> None:
-        """Begin, or go on from ``checkpoint``. ``individual``: finds one by its id, for those that it names."""
+        """Begin, or go on from ``checkpoint``. ``individual``: finds one by its id, for those that it names.
+
+        ``start``: the genomes of ``recipe.start.genomes``, which the first generation needs; a search opens no files.
+        """
         checkpoint = checkpoint or Checkpoint()
         self.recipe = recipe
+        self.start = tuple(start)
         self.generation: int = checkpoint.generation
         self.hall_of_fame: tuple[Fame, ...] = checkpoint.hall_of_fame
         self._asked: Request | None = None

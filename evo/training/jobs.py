@@ -7,13 +7,13 @@ have their results.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
 from evo.records import Lane
+from harness.running_time import Stopwatch
 
 SILENT_SECONDS = 3600.0  # longest wait for an answer from a batch, unless a lane alone is given more
 CUDA_BATCH = 4096  # most lanes of a job on a GPU; `evo.training.batches` divides them further to fit the memory
@@ -26,26 +26,27 @@ class Job:
     lanes: tuple[Lane, ...]
     unanswered: dict[int, Lane] = field(init=False)
     _attempts: int = field(init=False, default=0)
-    _started: float = field(init=False, default=0.0)
+    _watch: Stopwatch = field(init=False, default_factory=Stopwatch)
     _heard: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
         self.unanswered = dict(enumerate(self.lanes))
 
     def start(self) -> None:
-        """Count an attempt, and start the clock of `overdue`."""
+        """Count an attempt, and start the time of `overdue`."""
         self._attempts += 1
-        self._started = self._heard = time.monotonic()
+        self._heard = 0.0
+        self._watch.restart()
 
     def answered(self, position: int) -> Lane:
         """Note the answer for the lane at ``position``, and return that lane."""
-        self._heard = time.monotonic()
+        self._heard = self._watch.seconds()
         return self.unanswered.pop(position)
 
     @property
     def seconds(self) -> float:
-        """Wall time since the last start."""
-        return time.monotonic() - self._started
+        """Running time of this process (`Stopwatch`) since the last start."""
+        return self._watch.seconds()
 
     def overdue(self, seconds_per_lane: float) -> bool:
         """Whether the wait since the start or the last answer was too long.
@@ -54,7 +55,7 @@ class Job:
         at most the greater of SILENT_SECONDS and ``seconds_per_lane``: what hangs should be found on the same day.
         """
         limit = min(len(self.unanswered) * seconds_per_lane, max(seconds_per_lane, SILENT_SECONDS))
-        return time.monotonic() - self._heard > limit
+        return self.seconds - self._heard > limit
 
     def uncount_start(self) -> None:
         """Do not count the last start as an attempt: it failed before any lane was tried."""

@@ -29,6 +29,8 @@ from evo.errors import EvoError, UsageError
 from evo.records import Lane
 from evo.training.jobs import CUDA_BATCH, Job, batches, fields
 from evo.training.worker import UNUSABLE
+from harness import running_time
+from harness.endings import ending
 from harness.result import Training
 
 POLL_SECONDS = 0.2
@@ -56,8 +58,8 @@ class Pool:
     ``workers``: their number; 0 for one per CPU, or one that holds the GPU. ``function``: what a worker calls,
     ``module:name``; see `evo.training.worker`. ``batch``: most lanes that a worker takes at once; 0 for one on a CPU,
     CUDA_BATCH on a GPU. ``patience``, ``device``, ``dtype``: for `harness.train.train`. ``seconds_per_lane``: limit
-    of wall time for a lane alone; for a batch see `Job.overdue`. ``log``: the file that takes what workers write to
-    standard error.
+    of time for a lane alone, while this process runs; for a batch see `Job.overdue`. ``log``: the file that takes what
+    workers write to standard error.
     """
 
     def __init__(
@@ -158,6 +160,7 @@ class Pool:
                 message = f"its worker died twice, at last by {how}"
                 done += _retry_or_fail(worker.job, pending, "crashed", message, attempts=2)
         for worker in list(self._workers):
+            worker.keep_running()
             if worker.job and worker.job.overdue(self._seconds_per_lane):
                 self._stop(worker)
                 message = f"stopped after {self._seconds_per_lane:g} s"
@@ -192,6 +195,7 @@ class _Worker:
     """A worker process, its unread output, and the job that it works on."""
 
     process: subprocess.Popen[bytes]
+    log: IO[bytes]
     ready: bool = False
     alive: bool = True
     job: Job | None = None
@@ -209,7 +213,7 @@ class _Worker:
             env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(paths)},
             process_group=0,  # so that Ctrl-C reaches the parent only, and one signal ends all that it started
         )
-        return cls(process)
+        return cls(process, log)
 
     @property
     def output(self) -> IO[bytes]:
@@ -233,6 +237,11 @@ class _Worker:
         self._unread = bytearray(rest)
         return [json.loads(line) for line in lines]
 
+    def keep_running(self) -> None:
+        """Resume the worker if it alone is suspended: it would be waited for until its limit, or for good."""
+        if self.process.returncode is None and running_time.resume(self.process.pid):
+            self.log.write(f"worker {self.process.pid} was suspended by a signal: resumed\n".encode())
+
     def kill(self) -> str:
         """End the worker and its child processes. Returns what ended it."""
         if self.process.returncode is None:  # not yet waited for, so its number is still its own
@@ -242,4 +251,4 @@ class _Worker:
         for pipe in filter(None, (self.process.stdin, self.process.stdout)):
             with contextlib.suppress(OSError):
                 pipe.close()
-        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return ending(code)

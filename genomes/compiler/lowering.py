@@ -16,17 +16,25 @@ from genomes.compiler.shapes import ShapeClass
 from genomes.language import genome as genes
 from genomes.language.decay import DECAY_KINDS
 from genomes.language.expressions import Expression
-from genomes.language.genome import Decay, Genome, GenomeError, load
+from genomes.language.genome import Decay, Genome, GenomeError, parse
 from genomes.language.parser import parse_expression
 
 
 def read(path: Path | str) -> Genome:
     """Read a genome file and check that it has a meaning. Raises GenomeError that names file, line and key; OSError."""
-    genome = load(path)
+    try:
+        return read_text(strict_yaml.text_of(path), str(path))
+    except strict_yaml.YamlError as error:
+        raise GenomeError([str(error)]) from None
+
+
+def read_text(text: str, source: str) -> Genome:
+    """`read`, for the text of a file; ``source`` names it in messages. Raises GenomeError."""
+    genome = parse(text, source)
     try:
         lower(genome)
     except GenomeError as error:
-        document = strict_yaml.load(path)
+        document = strict_yaml.parse(text, source)
         raise GenomeError([_at_line(document, problem) for problem in error.problems]) from None
     return genome
 

@@ -12,6 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
+from evo.campaign import computer
 from evo.campaign.progress import PlainProgress
 from evo.campaign.run import Machine, Outcome, launch, resume
 from evo.errors import EvoError
@@ -68,6 +69,7 @@ class Counting(PlainProgress):
 
 
 if __name__ == "__main__":
+    computer.processor = dict  # without torch, whose start would outlast the campaign
     verb, path, workers, statement = (*sys.argv[1:], *("1", "0")[len(sys.argv) - 3 :])
     if int(statement):
         kill_at(int(statement))

@@ -24,6 +24,13 @@ def train(lanes: list[dict[str, Any]], **_: object) -> Iterator[tuple[int, dict]
         yield position, outcome(**lane)
 
 
+def diverge(lanes: list[dict[str, Any]], **_: object) -> Iterator[tuple[int, dict]]:
+    """Every lane diverges in its first epoch."""
+    lost = {"status": "diverged", "message": "epoch 0: running_mean of layer 0 is NaN", "quality": None}
+    for position, lane in enumerate(lanes):
+        yield position, outcome(**lane) | lost
+
+
 def misbehave(lanes: list[dict[str, Any]], **_: object) -> Iterator[tuple[int, dict]]:
     """One after another, lanes whose genomes are named after what they do to their process."""
     for position, lane in enumerate(lanes):
@@ -78,6 +85,10 @@ def act(hash: str) -> None:
     match hash:
         case "segfault":
             os.kill(os.getpid(), signal.SIGSEGV)
+        case "abort":
+            os.abort()
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
         case "exit":
             os._exit(7)
         case "once":  # dies the first time, and leaves a mark by which the second knows

@@ -50,6 +50,15 @@ def optimizer_step(state, model_params, gradients, epoch, train_loss, val_loss):
 """
 
 
+REFUSED = "not permitted|Permission denied|Read-only"
+MOUNTS = step(
+    """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.mount(None, b"/", None, 32 | 4096, None) or libc.umount2(os.getcwd().encode(), 2):  # writable again; gone
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+"""
+)
 SHORT = (("call_seconds", 0.3),)
 LITTLE = (("memory_bytes", 200 << 20),)
 
@@ -155,7 +164,7 @@ for pid in [-1, 0, *range(1, 30000)]:
     ),
     Hostile("recursion", step("def f(): f()\nf()"), "error", "RecursionError"),
     Hostile("segfault", step("import ctypes; ctypes.string_at(8)"), "killed", "SIGSEGV"),
-    Hostile("abort", step("import os; os.abort()"), "killed", "SIG"),
+    Hostile("abort", step("import os; os.abort()"), "killed", "SIGABRT (abort: "),
     # updates
     Hostile("wrong_count", step("updates = updates[:-1]"), "invalid_update", "expected 2 tensors, got 1"),
     Hostile("wrong_shape", step("updates[0] = updates[0].t()"), "invalid_update", "expected shape [3, 5], got [5, 3]"),
@@ -188,11 +197,16 @@ assert 'hunter2' not in text and 'root:' not in text and 'MY_SECRET' not in text
         None,
     ),
     Hostile("reads_a_private_file", step("open({private!r}).read()"), "error", "Permission denied"),
-    Hostile("writes_outside", step("open({private!r}, 'w').write('pwned')"), "error", "not permitted"),
-    Hostile("writes_inside", step("open('log.txt', 'w').write('x')"), "error", "not permitted"),
-    Hostile("deletes_a_file", step("import os; os.unlink({private!r})"), "error", "not permitted"),
+    Hostile("writes_outside", step("open({private!r}, 'w').write('pwned')"), "error", REFUSED),
+    Hostile("writes_beside", step("open({private!r} + '.new', 'w').write('pwned')"), "error", REFUSED),
+    Hostile("makes_a_folder_outside", step("import os; os.mkdir({private!r} + '.new')"), "error", REFUSED),
+    Hostile("truncates_a_file", step("import os; os.truncate({private!r}, 0)"), "error", REFUSED),
+    Hostile("moves_a_file_in", step("import os; os.rename({private!r}, 'mine')"), "error", f"{REFUSED}|cross-device"),
+    Hostile("deletes_a_file", step("import os; os.unlink({private!r})"), "error", REFUSED),
+    Hostile("links_outside", step("import os; os.symlink({private!r}, 'link')"), "error", "not permitted"),
+    Hostile("mounts", MOUNTS, "error", "not permitted"),
     Hostile("opens_permissions", step("import os; os.chmod({private!r}, 0o777)"), "error", "not permitted"),
-    Hostile("deletes_itself", step("import os; os.unlink(__file__)"), "error", "not permitted"),
+    Hostile("deletes_itself", step("import os; os.unlink(__file__)"), "error", f"{REFUSED}|No such file"),
     Hostile(
         "opens_a_socket",
         step("import socket; socket.create_connection(('127.0.0.1', 80))"),
@@ -301,7 +315,7 @@ for fd in range(3, 64):
     ),
     # not even a submission
     Hostile("syntax_error", BENIGN + "\ndef broken(:\n", "syntax_error", "submission.py:15: invalid syntax"),
-    Hostile("null_bytes", "x = 1\0", "syntax_error"),
+    Hostile("null_bytes", "x = 1\0", "syntax_error", "submission.py:1: a null byte"),
     Hostile("deep_source", "x = " + "(" * 10_000 + ")" * 10_000, "syntax_error"),
     Hostile("no_step", "def optimizer_init_state(seed, param_sizes): pass", "missing_function", "optimizer_step"),
     Hostile("functions_are_numbers", BENIGN + "\noptimizer_step = 3", "missing_function", "optimizer_step"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import gc
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +24,7 @@ from harness.submission import open_submission
 from harness.task import Instance, seed_bytes
 from harness.train import train
 from tests.harness.hostile import BENIGN, HOSTILE, Hostile, step
+from tests.suspension import family, suspend
 
 PROJECT = str(Path(__file__).resolve().parents[2])
 SHAPES = [(3, 5), (4,)]
@@ -193,11 +196,105 @@ def test_either_of_two_layers_keeps_a_submission_from_writing(layer, write, tmp_
 
 
 @linux
+@pytest.mark.parametrize("layer", ["folder", "files"])
+def test_either_of_two_layers_keeps_a_submission_with_a_folder_in_it(layer, write, tmp_path):
+    source = step(
+        f"open('mine', 'w').write('x') if {layer == 'folder'} else None\nopen({str(tmp_path / 'new')!r}, 'w')"
+    )
+    with open_submission(write(BENIGN), layers=(layer,)) as optimizer:
+        if optimizer.isolation.active != (layer,):
+            pytest.skip(f"this system has no {layer}")
+    with pytest.raises(OptimizerFault, match=r"submission.py:10: (PermissionError|OSError: .* Read-only)"):
+        run(write(source), layers=(layer,))
+
+
+TEMPORARY = """
+import os, shutil, tempfile
+with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile("w+") as file:
+    assert os.path.dirname(folder) == os.path.dirname(file.name) == os.getcwd() == os.environ["TMPDIR"]
+    file.write("x")
+    os.makedirs(folder + "/deep/deeper")
+    open(folder + "/new", "w").write("x")
+    os.replace(folder + "/new", folder + "/deep/old")
+    assert open(folder + "/deep/old").read() == "x"
+assert os.listdir() == []
+open("left behind", "w").write("x")
+"""
+FILLS = "for k in range(100): open(f'{k}', 'wb').write(bytes(1 << 18))"
+MANY_FILES = "for k in range(10 ** 6): open(f'{k}', 'wb')"
+LARGE_FILE = "with open('x', 'wb') as file:\n    for _ in range(100): file.write(bytes(1 << 18))"
+
+
+@linux
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (TEMPORARY, ""),
+        (FILLS, "No space left"),
+        (MANY_FILES, "No space left"),
+        (LARGE_FILE, "No space left|File too large"),
+    ],
+    ids=["temporary", "fills", "many files", "large file"],
+)
+def test_a_submission_has_a_temporary_folder_within_its_limit_which_goes_with_it(body, message, write, monkeypatch):
+    if "folder" not in isolation_level().active:
+        pytest.skip("this system has no folder")
+    scratch = write(step(body)).parent / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    limits = dataclasses.replace(DEFAULT_LIMITS, folder_bytes=1 << 20)
+    try:
+        if message:
+            with pytest.raises(OptimizerFault, match=message):
+                run(scratch.parent / "submission.py", limits)
+        else:
+            run(scratch.parent / "submission.py", limits, steps=1)
+        assert not list(scratch.iterdir())
+    finally:
+        shutil.rmtree(scratch)
+
+
+OPTIMIZERS = """
+import torch
+SKIPPED = {"Optimizer", "SparseAdam", "LBFGS", "Muon"}  # they want other gradients, a closure, matrices alone
+CLASSES = [getattr(torch.optim, name) for name in torch.optim.__all__ if name not in SKIPPED]
+CLASSES = [c for c in CLASSES if isinstance(c, type)]
+
+def optimizer_init_state(seed, param_sizes, *, shapes):
+    params = [[torch.nn.Parameter(torch.zeros(shape)) for shape in shapes] for _ in CLASSES]
+    return params, [c(p) for c, p in zip(CLASSES, params)]
+
+def optimizer_step(state, model_params, gradients, epoch, train_loss, val_loss):
+    assert len(CLASSES) > 9
+    for params, optimizer in zip(*state):
+        for p, g in zip(params, gradients):
+            p.grad = g.clone()
+        optimizer.step()
+        assert all(torch.isfinite(p).all() and p.abs().sum() > 0 for p in params)
+    return [p.detach() for p in params]
+"""
+
+
+@pytest.mark.parametrize("layers", [tuple(LAYERS), ("namespaces", "files", "syscalls"), ()], ids=str)
+def test_every_optimizer_of_torch_runs_confined_with_a_temporary_folder_and_without(layers, write):
+    run(write(OPTIMIZERS), dataclasses.replace(DEFAULT_LIMITS, call_seconds=2.0), layers=layers)
+
+
+def test_what_torch_optim_imports_is_there_before_the_file_is_loaded(write):
+    source = step("assert set(sys.modules) == before, set(sys.modules) - before", "import sys, torch")
+    source = source.replace("    updates =", "    before = set(sys.modules); updates =")
+    source = source.replace(
+        "    assert", "    torch.optim.AdamW([torch.nn.Parameter(gradients[0])]).step()\n    assert"
+    )
+    run(write(source))
+
+
+@linux
 def test_everything_dies_with_the_process_that_opened_it(write, tmp_path_factory):
     scratch = tmp_path_factory.mktemp("scratch")
     isolation_level()
     before = processes()
-    path = write(step("while True: pass"))
+    path = write(step("try: open('left', 'w')\nexcept OSError: pass\nwhile True: pass"))
     source = f"""
 import sys; sys.path.insert(0, {PROJECT!r})
 from tests.harness.test_submission import *
@@ -219,6 +316,63 @@ run(Path({str(path)!r}), dataclasses.replace(DEFAULT_LIMITS, call_seconds=100.0)
         time.sleep(0.05)
     assert processes() <= before
     assert not list(scratch.iterdir())
+
+
+@linux
+def test_suspension_of_everything_is_no_timeout(write):
+    path = write(step("import time; time.sleep(1.2)"))
+    source = f"""
+import sys; sys.path.insert(0, {PROJECT!r})
+from tests.harness.test_submission import *
+with open_submission({str(path)!r}, dataclasses.replace(DEFAULT_LIMITS, call_seconds=2.0)) as optimizer:
+    state = optimizer.init_state(SEED, [15, 4], **CONTEXT)
+    print("started", flush=True)
+    optimizer.step(state, tensors(1), tensors(2), 0, None, None)
+    print("finished", flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True) as caller:
+        try:
+            assert caller.stdout is not None
+            assert caller.stdout.readline() == "started\n"
+            pids = family(caller.pid)
+            assert len(pids) == 4, "caller, launcher, supervisor, worker"
+            suspend(pids, 2.5)
+            suspend(pids[::-1], 2.5)
+            assert caller.communicate(timeout=60) == ("finished\n", None)
+        finally:
+            caller.kill()
+
+
+@linux
+@pytest.mark.parametrize("suspended", ["launcher", "supervisor", "worker"])
+def test_whoever_is_suspended_alone_is_resumed_or_ended(suspended, write, monkeypatch):
+    monkeypatch.setattr(sandbox, "_END_SECONDS", 0.5)
+    limits = dataclasses.replace(DEFAULT_LIMITS, call_seconds=5.0)
+    isolation_level()
+    launcher = sandbox._launchers[os.getpid()]._process.pid
+    if suspended == "launcher":
+        os.kill(launcher, signal.SIGSTOP)
+    with open_submission(write(step("import time; time.sleep(0.2)")), limits) as optimizer:
+        pids = dict(zip(("launcher", "supervisor", "worker"), family(launcher), strict=True))
+        state = optimizer.init_state(SEED, [15, 4], **CONTEXT)
+        os.kill(pids[suspended], signal.SIGSTOP)
+        optimizer.step(state, tensors(1), tensors(2), 0, None, None)
+    deadline = time.monotonic() + 10
+    while (left := processes() & {pids["supervisor"], pids["worker"]}) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not left
+    run(write(BENIGN))
+
+
+@linux
+@pytest.mark.parametrize("layers", [tuple(LAYERS), ("syscalls",), ()], ids=str)
+def test_a_submission_that_suspends_itself_is_ended_by_its_limit(layers, write):
+    suspends = "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)"
+    run(write(step(suspends)), layers=layers)
+    endless = step(suspends + "\nwhile True: os.kill(os.getpid(), signal.SIGSTOP)")
+    with pytest.raises(OptimizerFault) as caught:
+        run(write(endless), dataclasses.replace(DEFAULT_LIMITS, call_seconds=0.5), layers=layers)
+    assert caught.value.status == "timeout"
 
 
 def test_updates_equal_those_in_this_process_bit_by_bit(write, expected):
@@ -342,7 +496,7 @@ def test_a_broken_submission_stays_broken(write):
 
 @pytest.mark.parametrize(
     ("content", "status"),
-    [(None, "error"), (b"\xff\xfe", "syntax_error"), (b"#" * (1 << 21), "syntax_error")],
+    [(None, "error"), (b"#" * (1 << 21), "syntax_error")],
 )
 def test_files_that_cannot_be_read_are_refused_before_anything_starts(content, status, tmp_path):
     path = tmp_path / "submission.py"
@@ -351,6 +505,52 @@ def test_files_that_cannot_be_read_are_refused_before_anything_starts(content, s
     with pytest.raises(OptimizerFault, match="submission") as caught, open_submission(path):
         pass
     assert caught.value.status == status
+
+
+TEXT = BENIGN + "\nNAME = 'größer'\nassert len(NAME) == 6\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        TEXT.encode("utf-8-sig"),
+        b"# -*- coding: latin-1 -*-\n" + TEXT.encode("latin-1"),
+        b"#!/usr/bin/python\n# vim: set fileencoding=cp1252 :\n" + TEXT.encode("cp1252"),
+        b"\xef\xbb\xbf# coding: utf-8\n" + TEXT.encode(),
+        TEXT.replace("\n", "\r\n").encode(),
+        TEXT.replace("\n", "\r").encode(),
+        b"\f# coding: koi8-r\n" + TEXT.replace("größer", "привет").encode("koi8-r"),
+    ],
+)
+def test_a_file_is_read_as_python_reads_it(data, expected, tmp_path):
+    path = tmp_path / "submission.py"
+    path.write_bytes(data)
+    subprocess.run([sys.executable, "-c", f"compile(open({str(path)!r}, 'rb').read(), 'x', 'exec')"], check=True)
+    assert all(torch.equal(a, b) for a, b in zip(run(path), expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (TEXT.encode("utf-16"), "1: UTF-16 or UTF-32 text"),
+        (TEXT.encode("utf-16-le"), "2: a null byte"),
+        (b"x = 1\n\ny = '\0'", "3: a null byte"),
+        (b"\xff", "1: invalid or missing encoding declaration"),
+        (b"x = 1\ny = 2\nz = '\xe9'\n", "3: not utf-8 text"),
+        (b"# coding: ascii\n\n\nz = '\xe9'\n", "4: not ascii text"),
+        (b"#\n# -*- coding: nonsense -*-\n", "2: unknown encoding: nonsense"),
+        (b"\xef\xbb\xbf# -*- coding: latin-1 -*-\n", "1: encoding problem"),
+        (b"# coding: zlib\n", "1: 'zlib' is not a text encoding"),
+        (b"# coding: utf-7\n+AAA-", ""),
+    ],
+)
+def test_a_file_that_is_no_text_is_refused_with_the_line(data, message, tmp_path):
+    path = tmp_path / "submission.py"
+    path.write_bytes(data)
+    with pytest.raises(OptimizerFault) as caught, open_submission(path):
+        pass
+    assert caught.value.status == "syntax_error"
+    assert caught.value.message.startswith(f"submission.py:{message}"), caught.value.message
 
 
 def test_a_process_that_cannot_be_started_is_told_at_once_and_not_blamed_on_the_file(write, monkeypatch):
@@ -382,7 +582,7 @@ def test_isolation_is_told_in_words():
     lines = str(isolation).splitlines()
     assert len(lines) == 1 + len(LAYERS)
     for name, line in zip(LAYERS, lines[1:], strict=True):
-        assert name in line
+        assert f" {name}: " in line
         assert line.startswith("active" if name in isolation.active else "missing")
 
 

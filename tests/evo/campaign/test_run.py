@@ -2,12 +2,18 @@
 
 import json
 import os
+import platform
 import signal
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from evo.campaign.computer import description, differences
 from evo.campaign.folder import LockedError, RunFolder
 from evo.campaign.progress import Progress
 from evo.campaign.status import status
@@ -169,6 +175,42 @@ def test_a_changed_recipe_is_refused_with_the_difference(tmp_path):
         assert (
             ledger.rows("SELECT individuals FROM tells WHERE individuals > 0") == [(6,)] * 6
         )  # as overridden at launch
+
+
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() == "DEFAULT", reason="there is nothing less")
+def test_another_cpu_capability_at_resume_is_told_as_versions_are(tmp_path):
+    path = folder(tmp_path / "run")
+    run("launch", path, ["generations=2"])
+    run("resume", path, ["generations=3"])
+    assert "launched with" not in (path / "out" / "log.txt").read_text()
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}
+    source = f"from tests.evo.fake_campaign import *; run('resume', Path({str(path)!r}))"
+    subprocess.run([sys.executable, "-c", source], cwd=ROOT, env=environment, check=True, capture_output=True)
+    told = [
+        line.partition(" ")[2] for line in (path / "out" / "log.txt").read_text().splitlines() if "launched" in line
+    ]
+    capability = torch.backends.cpu.get_cpu_capability()
+    assert told == [
+        f"launched with cpu {capability}, now DEFAULT: results may differ slightly",
+        "launched with settings none, now ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE: results may differ slightly",
+    ]
+
+
+def test_what_an_older_ledger_did_not_note_is_no_difference():
+    assert differences({}) == []
+    assert differences({"python": "2.7", "settings": description()["settings"]}) == [
+        f"launched with python 2.7, now {platform.python_version()}: results may differ slightly"
+    ]
+
+
+def test_suspension_counts_for_no_minutes(monkeypatch):
+    clock = SimpleNamespace(monotonic=lambda: now[0], process_time=lambda: 0.0)
+    monkeypatch.setattr("harness.running_time.time", clock)
+    now = [0.0]
+    stop = Stop(max_minutes=1)
+    for seconds, over in ((0.5, False), (86_400, False), *[(1, False)] * 59, (1, True)):
+        now[0] += seconds
+        assert stop.soon() == over
 
 
 def test_other_numerics_are_refused(tmp_path, monkeypatch):

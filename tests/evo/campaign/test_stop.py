@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from evo.errors import EvoError
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
 from evo.search.genetic import GeneticSearch
+from harness.running_time import TICK
 from tests.evo import fakes
 from tests.evo.fake_campaign import folder
 
@@ -102,6 +104,24 @@ def test_the_end_of_the_minutes_cuts_a_search_off(tmp_path, search):
     assert 1 < time.monotonic() - start < 1.2 + SECONDS
     assert not outcome.finished
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_suspension_cuts_nothing_off_and_the_minutes_after_it_do(monkeypatch):
+    now = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0], process_time=lambda: 0.0)
+    monkeypatch.setattr("harness.running_time.time", clock)
+    seconds = []
+
+    def suspended_and_at_work():
+        now[0] = 86_400.0
+        while len(seconds) < 100:
+            time.sleep(2 * TICK)  # rings
+            now[0] += 0.5
+            seconds.append(now[0] - 86_400.0)
+
+    with Stop(max_minutes=0.05) as stop, pytest.raises(Stopped, match="the minutes are over"), stop.at_once():
+        suspended_and_at_work()
+    assert 2.5 <= seconds[-1] <= 4.0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

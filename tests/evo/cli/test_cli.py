@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from evo.cli.app import main
 from evo.exports.formats import formats
 from tests.evo.campaign.test_run import Interrupting
 from tests.evo.fake_campaign import RECIPE, folder, run
@@ -25,25 +24,6 @@ search: {tournament: 2, elites: 1, contenders: 1}
 start: {catalogue: [adam, lion], random: 1}
 baselines: [adam]
 """
-
-
-@pytest.fixture
-def evo(monkeypatch, capfd):
-    """Runs ``evo`` in this process: exit code, stdout, stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["evo", *map(str, arguments)])
-        capfd.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return call
 
 
 def test_three_mistakes_give_three_lines_and_exit_2(evo, tmp_path):

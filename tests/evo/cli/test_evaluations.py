@@ -14,6 +14,7 @@ from evo.cli.tables import pair_table, summary_table
 from evo.cli.terminal import TrainingProgress, console
 from evo.errors import UsageError
 from evo.evaluation import calibration
+from evo.evaluation.bounds import MEAN_BLIND, mean_blind_quality
 from evo.evaluation.comparison import compare_targets
 from evo.evaluation.question import Question, parse_question
 from evo.evaluation.trainings import Evaluation, Result
@@ -59,6 +60,7 @@ def test_the_summary_has_a_row_for_each_target_and_depth():
     assert rows(text, slice(1, 4)) == [
         ["adam", "4", "2"], ["adam", "7", "2"], ["adam", "all", "4"],
         ["lion", "4", "2"], ["lion", "7", "2"], ["lion", "all", "4"],
+        [MEAN_BLIND, "any", "2"],
     ]  # fmt: skip
     assert "a failed run counts as -10" in " ".join(text.split())
 
@@ -73,11 +75,15 @@ def test_the_table_of_pairs_shows_every_pair():
 def test_evaluate_prints_tables_or_json(capsys):
     print_evaluation(["adam"], as_json=False, verbose=True, seeds="0:3")
     printed = capsys.readouterr()
-    assert printed.out.count("finished") == 3
+    assert printed.out.count("finished ") == 3
+    assert "adam: 1 of 3 trainings diverged or failed:\n  1 finished: its test loss is NaN\n" in printed.out
     assert "bundle median" in printed.out
     assert printed.err.startswith("warning: seeds 0 and 1 share data")
     print_evaluation(["adam"], as_json=True, verbose=False, seeds=SEEDS)
-    assert json.loads(capsys.readouterr().out) == api.evaluate("adam", seeds=SEEDS).to_dict()
+    answer = json.loads(capsys.readouterr().out)
+    assert answer == api.evaluate("adam", seeds=SEEDS).to_dict()
+    bounds = map(mean_blind_quality, parse_question(["adam"], seeds=SEEDS).instances)
+    assert [result["mean_blind_bound"] for result in answer["results"]] == list(bounds)
 
 
 def test_a_fresh_label_is_printed_and_repeats(capsys):
@@ -131,17 +137,19 @@ def test_optimizers_are_shown_beside_the_bound(task, capsys, tmp_path):
     options = {"seeds": SEEDS, "baselines": ["adam", "lion"], "baseline_instances": 3}
     print_calibration(task, as_json=False, out=path, depths="4,7", **options)
     printed = capsys.readouterr().out
+    mean_blind = {"tig": [MEAN_BLIND], "seed": []}[task]
     assert rows(printed, slice(1, 4)) == [
-        ["Gaussian process", "any", "16"], ["zero", "any", "16"],
+        *([name, "any", "16"] for name in ("Gaussian process", "zero", *mean_blind)),
         ["adam", "4", "3"], ["adam", "7", "3"], ["lion", "4", "3"], ["lion", "7", "3"],
     ]  # fmt: skip
     assert "a failed run counts as -10" in " ".join(printed.split())
     assert imread(path)[..., :3].std() > 0.01
     print_calibration(task, as_json=True, out=None, depths="4", **options)
     answer = json.loads(capsys.readouterr().out)
-    assert [r["name"] for r in answer["reached"]] == ["Gaussian process", "zero", "adam", "lion"]
-    assert answer["reached"][2]["test_loss"][-1] is None
-    assert answer["reached"][2]["quality"][-1] == -10
+    assert [r["name"] for r in answer["reached"]] == ["Gaussian process", "zero", *mean_blind, "adam", "lion"]
+    assert answer["reached"][-1]["test_loss"][-1] is None
+    assert answer["reached"][-1]["quality"][-1] == -10
+    assert all((r["above_mean_blind"] is None) == (task == "seed") for r in answer["reached"])
 
 
 def test_progress_off_a_terminal_is_a_line_now_and_then(capsys, monkeypatch):

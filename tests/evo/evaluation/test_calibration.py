@@ -7,15 +7,18 @@ from statistics import fmean, median
 
 import numpy as np
 import pytest
+import torch
 
 from evo.errors import UsageError
 from evo.evaluation import pictures
-from evo.evaluation.bounds import gaussian_process_loss, zero_loss
+from evo.evaluation.bounds import MEAN_BLIND, gaussian_process_loss, hides_mean, mean_blind_quality, zero_loss
 from evo.evaluation.calibration import Calibration, calibrate_task, parse_calibration
 from evo.evaluation.question import Question
 from harness.data import TEST, TRAIN, load_data
+from harness.model import forward, initial_parameters, network_layout
 from harness.score import quality, target_loss
 from harness.task import TASKS, Instance
+from harness.xorwow import Xorwow
 
 SEEDS = ",".join("hex:" + hashlib.sha256(bytes([n])).hexdigest() for n in range(16))
 
@@ -64,6 +67,66 @@ def test_zero_agrees_with_the_harness(bounds):
             assert worth == pytest.approx(quality(loss, target_loss(Instance(task, 4, seed))), abs=1e-6)
 
 
+def mean_blind(seed: bytes) -> tuple[float, float]:
+    """The bound, and quality of f itself less its mean over all inputs, from the features of f drawn anew."""
+    data = load_data("tig", seed)
+    features = Xorwow(int.from_bytes(seed[:8], "little"), np.arange(256))
+    a, b, w = (features.normal(), features.uniform() * 2 * np.pi, features.normal() / 0.3**2)
+    a, b, w = (np.asarray(values, dtype=np.float64).reshape(2, 128) for values in (a, b, w))
+    f = np.sqrt(2 / 128) * np.einsum("kn,rkn->rk", a, np.cos(data.x.astype(np.float64)[:, :, None] * w + b))
+    noise = data.y[1200:] - f[1200:]
+
+    def score(mu: np.ndarray) -> float:
+        return float(1 - np.mean((mu + noise) ** 2) / (4 / 250 * np.sum(noise**2)))
+
+    everywhere = np.sqrt(2 / 128) * np.sum(a * np.cos(b) * np.sin(w) / w, axis=1)
+    return score(sum(f[:1000]) / 1000), score(everywhere)
+
+
+def test_the_bound_of_mean_blind_optimizers_is_that_of_the_function_less_its_mean():
+    found = [mean_blind_quality(Instance("tig", 4, seed)) for seed in asked("tig").seeds]
+    expected = [mean_blind(seed) for seed in asked("tig").seeds]
+    np.testing.assert_allclose(found, [on_rows for on_rows, _ in expected], atol=1e-4)
+    np.testing.assert_allclose(found, [everywhere for _, everywhere in expected], atol=0.25)
+    assert np.std(np.subtract(found, [everywhere for _, everywhere in expected])) < 0.1
+
+
+def test_the_bound_of_mean_blind_optimizers_is_on_average_what_the_mean_costs():
+    """1 - (noise^2 + variance of means) / 8 noise^2; the variance is the kernel's mean over two inputs."""
+    seeds = [hashlib.sha256(b"mean" + bytes([n])).digest() for n in range(128)]
+    found = [mean_blind_quality(Instance("tig", 4, seed)) for seed in seeds]
+    inputs = np.linspace(-1, 1, 1001)
+    variance = np.mean(np.exp(-((inputs[:, None] - inputs) ** 2) / (2 * 0.09**2)))
+    assert variance == pytest.approx(0.109, abs=0.001)
+    assert fmean(found) == pytest.approx(1 - (0.04 + variance) / 0.32, abs=0.1)
+    assert min(found) < 0
+    assert max(found) > 0.85
+
+
+def test_only_a_frozen_end_hides_the_mean(bounds):
+    assert hides_mean("tig")
+    assert not hides_mean("seed")
+    assert mean_blind_quality(Instance("seed", 4, bytes(32))) is None
+    assert bounds["seed"].mean_blind is None
+    assert bounds["tig"].mean_blind.name == MEAN_BLIND
+    assert "ignores the mean of the outputs" in bounds["tig"].verdict
+    assert "ignores the mean of the outputs" not in bounds["seed"].verdict
+
+
+def test_the_outputs_of_a_training_batch_have_mean_zero_whatever_is_trained():
+    """What makes it a bound, shown on a network of random tensors."""
+    instance = Instance("tig", 4, bytes(32))
+    layout, generator = network_layout("tig", 4), torch.Generator().manual_seed(0)
+    params = [
+        torch.randn(shape, generator=generator) if trainable else torch.tensor(value)
+        for shape, trainable, value in zip(layout.shapes, layout.trainable, initial_parameters(instance), strict=True)
+    ]
+    x = torch.tensor(load_data("tig", instance.seed).x[:128])
+    outputs = forward(layout, params, x).prediction
+    assert outputs.std() > 0.1
+    assert outputs.mean(0).abs().max() < 1e-5
+
+
 def test_the_bound_is_the_best_of_its_kind():
     """Neither another length scale nor another noise does better on average: the process knows both."""
     seeds = list(asked("tig").seeds)[:6]
@@ -81,9 +144,13 @@ def test_the_bound_is_the_best_of_its_kind():
         assert bound < fmean(ridge(seed, length, noise) for seed in seeds)
 
 
-def test_the_picture_of_bounds_alone_needs_no_training(bounds, tmp_path):
-    pictures.write(lambda: pictures.draw_calibration(bounds["seed"]), tmp_path / "picture.svg")
+@pytest.mark.parametrize("task", TASKS)
+def test_the_picture_of_bounds_alone_needs_no_training(bounds, tmp_path, task):
+    pictures.write(lambda: pictures.draw_calibration(bounds[task]), tmp_path / "picture.svg")
     assert (tmp_path / "picture.svg").stat().st_size > 1000
+
+
+def test_zero_is_worse_than_the_gaussian_process():
     assert zero_loss("seed", bytes(32)) > gaussian_process_loss("tig", bytes(32))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from harness.sandbox import Limits
 from harness.task import Instance, seed_bytes
 from harness.train import train
 
+CASES = Path(__file__).parents[2] / "cases"
+FINISHING = ["torch_adamw.py", "bom.py", "adamw"]  # the second begins with a byte order mark
 SUBMISSION = """
 def optimizer_init_state(seed, param_sizes): return None
 def optimizer_step(state, model_params, gradients, epoch, train_loss, val_loss):
@@ -60,6 +63,17 @@ def test_a_worker_trains_every_kind_of_target_as_this_process_does(folder):
             training = train(instance, optimizer, epochs=1)
         assert answer["train_loss"] == training.train_loss
         assert answer["quality"] == training.quality
+
+
+def test_adamw_of_torch_trains_as_the_known_one(monkeypatch):
+    monkeypatch.chdir(CASES)
+    assert Path("bom.py").read_bytes().startswith(codecs.BOM_UTF8), "a formatter took what this is about"
+    lanes = [fields(Lane(t.hash, t.text, Instance("tig", 2, seed_bytes(0)), 2)) for t in resolve(FINISHING)]
+    answers = dict(train_lanes(lanes, patience=50, device="cpu"))
+    assert [answers[position]["status"] for position in range(3)] == ["finished"] * 3
+    theirs, known = answers[0], answers[2]
+    assert theirs["train_loss"] == pytest.approx(known["train_loss"], rel=1e-4)
+    assert theirs["quality"] == pytest.approx(known["quality"], abs=1e-3)
 
 
 def test_a_submission_that_cannot_be_opened_is_a_result(folder):

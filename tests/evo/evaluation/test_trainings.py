@@ -27,7 +27,8 @@ from harness.task import Instance, seed_bytes
 from tests.evo.trainings import training
 
 KEYS = (
-    "target n_hidden seed status message epochs_run best_epoch train_loss val_loss test_loss target_loss quality passed"
+    "target n_hidden seed mean_blind_bound status message epochs_run best_epoch train_loss val_loss test_loss "
+    "target_loss quality passed"
 )
 SUBMISSION = """
 def optimizer_init_state(seed, param_sizes): return None
@@ -186,6 +187,7 @@ def test_the_json_holds_one_entry_for_each_training_in_the_order_asked(outputs):
     assert [(r["target"], r["n_hidden"], r["seed"]) for r in answer["results"]] == asked
     for result in answer["results"]:
         assert list(result) == KEYS.split()
+        assert result["mean_blind_bound"] is None
     lion, theirs = answer["results"][0], answer["results"][-1]
     assert lion["status"] == "finished"
     assert lion["epochs_run"] == len(lion["train_loss"]) == len(lion["val_loss"]) == 2

@@ -12,6 +12,7 @@ from evo.recipe.rules import Known
 from evo.recipe.schema import Recipe
 
 KNOWN = Known(lambda: ("mutate_constant", "cross_terms"), lambda: ("adam", "lion", "cautious_adanw"))
+CASES = Path(__file__).parents[2] / "cases"
 START = "start: {catalogue: [adam], random: 2}\n"
 
 
@@ -55,7 +56,7 @@ def test_contradictions_are_reported_beside_plain_mistakes(tmp_path):
     assert errors(tmp_path, text) == [
         "recipe.yaml:2: seed: must be at least 0, got -1",
         "recipe.yaml:4: difficulty.depths: with depth 1 the task tig trains no layer; the least is 2",
-        "recipe.yaml:5: search.contenders: must lie between elites (5) and population (24)",
+        "recipe.yaml:6: search.contenders: must lie between elites (5) and population (24)",
     ]
 
 
@@ -114,6 +115,43 @@ def test_overrides_apply_and_are_blamed_by_name(tmp_path):
         "--set population=1: population: must be at least 2, got 1",
         "--set dificulty.depths=[4]: dificulty: there is no such key; did you mean difficulty?",
     ]
+
+
+def test_of_keys_that_do_not_go_together_the_override_is_blamed_then_what_stands_in_the_file(tmp_path):
+    text = "name: x\nlimits:\n  terms: 4\n  nodes: 14\n"
+    excess = "start.catalogue[0]: adam has 15 nodes, more than the {} of limits.nodes: raise that, or leave it out"
+    assert "recipe.yaml:4: " + excess.format(14) in errors(tmp_path, text)
+    assert "--set limits.nodes=4: " + excess.format(4) in errors(tmp_path, text, "limits.nodes=4")
+    text = "name: x\nsearch: {elites: 2}\n" + START
+    assert errors(tmp_path, text, "population=3", "search.tournament=2") == [
+        "--set population=3: search.contenders: must lie between elites (2) and population (3)",
+    ]
+    assert errors(tmp_path, text, "task=seed", "difficulty.accuracy_factors=[9,0]", "seed=1") == [
+        "--set difficulty.accuracy_factors=[9,0]: difficulty.accuracy_factors: the first must not exceed the second,"
+        " got 9, 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("case", "overrides", "message"),
+    [
+        ("no_contenders_recipe", (), ":7: search.contenders: 0 lets nobody into the hall of fame"),
+        ("over_limits_catalogue_recipe", ("limits.nodes=4", "limits.states=0"), ": start.catalogue[0]: adam has 15"),
+        ("over_limits_catalogue_recipe", ("limits.states=1",), ": start.catalogue[0]: adam has 2 states, more than"),
+    ],
+)
+def test_a_recipe_that_cannot_work_is_refused(case, overrides, message):
+    with pytest.raises(RecipeError) as caught:
+        reader.load(CASES / f"{case}.yaml", overrides, known=KNOWN)
+    (line,) = caught.value.errors
+    where = f"--set {overrides[0]}" if overrides else str(CASES / f"{case}.yaml")
+    assert line.startswith(where + message)
+
+
+def test_limits_of_a_campaign_under_way_are_past(tmp_path):
+    text = "name: x\nlimits: {nodes: 14}\n" + START
+    assert errors(tmp_path, text) != []
+    assert read(tmp_path, text, launched=Recipe(name="x")).limits.nodes == 14
 
 
 def test_a_broken_file_gives_one_clear_line(tmp_path):

@@ -11,11 +11,14 @@ import pytest
 
 from evo.campaign.folder import RunFolder
 from evo.errors import UsageError
+from evo.evaluation.bounds import MEAN_BLIND, mean_blind_quality
+from evo.evaluation.reasons import Reason
 from evo.ledger.ledger import Ledger
 from evo.records import Individual
 from evo.report import figures, page
-from evo.report.data import Curve, Famous, Report, collect, curve
+from evo.report.data import BesideBound, Curve, Famous, Report, beside_bound, collect, curve
 from evo.report.lineage import Ancestor, ancestors, draw
+from harness.task import Instance
 from tests.evo import fakes
 from tests.evo.campaign.test_run import Interrupting
 from tests.evo.fake_campaign import RECIPE, folder, run
@@ -28,11 +31,11 @@ def finished(tmp_path_factory) -> RunFolder:
     return place
 
 
-def check_page(text: str) -> None:
+def check_page(text: str, count: int = 6) -> None:
     assert not re.search(r'(src|href)="(?!#)', text), "the page must need nothing from elsewhere"
     assert not re.search(r"url\((?!#)|@import|<script", text)
     pictures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
-    assert len(pictures) == 5
+    assert len(pictures) == count
     for picture in pictures:
         ElementTree.fromstring(picture)
     ids = re.findall(r'\bid="([^"]+)"', text)
@@ -83,6 +86,31 @@ def test_a_curve_is_the_mean_with_ended_runs_held():
     broken = curve("x", [replace(fakes.training(None), val_loss=[1.0, math.nan], target_loss=math.nan)])
     assert math.isnan(broken.val_loss[1])
     assert math.isnan(broken.target_loss)
+
+
+def test_qualities_stand_beside_the_bounds_of_their_instances_sorted():
+    instances = [Instance("tig", depth, bytes([n] * 32)) for n, depth in enumerate((4, 7, 4, 10), 1)]
+    bounds = {instance: mean_blind_quality(instance) for instance in instances}
+    first = [(instance, fakes.training(0.1 * n)) for n, instance in enumerate(instances)]
+    second = [(instances[2], fakes.training(None)), (instances[0], fakes.training(-9.0))]
+    found = beside_bound({"champion": first, "adam": second})
+    order = sorted(instances, key=lambda instance: bounds[instance])
+    assert found.bounds == [bounds[instance] for instance in order]
+    assert found.depths == [instance.num_hidden_layers for instance in order]
+    assert found.qualities["champion"] == [pytest.approx(0.1 * instances.index(instance)) for instance in order]
+    assert found.qualities["adam"] == [-9.0 if instance is instances[0] else None for instance in order]
+    assert MEAN_BLIND in figures.beside_bound(found)
+
+
+def test_the_panel_of_bounds_is_there_for_a_task_that_hides_the_mean_alone(finished, tmp_path):
+    assert "Quality beside the bound" in page.write(finished.path, tmp_path / "tig.html").read_text()
+    path = folder(tmp_path / "run", RECIPE.replace("name: fake", "name: other\ntask: seed"))
+    run("launch", path)
+    text = page.write(path).read_text()
+    check_page(text, count=5)
+    assert "Quality beside the bound" not in text
+    assert beside_bound({"adam": [(Instance("seed", 4, bytes(32)), fakes.training(0.5))]}) is None
+    assert beside_bound({}) is None
 
 
 def test_ancestors_skip_copies_and_reach_the_first_generation(finished):
@@ -161,9 +189,13 @@ def of_hostile_records(report: Report) -> Report:
         generations=[replace(generation, statistics=statistics) for generation in report.generations],
         hall_of_fame=[Famous(replace(best.fame, individual=champion), [hostile("formula")]), *others],
         curves=[Curve(hostile("curve"), [2.0, 1.0], 0.5, 0.2, 1), Curve(hostile("baseline"), [2.0, 1.5], 0.4, 0.2, 1)],
+        beside_bound=BesideBound(
+            [4, 7], [0.1, 0.6], {hostile("bounded"): [0.2, None], hostile("failed"): [None, None]}
+        ),
         lineage=draw([ancestor]),
         operators=[replace(operator, name=hostile("operator")) for operator in report.operators],
         statuses=[(hostile("status"), 3)],
+        reasons=[Reason(hostile("status"), hostile("message"), 3, 0, 2)],
         meta={
             **report.meta,
             "versions": json.dumps({hostile("package"): hostile("version")}),
@@ -181,7 +213,7 @@ def test_hostile_records_stay_text_on_the_page(finished):
     assert "script" not in found.elements
     for place in (
         *("recipe", "baseline", "champion", "maker", "ancestor", "origin", "formula", "curve", "operator", "status"),
-        *("package", "version", "numerics", "device", "created"),
+        *("message", "bounded", "failed", "package", "version", "numerics", "device", "created"),
     ):
         assert hostile(place) in found.text, place
     assert found.text.count(hostile("champion")) == 3, "in the note, the genome and the hall of fame"

@@ -19,7 +19,7 @@ from evo.search.variation.vary import Child
 from genomes import catalogue
 from genomes.analysis.probe import probe_hash
 from genomes.compiler.identity import genome_identity
-from genomes.language.genome import parse
+from genomes.language.genome import load, parse
 from genomes.language.parser import parse_expression
 from harness.result import Training
 
@@ -52,9 +52,9 @@ def training(lane, status="finished", quality=None):
 class Generation:
     """One generation: its individuals by rank, its statistics, its requests, and the search's checkpoint after it."""
 
-    def __init__(self, recipe, before=None, answer=training):
+    def __init__(self, recipe, before=None, answer=training, start=()):
         found = {i.id: i for i in before.individuals.values()} if before else {}
-        search = GeneticSearch(recipe, before.checkpoint if before else Checkpoint(), found.__getitem__)
+        search = GeneticSearch(recipe, before.checkpoint if before else Checkpoint(), found.__getitem__, start)
         self.requests, self.members, self.statistics = [], (), None
         while self.statistics is None:
             self.requests.append(search.ask())
@@ -146,7 +146,7 @@ def test_optimizers_that_differ_late_are_trained_apart():
     files = [str(CASES / f"same_hash_{name}.yaml") for name in ("plain", "look20", "bydepth")]
     start = f"start: {{catalogue: [], genomes: {json.dumps(files)}, random: 0}}\n"
     recipe = from_text(f"name: n\npopulation: 3\ngenerations: 1\nbaselines: []\nsearch: {{elites: 1}}\n{start}")
-    found = Generation(recipe)
+    found = Generation(recipe, start=[load(file) for file in files])
     assert len({i.hash for i in found.members}) == 3
     assert found.statistics.distinct == 3
     assert found.statistics.saved == 0
@@ -167,7 +167,7 @@ def test_a_child_is_drawn_again_for_a_program_that_is_there_and_for_nothing_less
         "name: n\npopulation: 3\nsearch: {tournament: 2, elites: 1, contenders: 1}\n"
         "start: {catalogue: [adam], random: 0}\n"
     )
-    members = population.first_population(recipe, lambda done, total: None)
+    members = population.first_population(recipe, (), lambda done, total: None)
     assert drawn == draws
     assert [member.hash for member in members] == [genome_identity(genome) for genome in (adam, early, late)]
 

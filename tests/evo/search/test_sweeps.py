@@ -107,7 +107,7 @@ def test_of_ten_thousand_children_none_is_rejected_that_acts_differently(part, m
     monkeypatch.setattr(population, "genome_identity", recorded)
     monkeypatch.setattr(variation, "genome_identity", recorded)
     recipe = reader.from_text(f"name: x\npopulation: 100\nseed: {part}\n")
-    members = population.first_population(recipe, lambda done, total: None)
+    members = population.first_population(recipe, (), lambda done, total: None)
     for generation in range(1, 11):
         rng = generator(part, generation)
         last = [(member, rng.random()) for member in members]

@@ -20,6 +20,7 @@ from genomes import catalogue
 from genomes.language import genome
 from harness.result import Training
 from harness.task import Instance, seed_bytes
+from tests.suspension import family, suspend
 
 ROOT = Path(__file__).parents[3]
 
@@ -36,12 +37,15 @@ def outcomes(lanes: list[Lane], workers: int = 2, **options) -> dict[tuple, Trai
 
 def test_every_mishap_becomes_a_status_and_the_rest_goes_on(tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_MARK", str(tmp_path / "mark"))
-    names = ["segfault", "exit", "once", "sleep", "raise", "shout", "0005", "0006"]
+    died = "its worker died twice, at last by"
+    names = ["segfault", "abort", "kill", "exit", "once", "sleep", "raise", "shout", "0005", "0006"]
     found = outcomes([lane(name) for name in names], seconds_per_lane=1.5, log=tmp_path / "log")
     said = {key[0]: (training.status, training.message) for key, training in found.items()}
     assert said == {
-        "segfault": ("crashed", "its worker died twice, at last by SIGSEGV"),
-        "exit": ("crashed", "its worker died twice, at last by exit code 7"),
+        "segfault": ("crashed", f"{died} SIGSEGV (segmentation fault: memory that is not its own)"),
+        "abort": ("crashed", f"{died} SIGABRT (abort: a library found an error that it could not go on with)"),
+        "kill": ("crashed", f"{died} SIGKILL (killed from outside, most likely because memory ran out)"),
+        "exit": ("crashed", f"{died} exit code 7"),
         "once": ("finished", ""),
         "sleep": ("timeout", "stopped after 1.5 s"),
         "raise": ("error", "RuntimeError: genome 'x' is not to my taste"),
@@ -105,12 +109,9 @@ def test_a_batch_may_take_its_time_while_answers_come(monkeypatch):
 def test_the_wait_for_an_answer_is_limited_by_the_number_of_lanes_and_an_hour(monkeypatch):
     def limit(lanes: int, seconds_per_lane: float) -> int:
         (job,) = batches([lane("0001", seed) for seed in range(lanes)], 100)
-        monkeypatch.setattr("evo.training.jobs.time", SimpleNamespace(monotonic=lambda: 0))
         job.start()
         for seconds in (10, 50, 3600, 7200):
-            monkeypatch.setattr(
-                "evo.training.jobs.time", SimpleNamespace(monotonic=lambda seconds=seconds: seconds + 1)
-            )
+            monkeypatch.setattr(job, "_watch", SimpleNamespace(seconds=lambda seconds=seconds: seconds + 1))
             if job.overdue(seconds_per_lane):
                 return seconds
         raise AssertionError("no limit")
@@ -229,6 +230,46 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_suspension_of_everything_loses_no_training():
+    script = (
+        "from tests.evo.training.test_pool import lane\n"
+        "from evo.training.pool import Pool\n"
+        "with Pool(2, function='tests.evo.fake_worker:train', seconds_per_lane=2.0) as pool:\n"
+        "    statuses = []\n"
+        "    for _, training in pool.train(lane('0001', seed) for seed in range(6)):\n"
+        "        statuses or print('started', flush=True)\n"
+        "        statuses.append(training.status)\n"
+        "print(*statuses)\n"
+    )
+    environment = {**os.environ, "FAKE_SECONDS": "0.8"}
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert parent.stdout
+        assert parent.stdout.readline() == "started\n"
+        pids = family(parent.pid)
+        assert len(pids) == 3
+        suspend(pids, 3.0)
+        suspend(pids[::-1], 3.0)
+        assert parent.communicate(timeout=60) == (" ".join(["finished"] * 6) + "\n", None)
+    finally:
+        parent.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_worker_that_is_suspended_alone_is_resumed(tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_SECONDS", "0.3")
+    with Pool(1, function="tests.evo.fake_worker:train", seconds_per_lane=30.0, log=tmp_path / "log") as pool:
+        statuses = []
+        for _, training in pool.train(lane("0001", seed) for seed in range(3)):
+            statuses.append(training.status)
+            os.kill(pool._workers[0].process.pid, signal.SIGSTOP)
+    assert statuses == ["finished"] * 3
+    assert "was suspended by a signal: resumed" in (tmp_path / "log").read_text()
 
 
 @pytest.mark.slow

@@ -149,7 +149,7 @@ def test_without_a_gpu_a_worker_for_one_says_so_before_it_blames_a_lane(monkeypa
         (
             "[" + ", ".join(f'{{expr: "ema(g, 0.{k})"}}' for k in (1, 2, 3)) + "]",
             UsageError,
-            "has 3 states, and limits",
+            "has 3 states, more than the 2 of limits.states",
         ),
     ],
     ids=["no meaning", "beyond limits"],
