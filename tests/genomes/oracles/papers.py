@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.genomes.oracles.base import Gradient, MakeOracle, ruled
+from tests.genomes.oracles.evaluation import calibrated_mean, evaluated, mean_since, mean_with
 from tests.genomes.trajectory import Moment
 
 
@@ -260,7 +261,24 @@ _RULES = (
     padam, qhadam, adam_atan2, lamb, evolved_2025, adam8bit, lion_kappa, cautious_lion, powersign, addsign, ef_signsgd,
     cautious_adamw, cautious_adanw, muon, normuon, swan,
 )  # fmt: skip
+
+
+def _momentum(s, theta, g, now):
+    s.m = 0.9 * s.m + g
+    return -1e-4 * s.m
+
+
+def _scheduled_adam(s, theta, g, now):
+    rate = 1e-3 * min(1, (now.epoch + 1) / 4) * 0.5 * (1 + np.cos(np.pi * min(1, now.epoch / 400)))
+    return -rate * _adam(s, g, now.number, 0.9, 0.99)
+
+
+_CALIBRATED = calibrated_mean(0.97, 1, 400)
 ORACLES: dict[str, MakeOracle] = {
+    "adam_ema": evaluated(lambda s, theta, g, now: -1e-3 * _adam(s, g, now.number), mean_with(0.99)),
+    "sgd_swa": evaluated(_momentum, mean_since(75)),
+    "calibrated_adam": evaluated(_scheduled_adam, _CALIBRATED, calibrated=True),
+    "calibrated_cautious_adanw": evaluated(cautious_adanw, _CALIBRATED, calibrated=True),
     **{rule.__name__: ruled(rule) for rule in _RULES},
     "sam_last_gradient": lambda theta, roles: SamLastGradient(theta),
     "induced_metric": lambda theta, roles: InducedMetric(theta),
