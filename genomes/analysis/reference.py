@@ -19,7 +19,7 @@ from genomes.language.printer import show, signature
 from genomes.strict_yaml import MAX_BYTES
 
 GROUPS = {
-    "source": "What a step sees. `u` exists in `gates` alone, `delta` in `post` and in `query.offset`.",
+    "source": "What a step sees. `u` exists in `gates` alone, `delta` in `post` and in offsets.",
     "signal": "Numbers of the training as a whole: known before any gradient, in float64. Schedules are made of them.",
     "role": "What kind of tensor it is and where it stands: one value per tensor, known before any gradient.",
     "elementwise": "Entry by entry. Operators bind as in Python; `**` binds tightest, then unary minus.",
@@ -85,7 +85,8 @@ they differ.
 | `schedule` | expression, a factor of the learning rate, made of clock values |
 | `roles` | learning-rate multipliers (parameter groups) for `weight`, `bias`, `norm_scale`, `norm_shift`, `first`, `last` (layer) |
 | `post` | list of expressions over `delta`, the update so far |
-| `query` | `{{offset, when}}`, a lookahead point: the gradient of step t is taken at theta + `offset` where `when` holds for that t; `offset` is the value of the step before, so step 1 never queries |
+| `query` | `{{offset, when, outputs}}`, a lookahead point: the gradient of step t is taken at theta + `offset` where `when` holds for that t; `offset` is the value of the step before, so step 1 never looks ahead. `outputs`: numbers, one per output, that the bias of a frozen last layer has more for a gradient, in every step in which one of them is not 0 |
+| `evaluation` | `{{offset, from, when}}`, what evaluation sees: `offset` is added to the parameters in an epoch's last step and taken back in the next epoch's first, after epochs from `from` on (0 unless given) in which `when` holds. The first gradient of the next epoch is taken without it, and nothing else in a genome ever sees it; the saved model has it |
 
 Every step adds to the parameters what these lines come to:
 
@@ -97,8 +98,9 @@ Every step adds to the parameters what these lines come to:
 
 {_decay_table()}
 
-`offset` may use all that terms may, and `delta`, the update that the step applied; `when` is made of `t`, `epoch`,
-losses and numbers. In the task `tig` a batch for which a query was answered leaves no trace in BatchNorm's running
+Offsets may use all that terms may, and `delta`, the update that the step applies; the query's `when` and `outputs` are
+made of `t`, `epoch`, losses and numbers, the evaluation's `when` may also use clock values that last, such as `improved`.
+`average(theta + delta) - (theta + delta)` is the way from the next parameters to an average of all. In the task `tig` a batch for which a query was answered leaves no trace in BatchNorm's running
 statistics.
 
 Some words here have another name in the field:
@@ -161,7 +163,7 @@ def _entry(primitive: Primitive) -> Iterator[str]:
     yield f"### `{_written(primitive)}`\n"
     kind = f"{result_class(primitive)}, mask" if primitive.result == "mask" else f"{result_class(primitive)}"
     place = f"; in `{primitive.scope}` alone" if primitive.scope == "gates" else ""
-    place = "; in `post` and `query.offset` alone" if primitive.scope == "post" else place
+    place = "; in `post` and in offsets alone" if primitive.scope == "post" else place
     yield f"{_sentence(primitive.doc)} *{kind}{place}*\n"
     if primitive.body:
         yield textwrap.indent(textwrap.dedent(primitive.body).strip(), "    ") + "\n"

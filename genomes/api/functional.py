@@ -24,24 +24,20 @@ Tensors = TypeVar("Tensors", Mapping[str, Tensor], Sequence[Tensor])
 class OptimizerState:
     """What lasts between updates; never changed. ``names``: None where the parameters came as a list.
 
-    ``roles``, ``layers``, ``shapes``: one entry per parameter. ``trained``: whether the optimizer moves it.
+    ``roles``, ``layers``, ``shapes``, ``trained`` (whether the optimizer moves it): one entry per parameter.
     """
 
     names: tuple[str, ...] | None
     shapes: tuple[tuple[int, ...], ...]
     roles: tuple[str, ...]
     layers: tuple[int, ...]
+    trained: tuple[bool, ...]
     _kept: torch_reference.State
 
     @property
     def step(self) -> int:
         """How many updates were made."""
         return self._kept.t
-
-    @property
-    def trained(self) -> tuple[bool, ...]:
-        """Whether the optimizer moves each parameter: all but running statistics."""
-        return tuple(role not in UNTRAINED for role in self.roles)
 
 
 @dataclass(frozen=True)
@@ -61,12 +57,16 @@ class GenomeOptimizer:
         seed: int = 0,
         roles: Mapping[str, str] | Sequence[str] | None = None,
         layers: Mapping[str, int] | Sequence[int] | None = None,
+        trained: Mapping[str, bool] | Sequence[bool] | None = None,
+        steps_per_epoch: int = 0,
     ) -> OptimizerState:
         """The state before the first update.
 
         ``params``: tensors by name, or a list. ``seed``: of pseudo-random words, 0 to 2^256 - 1. ``roles``: ``weight``,
         ``bias``, ``norm_scale``, ``norm_shift`` or a name of `UNTRAINED`; ``layers``: from 0. Both are laid out as
-        ``params`` and derived from names and shapes where not given. Raises ValueError, TypeError.
+        ``params`` and derived from names and shapes where not given. ``trained``: laid out so too; all but running
+        statistics where not given. ``steps_per_epoch``: where the genome asks for it, as what evaluation sees does; 0
+        where there are no epochs. Raises ValueError, TypeError.
         """
         names, tensors = _tensors("params", params)
         shapes = tuple(tuple(tensor.shape) for tensor in tensors)
@@ -75,7 +75,10 @@ class GenomeOptimizer:
             if role not in (*TENSOR_ROLES, *UNTRAINED):
                 raise ValueError(f"roles: {name} is {role!r}; known are {', '.join((*TENSOR_ROLES, *UNTRAINED))}")
         layer_of = _laid_out("layers", layers, names, len(tensors)) or layers_of(names, known)
-        trained = [role not in UNTRAINED for role in known]
+        moved = _laid_out("trained", trained, names, len(tensors)) or [True] * len(tensors)
+        trained = [bool(flag) and role not in UNTRAINED for flag, role in zip(moved, known, strict=True)]
+        if type(steps_per_epoch) is not int or steps_per_epoch < 0:
+            raise ValueError(f"steps_per_epoch: expected a whole number from 0, got {steps_per_epoch!r}")
         dtype, device = _common(names, [t for t, flag in zip(tensors, trained, strict=True) if flag])
         if type(seed) is not int or not 0 <= seed < 2**256:
             raise ValueError(f"seed: expected a whole number from 0 to 2^256 - 1, got {seed!r}")
@@ -84,9 +87,10 @@ class GenomeOptimizer:
         kept = self._functions.init_state(
             seed.to_bytes(32, "little"),
             [tensor.numel() for tensor in tensors],
-            shapes=shapes, roles=list(known), layers=list(layer_of), trainable=trained, dtype=dtype, device=device,
+            shapes=shapes, roles=list(known), layers=list(layer_of), trainable=trained, steps_per_epoch=steps_per_epoch,
+            dtype=dtype, device=device,
         )  # fmt: skip
-        return OptimizerState(names, shapes, tuple(known), tuple(layer_of), kept)
+        return OptimizerState(names, shapes, tuple(known), tuple(layer_of), tuple(trained), kept)
 
     def update(
         self,
