@@ -8,7 +8,7 @@ from pathlib import Path
 
 from genomes import strict_yaml
 from genomes.compiler import program
-from genomes.compiler.builder import Builder, Value
+from genomes.compiler.builder import NAMES_IN_BODIES, Builder, Value
 from genomes.compiler.graph import live
 from genomes.compiler.nodes import MAX_PROGRAM_NODES, LoweringError
 from genomes.compiler.program import Program, Query
@@ -97,7 +97,7 @@ def lower(genome: Genome) -> Program:
     update = delta
     if genome.evaluation and evaluation and shifted is not None:
         with at.key("evaluation.when"):
-            now = _evaluated(builder, genome.evaluation)
+            now = _evaluated(builder, genome.evaluation, names)
         with at.key("evaluation.offset"):
             offset = builder.lower(genome.evaluation.offset, {**names, "delta": Value(delta)}).node
             offset = builder.expand(offset, ShapeClass.ELEMENT)
@@ -161,11 +161,12 @@ def _role_scale(builder: Builder, genome: Genome) -> int:
 def _query(builder: Builder, query: genes.Query, at: _Place) -> Query:
     """A query with nodes of its own for ``when`` and ``outputs``: clock values without state."""
     own = Builder("when")
+    unfit = {word: Value(own.source("g")) for word in NAMES_IN_BODIES}  # so that they are told apart from typing errors
     found = []
     for i, expression in enumerate((*query.outputs, query.when)):
         is_when = i == len(query.outputs)
         with at.key("query.when" if is_when else f"query.outputs.{i}"):
-            node = own.lower(expression, {}).node
+            node = own.lower(expression, unfit).node
             if own.slots or own.nodes[node].shape is not ShapeClass.CLOCK:
                 what = "decide when to query" if is_when else "say what a query adds to an output"
                 raise LoweringError(f"only t, epoch, has_loss, train_loss, val_loss and numbers may {what}")
@@ -176,9 +177,9 @@ def _query(builder: Builder, query: genes.Query, at: _Place) -> Query:
     return Query(offset, tuple(nodes), when, tuple(outputs))
 
 
-def _evaluated(builder: Builder, evaluation: genes.Evaluation) -> int:
+def _evaluated(builder: Builder, evaluation: genes.Evaluation, names: Mapping[str, Value]) -> int:
     """The mask of the steps that add the offset."""
-    asked = builder.lower(evaluation.when, {}).node
+    asked = builder.lower(evaluation.when, names).node
     if builder.nodes[asked].shape is not ShapeClass.CLOCK:
         raise LoweringError("when to evaluate elsewhere is made of t, epoch, losses and numbers")
     late = builder.op("ge", builder.source("epoch"), builder.const(evaluation.start))

@@ -114,7 +114,7 @@ def mean_since(start: int) -> Callable:
 
 
 def calibrated_mean(beta: float, slack: float, epochs: int) -> Callable:
-    """An average, and the outputs' means: the first one's less ``slack`` times the root of what is left of ``epochs``."""
+    """An average, and the outputs' means: the first less ``slack`` times the root of what is left of ``epochs``."""
 
     def offset(oracle, shifts, now):
         offsets = oracle.averaged(max(1 - beta, 1 / now.number))

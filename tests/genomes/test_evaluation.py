@@ -1,0 +1,165 @@
+"""What evaluation sees: the gene and its words, on the challenge's network."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+
+from genomes import catalogue
+from genomes.backends.flat.optimizer import FlatProgram
+from genomes.backends.readout import frozen_end, output_shifts
+from genomes.backends.torch_reference import optimizer
+from genomes.compiler.identity import genome_identity
+from genomes.compiler.lowering import lower
+from genomes.language.genome import GenomeError, parse
+from harness import flat, train
+from harness.data import TRAIN
+from harness.flat import FlatLoop
+from harness.model import network_layout, predict
+from harness.optimizer import GuardedOptimizer
+from harness.task import Instance
+from harness.train import LiteralLoop
+
+SEED = hashlib.sha256(b"evaluation").digest()
+INSTANCE = Instance("tig", 3, SEED)
+PLAIN = 'genome: 1\nname: x\nlr: 1e-3\nterms: [{expr: "adam(g)"}]\n'
+
+
+def trained(genes: str, epochs: int = 4, instance: Instance = INSTANCE):
+    program = lower(parse(PLAIN + genes))
+    return flat.train(instance, FlatProgram(program), epochs=epochs, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("query", ["", 'query: {offset: "0.5 * delta", when: "t % 3 == 0"}\n'])
+def test_training_never_notices_the_offset(query: str):
+    plain = trained(query)
+    moved = trained(query + 'evaluation: {offset: "0.3 * theta + 0.1", from: 1}\n')
+    np.testing.assert_allclose(moved.train_loss, plain.train_loss, rtol=1e-9)
+    assert moved.val_loss[0] == pytest.approx(plain.val_loss[0], rel=1e-12)  # no offset yet
+    assert all(abs(a / b - 1) > 1e-3 for a, b in zip(moved.val_loss[1:], plain.val_loss[1:], strict=True))
+
+
+def test_when_it_is_not_evaluated_elsewhere_nothing_changes():
+    moved = trained('evaluation: {offset: "0.3 * theta", when: "epoch == 2"}\n')
+    plain = trained("")
+    same = [a == pytest.approx(b, rel=1e-12) for a, b in zip(moved.val_loss, plain.val_loss, strict=True)]
+    assert same[:3] == [True, True, False]
+
+
+def test_the_saved_model_has_the_offset():
+    """An average as the offset: its validation loss is that of the averaged parameters."""
+    program = lower(parse(PLAIN + 'evaluation: {offset: "average(theta + delta, 0.9) - (theta + delta)"}\n'))
+    with torch.inference_mode():
+        loop = FlatLoop(INSTANCE, FlatProgram(program), torch.float64)
+        loop.start()
+        for epoch in range(2):
+            loop.run_epoch(epoch)
+        (slot,) = [k for k, kept in enumerate(program.slots) if kept.name.startswith("average")]  # of clean parameters
+        torch.testing.assert_close(loop.network.theta, loop.steps._slots[slot], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("init", ["per_layer", "shared"])
+def test_the_outputs_means_are_measured_and_moved(init: str):
+    """Two epochs of biased outputs tell the targets' means; the shift moves the evaluated outputs there."""
+    instance = Instance("tig", 4, SEED, init)
+    program = lower(catalogue.load("calibrated_adam"))
+    with torch.no_grad():
+        loop = LiteralLoop(instance, GuardedOptimizer(optimizer(program)), torch.float64, torch.device("cpu"))
+        loop.start()
+        for epoch in range(5):
+            loop.run_epoch(epoch)
+        layout, mean = loop.layout, loop.y[TRAIN].mean(0)
+        measured = [loop.state.slots[k] for k, slot in enumerate(program.slots) if "error_error" in slot.name]
+        np.testing.assert_allclose(measured, mean, atol=0.02)
+
+        end = frozen_end(layout.shapes, layout.roles, layout.layers, layout.trainable)
+        shifts = output_shifts(*(loop.params[i] for i in end[:-1]))
+        before = predict(layout, loop.params, loop.x[TRAIN]).mean(0)
+        for k in range(2):
+            params = list(loop.params)
+            params[end[0]] = params[end[0]] + 0.05 * shifts[k]
+            moved = (predict(layout, params, loop.x[TRAIN]).mean(0) - before) / 0.05
+            wanted = torch.eye(2, dtype=torch.float64)[k]
+            torch.testing.assert_close(moved, wanted, rtol=0, atol=0.2)
+
+
+def test_gradients_do_not_notice_a_biased_output():
+    biased = trained('query: {outputs: ["where(epoch == 1, 5, 0)", "where(epoch == 2, -3, 0)"]}\n', 3)
+    plain = trained("", 3)
+    change = np.array(biased.train_loss) - np.array(plain.train_loss)
+    mean = FlatLoop(INSTANCE, FlatProgram(lower(parse(PLAIN))), torch.float64).y[TRAIN].mean(0).tolist()
+    expected = [0, 5 * 5 / 2 - 5 * mean[0], 3 * 3 / 2 + 3 * mean[1]]
+    np.testing.assert_allclose(change, expected, atol=1e-6)
+
+
+def test_a_network_that_trains_to_its_end_has_no_shift():
+    layout = network_layout("seed", 3)
+    assert frozen_end(layout.shapes, layout.roles, layout.layers, layout.trainable) == []
+    instance = Instance("seed", 3, SEED)
+    with_words = trained('evaluation: {offset: "calibration(1, 10)"}\nquery: {outputs: ["9", "9"]}\n', 2, instance)
+    plain = trained("", 2, instance)
+    np.testing.assert_allclose(with_words.val_loss, plain.val_loss, rtol=1e-9)
+
+
+def test_an_epochs_last_step_is_a_word():
+    """The 8 steps of the challenge's epoch need not be known."""
+    by_word = trained('evaluation: {offset: "-delta"}\npost: ["where(last_step_of_epoch, 0, delta)"]\n')
+    by_number = trained('evaluation: {offset: "-delta"}\npost: ["where(t % 8 == 0, 0, delta)"]\n')
+    assert by_word.val_loss == by_number.val_loss
+
+
+def test_flat_and_literal_loops_agree_on_a_calibrated_optimizer():
+    program = lower(catalogue.load("calibrated_adam"))
+    literal = train.train(INSTANCE, optimizer(program), epochs=5, dtype=torch.float64)
+    quick = flat.train(INSTANCE, FlatProgram(program), epochs=5, dtype=torch.float64)
+    np.testing.assert_allclose(quick.val_loss, literal.val_loss, rtol=1e-9)
+    np.testing.assert_allclose(quick.train_loss, literal.train_loss, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("gene", "message"),
+    [
+        ("evaluation: 3", "evaluation: expected {offset: ..., from: 0, when: ...}, got 3"),
+        ("evaluation: {from: 2}", "evaluation: missing key 'offset'"),
+        ('evaluation: {offset: "0", from: 1.5}', "evaluation.from: expected a whole number of epochs, got 1.5"),
+        ('evaluation: {offset: "0", from: -1}', "evaluation.from: -1 is out of range; allowed is 0 to 1e+06"),
+        ('evaluation: {offset: "u"}', "evaluation.offset: u may stand under 'gates' alone"),
+        ('evaluation: {offset: "0", every: 2}', "evaluation.every: unknown key"),
+        ("query: {when: 't > 1'}", "query: missing key 'offset'"),
+        ("query: {outputs: 3}", "query.outputs: expected a list of 0 to 16 entries, got 3"),
+    ],
+)
+def test_mistakes(gene: str, message: str):
+    with pytest.raises(GenomeError) as caught:
+        parse(PLAIN + gene)
+    assert any(message in problem for problem in caught.value.problems), caught.value.problems
+
+
+@pytest.mark.parametrize(
+    ("gene", "message"),
+    [
+        ('evaluation: {offset: "0", when: "g > 0"}', "evaluation.when: when to evaluate elsewhere is made of t, epoch"),
+        ('query: {outputs: ["norm(g)"]}', "query.outputs.0: only t, epoch, has_loss, train_loss, val_loss"),
+        ('query: {outputs: ["ema(t, 0.9)"]}', "query.outputs.0: only t, epoch, has_loss, train_loss, val_loss"),
+    ],
+)
+def test_genes_without_a_meaning(gene: str, message: str):
+    with pytest.raises(GenomeError) as caught:
+        lower(parse(PLAIN + gene))
+    assert message in str(caught.value)
+
+
+def test_each_part_of_the_gene_makes_another_optimizer():
+    genes = [
+        "",
+        'evaluation: {offset: "delta"}\n',
+        'evaluation: {offset: "delta", from: 1}\n',
+        'evaluation: {offset: "delta", when: "epoch > 1"}\n',
+        'query: {outputs: ["9"]}\n',
+        'query: {outputs: ["0", "9"]}\n',
+        'query: {offset: "delta", outputs: ["9"]}\n',
+    ]
+    assert len({genome_identity(parse(PLAIN + gene)) for gene in genes}) == len(genes)
