@@ -51,7 +51,7 @@ class Flat:
         sizes = [param_sizes[i] for i in trained]
         theta, gradient = torch.zeros(2, sum(sizes), dtype=context["dtype"])
         about = {name: [context[name][i] for i in trained] for name in ("shapes", "roles", "layers")}
-        network = SimpleNamespace(params=[], **{name: context[name] for name in NETWORK})
+        network = SimpleNamespace(params=[], **{name: context.get(name, 0) for name in NETWORK})
         run = FlatProgram(self.program).bind(theta, gradient, seed=seed, indices=trained, network=network, **about)
         return SimpleNamespace(run=run, theta=theta, gradient=gradient, trained=trained, sizes=sizes, network=network)
 

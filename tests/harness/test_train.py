@@ -52,6 +52,7 @@ def test_init_state_is_told_all_about_the_tensors(instance):
         "roles": list(layout.roles),
         "trainable": list(layout.trainable),
         "layers": list(layout.layers),
+        "steps_per_epoch": 8,
         "device": torch.device("cpu"),
         "dtype": torch.float64,
     }

@@ -15,7 +15,7 @@ from genomes import catalogue
 from genomes.analysis.probe import probe_hash
 from genomes.compiler.identity import genome_identity, program_identity
 from genomes.compiler.lowering import lower, read
-from genomes.compiler.program import Program
+from genomes.compiler.program import Evaluation, Program
 from genomes.language import genome
 from genomes.language.genome import Genome
 from genomes.language.parser import parse_expression
@@ -147,6 +147,8 @@ def reordered(program: Program) -> Program:
         program, name="other", nodes=nodes, slots=tuple(replace(s, name="other") for s in program.slots[::-1]),
         stores=tuple((moved(slot), node) for slot, node in program.stores), labels=(),
         query=program.query and replace(program.query, offset=moved(program.query.offset)),
+        evaluation=program.evaluation
+        and Evaluation(moved(program.evaluation.offset), moved(program.evaluation.applied)),
     )  # fmt: skip
 
 
