@@ -340,7 +340,7 @@ def test_averages_of_the_quick_back_end_are_finite_where_the_reference_is(text: 
         ("ema(g, 5 * t)", "ema(g, 0.999999)"),
         ("ema(g, -t)", "ema(g, 0)"),
         ("clip(g, -t)", "clip(g, 0)"),
-        ("ema(g, depth_fraction * 3 - 1)", "ema(g, where(depth_fraction > 0.5, 0.999999, 0))"),
+        ("ema(g, depth_fraction * 8 - 4.5)", "ema(g, where(depth_fraction > 0.5, 0.999999, 0))"),
         ("g * cosine(0.3 * t - 5)", "g * cosine(max(1, floor(0.3 * t - 5)))"),
         ("uniform(2.5 + t)", "uniform(t + 2)"),
         ("noise(1e300 * t * 1e300)", "noise(1000000)"),
