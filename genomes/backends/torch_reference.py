@@ -99,6 +99,13 @@ def _odd_polynomial(x: Tensor, a: float, b: float, c: float) -> Tensor:
     return a * x + x @ (b * square + c * (square @ square))
 
 
+def _order_statistic(x: Tensor, k: float) -> Tensor:
+    """``[1, 1]``: entry floor(k) of ``x`` in ascending order, k held to 0 ... size - 1; NaN where any entry is NaN."""
+    ordered = x.flatten().sort().values  # NaN comes last
+    place = int(min(max(k, 0.0), ordered.numel() - 1.0)) if k == k else 0
+    return (ordered[-1] if ordered[-1].isnan() else ordered[place]).reshape(1, 1)
+
+
 def _sum_model(parts: list[Tensor]) -> Tensor:
     """Sum of one value per tensor, in order."""
     total = parts[0]
@@ -151,6 +158,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "sum_column": lambda a: a.sum(dim=0, keepdim=True),
     "max_column": lambda a: a.amax(dim=0, keepdim=True),
     "odd_polynomial": _odd_polynomial,
+    "order_statistic": _order_statistic,
     "sum_model": _sum_model,
     "max_model": _max_model,
 }
