@@ -57,7 +57,7 @@ def lower(genome: Genome) -> Program:
         schedule = builder.lower(genome.schedule, {}).node
         if not builder.nodes[schedule].shape.on_host:
             raise LoweringError(
-                "a schedule is made of t, epoch, losses, roles and numbers; this one varies with gradients or parameters"
+                "a schedule is made of t, epoch, losses, roles and numbers; this one varies with gradients"
             )
     rate = builder.op("mul", builder.op("mul", builder.const(genome.lr), schedule), _role_scale(builder, genome))
     evaluation, shifted = builder.open_evaluation() if genome.evaluation else (None, None)

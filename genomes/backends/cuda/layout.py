@@ -290,13 +290,15 @@ class Product:
 
     ``op``: an operation of `program.MATRIX`; ``matrix``: the value in `Source.scratch` that it reads; ``result``: the
     value there that it writes, a matrix over the one that it read, or one number per tensor; ``numbers``: for each time
-    that it is done, the values in `Source.scratch` (one number per tensor) that it takes besides the matrix.
+    that it is done, the values in `Source.scratch` (one number per tensor) that it takes besides the matrix; ``roles``:
+    the ``roles`` of the tensors that need it.
     """
 
     op: str
     matrix: int
     result: int
     numbers: tuple[tuple[int, ...], ...]
+    roles: frozenset[int]
 
 
 @dataclass(frozen=True)

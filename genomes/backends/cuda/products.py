@@ -40,7 +40,7 @@ _SORTED = 6  # numbers per entry that sorting takes: the copy, the sorted ones, 
 
 
 def carry_out(product: Product, source: Source, model: Model, scratch: Tensor, alive: Tensor) -> None:
-    """Do one `Product` of ``source.step``, for all lanes and tensors.
+    """Do one `Product` of ``source.step``, for all lanes and all tensors that need it.
 
     ``scratch``: the array of that name, ``[lanes, source.sizes(model)["scratch"]]``, contiguous, as the kernels before
     have left it; the results are written into it. ``alive``: int32 ``[lanes]``; lanes where it is 0 stay as they are.
@@ -52,7 +52,7 @@ def carry_out(product: Product, source: Source, model: Model, scratch: Tensor, a
     matrix, result = (source.scratch.offset(i, model) for i in (product.matrix, product.result))
     numbers = [[source.scratch.offset(i, model) for i in link] for link in product.numbers]
     start = scratch.storage_offset()
-    for run in _runs(model):
+    for run in _runs(model, product.roles):
         matrices = scratch.as_strided(
             (lanes, run.count, run.rows, run.columns), (size, run.spacing, run.columns, 1), start + matrix + run.offset
         )
@@ -72,7 +72,7 @@ def carry_out(product: Product, source: Source, model: Model, scratch: Tensor, a
 def workspace(source: Source, model: Model) -> int:
     """Numbers per lane that `carry_out` holds at most, besides ``scratch``, for any product of the source."""
     products = [entry for entry in source.step if isinstance(entry, Product)]
-    return max((_held(product, run) for product in products for run in _runs(model)), default=0)
+    return max((_held(product, run) for product in products for run in _runs(model, product.roles)), default=0)
 
 
 def _held(product: Product, run: _Run) -> int:
@@ -95,12 +95,15 @@ class _Run:
     step: int = 0
 
 
-def _runs(model: Model) -> Iterator[_Run]:
-    """The tensors, in runs: a matrix alone, because it keeps the device busy; vectors together, because they do not."""
+def _runs(model: Model, roles: frozenset[int]) -> Iterator[_Run]:
+    """The tensors of these roles, in runs: a matrix alone, because it keeps the device busy; vectors together, because
+    they do not."""
     vectors: dict[tuple[int, int], list[tuple[int, int]]] = {}
     offset = 0
     for index, (rows, columns) in enumerate(model.shapes):
-        if min(rows, columns) > 1:
+        if model.roles[index] not in roles:
+            pass
+        elif min(rows, columns) > 1:
             yield _Run(rows, columns, offset, index)
         else:
             vectors.setdefault((rows, columns), []).append((offset, index))

@@ -34,10 +34,11 @@ from dataclasses import replace
 from itertools import groupby
 
 from genomes.backends.cuda.frames import FRAMES
-from genomes.backends.cuda.layout import DECLARATIONS, PIECES, Launch, Model, Product, Source
+from genomes.backends.cuda.layout import DECLARATIONS, PIECES, ROLE_BITS, Launch, Model, Product, Source
 from genomes.backends.cuda.operations import CLOCK_TEXT, DEVICE, HELPERS, ROLE_TEXT
 from genomes.backends.cuda.products import PRODUCTS, workspace
 from genomes.backends.cuda.statements import Statements, constants, number_text
+from genomes.compiler.branches import conditions, role_patterns
 from genomes.compiler.program import MODEL_REDUCTIONS, REDUCTIONS, Node, Program, Query
 from genomes.compiler.shapes import ShapeClass
 
@@ -268,14 +269,23 @@ class _Writer(Statements):
     def _multiply(self, number: int, stage: list[int]) -> list[Launch | Product]:
         """A kernel that writes the matrices of products into scratch, and the products, whose results replace them."""
         ends = [i for i in stage if i in self.chains]
+        if not ends:
+            return []
         nodes = self.program.nodes
         matrices = {self.matrix_of(i): nodes[self.chains[i][0]].arguments[0] for i in ends}
         written = {place: matrix for place, matrix in matrices.items() if matrix not in self.stored or place != matrix}
         before, inside = self.split(set(written.values()), FRAMES["tile"])
         inside += [f"scratch[{self.scratch.index_text(i)}] = {self.atom(matrix)};" for i, matrix in written.items()]
         launches = [self._kernel(f"matrices_{number}", "tile", before, inside)] if written else []
+        found = conditions(self.program).nodes
         products = [
-            Product(nodes[i].op, self.matrix_of(i), i, tuple(nodes[link].arguments[1:] for link in self.chains[i]))
+            Product(
+                nodes[i].op,
+                self.matrix_of(i),
+                i,
+                tuple(nodes[link].arguments[1:] for link in self.chains[i]),
+                role_patterns(self.program, found[i], ROLE_BITS),
+            )
             for i in ends
         ]
         self.kernels += [self._remark(product) for product in products]

@@ -74,6 +74,20 @@ AWKWARD = {
         "text": "adam(g)",
         "schedule": "running_sum(1 / (t + rows)) * where(is_bias, plateau(3), 1)",
     },
+    "branches by role": {
+        "text": "where(is_weight, orthogonalise(ema(g, 0.9)), where(is_bias or is_first, adam(g), change(theta)))",
+        "gates": ["where(not is_last and rows > 4, ema(u, 0.5) + prev(prev(theta)), u)"],
+    },
+    "branches that share states": {
+        "text": "where(is_weight, prev(g) + ema(theta, 0.5), delay(g, 3)) + where(is_weight, 1, 2) * delay(g, 2)",
+        "gates": ["where(depth_fraction > 0.5, clip_global_norm(u * norm(prev(u)), 1), u) + delay(g, 1)"],
+    },
+    "branches by role and step": {"text": "where(is_weight and t > 5, ema(g, 0.9), prev(g)) + where(rows > t, g, 0)"},
+    "a branch that nobody takes": {"text": "where(is_weight, where(is_weight, g, ema(g, 0.5)), theta - theta_start)"},
+    "states of one branch": {
+        "text": "g",
+        "post": ["where(is_bias, delta, lookahead(delta, 3)) + where(is_bias, quantile(prev(g), 0.3), 0)"],
+    },
     "host constants alone": {"text": "t + rows"},
     "zero": {"text": "g - g"},
     "nothing but theta": {"text": "theta"},
