@@ -697,6 +697,26 @@ _COMPOSITES = [
               (X, varying("beta1", BETA, 0.9), varying("beta2", BETA, 0.999), constant("epsilon", EPSILON, 1e-8)),
               body="debias(ema(x, beta1)) / (sqrt(debias(ema(x * x, beta2))) + epsilon)",
               source="Kingma & Ba 2015, arXiv:1412.6980, algorithm 1"),
+    Primitive("core", "composite", "Adam's direction, its first beta rising from 0.7375 to 0.8125, times step_sizes of its "
+              "mean; in tensors of many entries the share `frozen` whose score is highest stays: what moved most along "
+              "its gradient, averaged over `history` steps; wants `post: delta - 0.1 * abs(delta) * theta`",
+              (X, constant("grow", GROW, 1.2), constant("shrink", SHRINK, 0.7375), constant("low", LOWEST_STEP, 1e-3),
+               constant("high", HIGHEST_STEP, 10), constant("frozen", FRACTION, 0.025), constant("history", STEPS, 250)),
+              state=(State("s", "x", 1.0), State("before", "x"), State("score", "x")),
+              body="""
+              beta = 0.8125 - 0.075 * exp(-square((t - 1) / 250))
+              mean = ema(x, beta)
+              count = floor(frozen * rows * columns)
+              known = t > history and count > 0
+              highest = known and score >= 0.999999 * order_statistic(score, rows * columns - count)
+              kept = where(highest, 0, 1)
+              agreement = mean * before * kept
+              s = max(low, min(high, s * where(agreement > 0, grow, where(agreement < 0, shrink, 1))))
+              before = mean
+              moved = kept * s * mean / (1 - beta ** t) / (sqrt(debias(ema(x * x, 0.99))) + 1e-8)
+              score = where(known, 1 - 1 / history, 1) * score + mean * moved / history
+              moved""",
+              source="Eckhoff & Reiher 2024, CoRe optimizer, arXiv:2307.15663, equations 1 to 11"),
     Primitive("dadapt_adam", "composite", "Adam that estimates the distance d to the solution, from d0 on; wants lr 1",
               (X, constant("beta1", BETA, 0.9), constant("beta2", BETA, 0.999), constant("epsilon", EPSILON, 1e-8),
                constant("d0", D0, 1e-6)),
