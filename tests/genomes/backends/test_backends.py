@@ -19,6 +19,7 @@ from tests.genomes import strategies, trajectory
 from tests.genomes.drive import Generated, drive, from_expression
 
 # programs that between them hold slots of every class, model-wide sums at several levels, queries and views
+HUGE = "g * where(t % 3 == 0, 1e200, 1) * where(t % 3 == 0, 1e200, 1)"  # infinite in every third step
 AWKWARD = {
     "clock state": {"text": "g * running_sum(epoch)"},
     "role state": {"text": "g * running_sum(rows + t)"},
@@ -61,6 +62,10 @@ AWKWARD = {
     "skipped steps": {
         "text": "adam(g, where(all_finite(g / (theta - 0.5)) and norm(g) < 9, 0.9, 1), where(norm(g) < 9, 0.99, 1))",
         "gates": ["where(norm(g) < 9, u, 0)"],
+    },
+    "steps that are not finite": {
+        "text": f"adam({HUGE}, where(all_finite({HUGE}), 0.9, 1), where(all_finite({HUGE}), 0.99, 1))",
+        "gates": [f"where(all_finite({HUGE}), u, 0) + ema(u, where(is_finite(u), 0.9, 0))"],
     },
     "delays": {"text": "delay(g, 1) + delay(theta, 4) * delay(t, 3) + delay(rows + epoch, 2) + delay(norm(g), 2)"},
     "delay of a delayed value": {"text": "delay(ema(delay(g, 3), 0.5), 2) + prev(delay(g, 3)) + delay(g, 5)"},
