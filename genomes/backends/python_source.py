@@ -329,7 +329,7 @@ class _Step:
             copy = ".clone()" if program.update_is_shared else ""
             lines.append((ALL, f"updates[i] = {update}.reshape(model_params[i].shape){copy}"))
             # a slot that takes over what another held is needed where that is, or for fewer tensors: those come first
-            for condition in sorted({slots[s] for s, _ in per_tensor}, key=len, reverse=True):
+            for condition in sorted({slots[s] for s, _ in per_tensor}, key=lambda c: (-len(c), sorted(c))):
                 of_these = [(s, n, self._argument(n, level, _CHOICE)) for s, n in per_tensor if slots[s] == condition]
                 lines += [(condition, line) for line in self._stores("tensor", of_these)]
         body = self.guarded(lines)
@@ -349,17 +349,22 @@ class _Step:
         return [f"    {line}" for line in head] + [f"        {line}" for line in body]
 
     def _stores(self, holder: str, stores: list[tuple[int, int, str]]) -> list[str]:
-        """Assignments of (slot, node, text): at once where one slot takes over what another held."""
+        """Assignments of (slot, node, text). What a slot held is taken over before it changes; in circles, at once."""
         nodes, slots = self.program.nodes, self.program.slots
-        moved = [nodes[node].attribute if nodes[node].op == "load" else None for _, node, _ in stores]
-        pairs = [
-            (f'{holder}["{slots[slot].name}"]', _copied(text) if self.program.is_borrowed(node) else text)
-            for (slot, node, text), source in zip(stores, moved, strict=True)
-            if source != slot
-        ]
-        if any(source not in (None, slot) for (slot, _, _), source in zip(stores, moved, strict=True)):
-            return [" = ".join(", ".join(side) for side in zip(*pairs, strict=True))]
-        return [f"{target} = {text}" for target, text in pairs]
+        moved = {slot: nodes[node].attribute for slot, node, _ in stores if nodes[node].op == "load"}
+        left = {
+            slot: (f'{holder}["{slots[slot].name}"]', _copied(text) if self.program.is_borrowed(node) else text)
+            for slot, node, text in stores
+            if moved.get(slot) != slot
+        }
+        lines = []
+        while left:
+            awaited = {moved[slot] for slot in left if slot in moved}
+            free = [slot for slot in left if slot not in awaited]
+            if not free:
+                return [*lines, " = ".join(", ".join(side) for side in zip(*left.values(), strict=True))]
+            lines += [" = ".join(left.pop(slot)) for slot in free]
+        return lines
 
     def guarded(self, lines: list[tuple[Condition, str]]) -> list[str]:
         """Lines of a loop over the tensors, each under the condition that it has."""

@@ -697,11 +697,12 @@ _COMPOSITES = [
               (X, varying("beta1", BETA, 0.9), varying("beta2", BETA, 0.999), constant("epsilon", EPSILON, 1e-8)),
               body="debias(ema(x, beta1)) / (sqrt(debias(ema(x * x, beta2))) + epsilon)",
               source="Kingma & Ba 2015, arXiv:1412.6980, algorithm 1"),
-    Primitive("core", "composite", "Adam's direction, its first beta rising from 0.7375 to 0.8125, times step_sizes of its "
-              "mean; in tensors of many entries the share `frozen` whose score is highest stays: what moved most along "
-              "its gradient, averaged over `history` steps; wants `post: delta - 0.1 * abs(delta) * theta`",
+    Primitive("core", "composite", "Adam's direction, its first beta rising from 0.7375 to 0.8125, times step_sizes of "
+              "its mean. After `history` steps the share `frozen` of a tensor's entries stays whose score is highest: "
+              "the average, over so many steps, of update times mean. Wants `post: delta - 0.1 * abs(delta) * theta`",
               (X, constant("grow", GROW, 1.2), constant("shrink", SHRINK, 0.7375), constant("low", LOWEST_STEP, 1e-3),
-               constant("high", HIGHEST_STEP, 10), constant("frozen", FRACTION, 0.025), constant("history", STEPS, 250)),
+               constant("high", HIGHEST_STEP, 10), constant("frozen", FRACTION, 0.025),
+               constant("history", STEPS, 250)),
               state=(State("s", "x", 1.0), State("before", "x"), State("score", "x")),
               body="""
               beta = 0.8125 - 0.075 * exp(-square((t - 1) / 250))
