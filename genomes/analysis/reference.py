@@ -82,7 +82,7 @@ they differ.
 | `terms` | list of `{{weight: 1.0, expr: "..."}}`, summed to the direction |
 | `gates` | list of expressions over `u`, the direction so far: a chain of gradient transforms |
 | `decay` | weight decay: `{{kind, rate, roles}}`; kinds below; roles of the tensors that decay, `[weight]` unless given |
-| `schedule` | expression, a factor of the learning rate, made of clock values |
+| `schedule` | expression, a factor of the learning rate, made of clock and role values |
 | `roles` | learning-rate multipliers (parameter groups) for `weight`, `bias`, `norm_scale`, `norm_shift`, `first`, `last` (layer) |
 | `post` | list of expressions over `delta`, the update so far |
 | `query` | `{{offset, when, outputs}}`, a lookahead point: the gradient of step t is taken at theta + `offset` where `when` holds for that t; `offset` is the value of the step before, so step 1 never looks ahead. `outputs`: numbers, one per output, that the bias of a frozen last layer has more for a gradient, in every step in which one of them is not 0 |
@@ -127,12 +127,27 @@ result.
 `role` (the tensor), both known on the host in float64; `model` (nothing but the step), `tensor`, `row`, `column`,
 `element`, which come from gradients or parameters. Elementwise words give the smallest class that holds all their
 arguments. Constants (arguments with a range) are numbers within it, or made of clock and role values and held to it in
-every step: to its nearest number, rounded down where the range is whole. A schedule is a clock value.
+every step: to its nearest number, rounded down where the range is whole. A schedule is a clock value, or a role value
+where roles have schedules of their own, as in `where(is_weight, cosine(100), 1)`; `lr_t` is then one, too.
+
+**Averages of any beta.** The `beta` of some averages may be any value at all, of the device too, and is then held to 0
+... 1. In a step (or a tensor, or an entry) where it is 1, the average stays as it is and x plays no part, whatever it
+is; where it is 0, the average begins anew and what it held plays no part. So `ema(g, where(held, 1, 0.9))` holds,
+`ema(g, where(anew, 0, 0.9))` resets, and a genome skips steps whose gradient is not finite, its averages and their bias
+corrections included, by `adam(g, where(all_finite(g), 0.9, 1), where(all_finite(g), 0.999, 1))` and the gate
+`where(all_finite(g), u, 0)`. A host value is held to 0.999999, as literals are, and multiplies whatever is there, unless
+a `where` sets it to 1: then all this is true of it, too. `debias` divides by 1 - beta^t where beta is a literal, else by `gathered_weight(beta)`.
+
+**Branches by role.** `where(is_weight, a, b)` is a for weights and b for the rest in every step, since its mask is made
+of role values and numbers alone. What one branch alone is made of, states included, is computed and kept for its
+tensors alone by the reference and by exported Python; the other back ends leave out the products of matrices, and keep
+states whole. A mask that may change from step to step divides nothing.
 
 **Special values** mean the same on the host and on tensors, in every back end, but for the sign of zero. What the table
 does not say is arithmetic of IEEE 754: a NaN argument gives NaN, what is too large is infinite, and subnormal numbers
 are numbers like any other, not 0. A host number beside tensors is rounded to their precision first: 1e-60 is 0 beside
-float32. An average over an infinity is infinite or NaN from then on, depending on the back end.
+float32. An average over an infinity is infinite or NaN from then on, depending on the back end; one whose beta is 1 in
+that step, by a mask, stays as it was.
 
 {_operations_table()}
 """
@@ -167,12 +182,19 @@ def _entry(primitive: Primitive) -> Iterator[str]:
     yield f"{_sentence(primitive.doc)} *{kind}{place}*\n"
     if primitive.body:
         yield textwrap.indent(textwrap.dedent(primitive.body).strip(), "    ") + "\n"
-    lines = [f"- `{p.name}`: {_domain(p.domain)}" for p in primitive.parameters if p.domain]
+    if primitive.varying_body:
+        yield "Where an argument may be 1 or comes from the device:\n"
+        yield textwrap.indent(textwrap.dedent(primitive.varying_body).strip(), "    ") + "\n"
+    any_value = "; may be any other value, held to 0 ... 1"
+    lines = [
+        f"- `{p.name}`: {_domain(p.domain)}{any_value if p.varies else ''}" for p in primitive.parameters if p.domain
+    ]
     for state, shape in zip(primitive.state, state_classes(primitive), strict=True):
         start = "as the parameters" if state.init == "theta" else f"from {state.init:g}"
         lines.append(f"- keeps `{state.name}` ({shape}), {start}")
     if primitive.debias:
-        lines.append(f"- `debias` of it: `{primitive.debias}`")
+        other = f"; `{primitive.varying_debias}` where `beta` is no literal" if primitive.varying_debias else ""
+        lines.append(f"- `debias` of it: `{primitive.debias}`{other}")
     if primitive.source:
         lines.append(f"- {primitive.source}")
     if lines:

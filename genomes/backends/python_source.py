@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from types import FunctionType
 from typing import Any
 
@@ -17,10 +18,12 @@ from genomes.backends import torch_reference
 from genomes.backends.readout import frozen_end, output_shifts
 from genomes.backends.source_text import collect, is_ours, name_in_file
 from genomes.backends.torch_reference import FITTED
+from genomes.compiler.branches import ALL, Condition, conditions
 from genomes.compiler.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, Node, Program, random_word
 from genomes.compiler.shapes import ShapeClass
 from genomes.language.operations import ON_FLOATS
 
+_PLACE = r"\{(\d)(?::(\d))?\}"  # of an argument in a template
 _LINE = 100  # a longer expression gets a name of its own
 _ATOM, _POWER, _UNARY, _PRODUCT, _SUM, _COMPARE, _NOT, _AND, _OR, _CHOICE = range(10)  # tighter binding first
 
@@ -170,20 +173,22 @@ def _init_state(program: Program) -> str:
         *(f'        tensor["{name}"] = {text}' for name, text in _ROLE_TEXT.items() if name in used),
     ]
     model = []
-    for slot in program.slots:
+    of_tensors: list[tuple[Condition, str]] = []
+    step = _Step(program)
+    for slot, condition in zip(program.slots, step.conditions.slots, strict=True):
         extent = _extent(slot.shape, "rows", "columns")
+        held = f'tensor["{slot.name}"] = '
         if slot.init == "theta":
-            lines.append(f'        tensor["{slot.name}"] = None  # copied from the parameters at the first step')
+            of_tensors.append((ALL, f"{held}None  # copied from the parameters at the first step"))
         elif slot.shape is ShapeClass.CLOCK:
             model.append(f'"{slot.name}": {slot.init!r}')
         elif slot.shape is ShapeClass.MODEL:
             model.append(f'"{slot.name}": torch.full((1, 1), {slot.init!r}, dtype=dtype, device=device)')
         elif slot.shape is ShapeClass.ROLE:
-            lines.append(f'        tensor["{slot.name}"] = {slot.init!r}')
+            of_tensors.append((ALL, f"{held}{slot.init!r}"))
         else:
-            lines.append(
-                f'        tensor["{slot.name}"] = torch.full({extent}, {slot.init!r}, dtype=dtype, device=device)'
-            )
+            of_tensors.append((condition, f"{held}torch.full({extent}, {slot.init!r}, dtype=dtype, device=device)"))
+    lines += [f"        {line}" for line in step.guarded(of_tensors)]
     lines.append("        tensors.append(tensor)")
     if "model_size" in used:
         model.append('"model_size": float(sum(t["shape"][0] * t["shape"][1] for t in tensors))')
@@ -246,6 +251,7 @@ class _Step:
     def __init__(self, program: Program):
         self.program = program
         self.levels = program.levels
+        self.conditions = conditions(program)
         self.zones = [self._zone(i, node) for i, node in enumerate(program.nodes)]
         self.uses = Counter(a for node in program.nodes for a in node.arguments)
         self.slot_of = {node: program.slots[slot].name for slot, node in program.stores}
@@ -312,44 +318,90 @@ class _Step:
 
     def _loop(self, level: int) -> list[str]:
         program = self.program
-        body = self._zone_lines(("tensor", level))
+        lines = self._conditional_lines(("tensor", level))
         here = [i for i, zone in enumerate(self.zones) if zone == ("tensor", level)]
-        body += [f"{self._saved(i)} = {self._operand(i)}" for i in here if i in self.saved]
+        nodes, slots = self.conditions.nodes, self.conditions.slots
+        lines += [(nodes[i], f"{self._saved(i)} = {self._operand(i)}") for i in here if i in self.saved]
         if level == max(self.levels):
             # stores come last: until then the loop reads what the last step stored
             per_tensor = [(slot, node) for slot, node in program.stores if program.slots[slot].shape.per_tensor]
             update = self._argument(program.update, level, _ATOM)
             copy = ".clone()" if program.update_is_shared else ""
-            body.append(f"updates[i] = {update}.reshape(model_params[i].shape){copy}")
-            body += self._stores("tensor", [(s, n, self._argument(n, level, _CHOICE)) for s, n in per_tensor])
+            lines.append((ALL, f"updates[i] = {update}.reshape(model_params[i].shape){copy}"))
+            # a slot that takes over what another held is needed where that is, or for fewer tensors: those come first
+            for condition in sorted({slots[s] for s, _ in per_tensor}, key=lambda c: (-len(c), sorted(c))):
+                of_these = [(s, n, self._argument(n, level, _CHOICE)) for s, n in per_tensor if slots[s] == condition]
+                lines += [(condition, line) for line in self._stores("tensor", of_these)]
+        body = self.guarded(lines)
         if not body:
             return []
         head = ['for tensor in state["tensors"]:', '    i = tensor["index"]']
         text = "\n".join(body)
-        theta_slots = [slot.name for slot in program.slots if slot.init == "theta"] if level == 0 else []
+        theta_slots = [i for i, slot in enumerate(program.slots) if slot.init == "theta"] if level == 0 else []
         if re.search(r"\btheta\b", text) or theta_slots:
             head.append('    theta = model_params[i].reshape(tensor["shape"])')
-        for name in theta_slots:
-            head += [f'    if tensor["{name}"] is None:', f'        tensor["{name}"] = theta.clone()']
+        for slot in theta_slots:
+            name = program.slots[slot].name
+            start = [f'if tensor["{name}"] is None:', f'    tensor["{name}"] = theta.clone()']
+            head += [f"    {line}" for line in self.guarded([(slots[slot], line) for line in start])]
         if re.search(r"\bg\b", text):
             head.append('    g = gradients[i].reshape(tensor["shape"])')
         return [f"    {line}" for line in head] + [f"        {line}" for line in body]
 
     def _stores(self, holder: str, stores: list[tuple[int, int, str]]) -> list[str]:
-        """Assignments of (slot, node, text): at once where one slot takes over what another held."""
+        """Assignments of (slot, node, text). What a slot held is taken over before it changes; in circles, at once."""
         nodes, slots = self.program.nodes, self.program.slots
-        moved = [nodes[node].attribute if nodes[node].op == "load" else None for _, node, _ in stores]
-        pairs = [
-            (f'{holder}["{slots[slot].name}"]', _copied(text) if self.program.is_borrowed(node) else text)
-            for (slot, node, text), source in zip(stores, moved, strict=True)
-            if source != slot
-        ]
-        if any(source not in (None, slot) for (slot, _, _), source in zip(stores, moved, strict=True)):
-            return [" = ".join(", ".join(side) for side in zip(*pairs, strict=True))]
-        return [f"{target} = {text}" for target, text in pairs]
+        moved = {slot: nodes[node].attribute for slot, node, _ in stores if nodes[node].op == "load"}
+        left = {
+            slot: (f'{holder}["{slots[slot].name}"]', _copied(text) if self.program.is_borrowed(node) else text)
+            for slot, node, text in stores
+            if moved.get(slot) != slot
+        }
+        lines = []
+        while left:
+            awaited = {moved[slot] for slot in left if slot in moved}
+            free = [slot for slot in left if slot not in awaited]
+            if not free:
+                return [*lines, " = ".join(", ".join(side) for side in zip(*left.values(), strict=True))]
+            lines += [" = ".join(left.pop(slot)) for slot in free]
+        return lines
+
+    def guarded(self, lines: list[tuple[Condition, str]]) -> list[str]:
+        """Lines of a loop over the tensors, each under the condition that it has."""
+        text = []
+        for condition, group in groupby(lines, key=lambda line: line[0]):
+            indent = "    " if condition else ""
+            text += [f"if {self._condition(condition)}:"] if condition else []
+            text += [indent + line for _, line in group]
+        return text
+
+    def _condition(self, condition: Condition) -> str:
+        masks = []
+        for mask, wanted in sorted(condition):
+            text, precedence = self._fixed(mask)
+            text = text if precedence <= _NOT else f"({text})"
+            masks.append(text if wanted else f"not {text}")
+        return " and ".join(masks)
+
+    def _fixed(self, i: int) -> tuple[str, int]:
+        """A value that never changes, and its precedence: written out, so that it may stand anywhere."""
+        node = self.program.nodes[i]
+        if not node.arguments:
+            return self._expression(i, node)
+        template, precedence = HOST[node.op]
+
+        def argument(match: re.Match) -> str:
+            text, inner = self._fixed(node.arguments[int(match[1])])
+            return text if inner <= int(match[2] or _CHOICE) else f"({text})"
+
+        return re.sub(_PLACE, argument, template), precedence
 
     def _zone_lines(self, zone: Zone) -> list[str]:
         """Assignments of a zone's named values, in order."""
+        return [line for _, line in self._conditional_lines(zone)]
+
+    def _conditional_lines(self, zone: Zone) -> list[tuple[Condition, str]]:
+        """Assignments of a zone's named values, in order, and for which tensors they are needed."""
         lines = []
         for i, node in enumerate(self.program.nodes):
             if self.zones[i] != zone:
@@ -358,7 +410,7 @@ class _Step:
             if self._inline(i, node, text):
                 self.texts[i] = text, precedence
             else:
-                lines.append(f"{self.names[i]} = {text}")
+                lines.append((self.conditions.nodes[i], f"{self.names[i]} = {text}"))
                 self.texts[i] = self.names[i], _ATOM
         return lines
 
@@ -403,7 +455,7 @@ class _Step:
                 return f"_fit({self._argument(operand, zone[1], _CHOICE)}, model_params[0].dtype)"
             return self._argument(operand, zone[1], int(match[2] or _CHOICE))
 
-        return re.sub(r"\{(\d)(?::(\d))?\}", argument, template), precedence
+        return re.sub(_PLACE, argument, template), precedence
 
     def _expand(self, node: Node, zone: Zone, from_host: bool) -> tuple[str, int]:
         extent = _extent(node.shape, "theta.shape[0]", "theta.shape[1]")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from genomes.backends.readout import frozen_end, output_shifts
+from genomes.compiler.branches import conditions, needed
 from genomes.compiler.program import (
     CLOCK_SOURCES,
     MODEL_REDUCTIONS,
@@ -99,6 +100,13 @@ def _odd_polynomial(x: Tensor, a: float, b: float, c: float) -> Tensor:
     return a * x + x @ (b * square + c * (square @ square))
 
 
+def _order_statistic(x: Tensor, k: float) -> Tensor:
+    """``[1, 1]``: entry floor(k) of ``x`` in ascending order, k held to 0 ... size - 1; NaN where any entry is NaN."""
+    ordered = x.flatten().sort().values  # NaN comes last
+    place = int(min(max(k, 0.0), ordered.numel() - 1.0)) if k == k else 0
+    return (ordered[-1] if ordered[-1].isnan() else ordered[place]).reshape(1, 1)
+
+
 def _sum_model(parts: list[Tensor]) -> Tensor:
     """Sum of one value per tensor, in order."""
     total = parts[0]
@@ -151,6 +159,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "sum_column": lambda a: a.sum(dim=0, keepdim=True),
     "max_column": lambda a: a.amax(dim=0, keepdim=True),
     "odd_polynomial": _odd_polynomial,
+    "order_statistic": _order_statistic,
     "sum_model": _sum_model,
     "max_model": _max_model,
 }
@@ -166,7 +175,11 @@ def fit(value: float, dtype: torch.dtype) -> float:
 
 @dataclass
 class State:
-    """What lasts between steps. ``slots``: one entry per slot of the program; a list over tensors, or one value."""
+    """What lasts between steps. ``slots``: one entry per slot of the program; a list over tensors, or one value.
+
+    ``needed``: for each node of the program and each tensor whether its value is computed; ``kept``: the same of slots.
+    None stands for the others.
+    """
 
     trainable: list[int]
     roles: dict[str, list[Any]]
@@ -175,6 +188,8 @@ class State:
     seed: bytes
     dtype: torch.dtype
     device: torch.device
+    needed: list[list[bool]]
+    kept: list[list[bool]]
     t: int = 0
     slots: list[Any] = field(default_factory=list)
 
@@ -193,12 +208,14 @@ class TorchOptimizer:
         trainable = [i for i, flag in enumerate(context["trainable"]) if flag]
         shapes = [matrix_shape(context["shapes"][i]) for i in trainable]
         end = frozen_end(context["shapes"], context["roles"], context["layers"], context["trainable"])
+        roles = role_values(shapes, [context["roles"][i] for i in trainable], [context["layers"][i] for i in trainable])
+        found = conditions(self.program)
         state = State(
             end=end,
             trainable=trainable,
-            roles=role_values(
-                shapes, [context["roles"][i] for i in trainable], [context["layers"][i] for i in trainable]
-            ),
+            roles=roles,
+            needed=needed(self.program, found.nodes, roles),
+            kept=needed(self.program, found.slots, roles),
             known=known_values(
                 shapes,
                 [context["layers"][i] for i in trainable],
@@ -209,7 +226,7 @@ class TorchOptimizer:
             dtype=context["dtype"],
             device=context["device"],
         )
-        for slot in self.program.slots:
+        for slot, kept in zip(self.program.slots, state.kept, strict=True):
             if slot.init == "theta":
                 state.slots.append(None)  # copied from theta at the first step
             elif slot.shape is ShapeClass.CLOCK:
@@ -221,7 +238,9 @@ class TorchOptimizer:
             else:
                 state.slots.append([
                     torch.full(extent(slot.shape, shape), float(slot.init), dtype=state.dtype, device=state.device)
-                    for shape in shapes
+                    if flag
+                    else None
+                    for shape, flag in zip(shapes, kept, strict=True)
                 ])  # fmt: skip
         return state
 
@@ -275,10 +294,11 @@ class TorchOptimizer:
         for k, slot in enumerate(self.program.slots):
             if state.slots[k] is None:
                 assert slot.init == "theta"
-                state.slots[k] = [theta.clone() for theta in sources["theta"]]
+                pairs = zip(sources["theta"], state.kept[k], strict=True)
+                state.slots[k] = [theta.clone() if kept else None for theta, kept in pairs]
         values: list[Any] = []
-        for node in self.program.nodes:
-            values.append(self._value(node, values, clock, sources, state))
+        for node, wanted in zip(self.program.nodes, state.needed, strict=True):
+            values.append(self._value(node, wanted, values, clock, sources, state))
         state.slots = [self._kept(node, values[node]) for _, node in sorted(self.program.stores)]
         updates = [torch.zeros_like(p) for p in model_params]
         for k, i in enumerate(state.trainable):
@@ -288,10 +308,17 @@ class TorchOptimizer:
 
     def _kept(self, node: int, value: Any) -> Any:
         """A value to be stored: copied where it may be a view of a tensor that the caller may write to."""
-        return [tensor.clone() for tensor in value] if self.program.is_borrowed(node) else value
+        if not self.program.is_borrowed(node):
+            return value
+        return [tensor if tensor is None else tensor.clone() for tensor in value]
 
-    def _value(self, node: Node, values: list[Any], clock: dict, sources: dict, state: State) -> Any:
-        """The value of a node: one value, or a list over tensors where its class varies with the tensor."""
+    def _value(
+        self, node: Node, wanted: list[bool], values: list[Any], clock: dict, sources: dict, state: State
+    ) -> Any:
+        """The value of a node: one value, or a list over tensors where its class varies with the tensor.
+
+        ``wanted``: the tensors for which it is needed.
+        """
         nodes = self.program.nodes
         if node.op == "load":
             return state.slots[int(node.attribute or 0)]
@@ -307,6 +334,9 @@ class TorchOptimizer:
             return self._device(node, [values[a] for a in node.arguments], (1, 1), state)
         result = []
         for k, theta in enumerate(sources["theta"]):
+            if not wanted[k]:
+                result.append(None)
+                continue
             given = [values[a][k] if nodes[a].shape.per_tensor else values[a] for a in node.arguments]
             if node.op == "uniform":
                 word = random_word(state.seed, state.t, state.trainable[k], given[0])

@@ -45,6 +45,7 @@ class Builder(Nodes):
         self._evaluation_offset: int | None = None
         self.output_biases: list[int] = []  # nodes of what the query adds to each output
         self.labels: dict[int, str] = {}
+        self._held_to_one: set[int] = set()  # constants of any value, held to a range that includes 1
 
     def slot(self, name: str, shape: ShapeClass, init: float | str) -> int:
         """The number of a new state slot."""
@@ -98,18 +99,24 @@ class Builder(Nodes):
         for i, parameter in enumerate(primitive.parameters):
             if parameter.domain is None:
                 continue
-            if not self.nodes[arguments[i].node].shape.on_host:
+            node = arguments[i].node
+            if parameter.varies and self._may_be_one(node):
+                arguments[i] = Value(self._held(node, replace(parameter.domain, high=1.0)))
+                self._held_to_one.add(arguments[i].node)
+                continue
+            if not self.nodes[node].shape.on_host:
                 raise LoweringError(
                     f"{primitive.name}: {parameter.name} must be a number or made of t, epoch, losses and roles, "
                     f"not of gradients or parameters"
                 )
-            arguments[i] = Value(self._held(arguments[i].node, parameter.domain))
+            arguments[i] = Value(self._held(node, parameter.domain))
         if primitive.op is not None:
             source = OPERATIONS[primitive.op].kind in ("clock source", "role source")
             nodes = [a.node for a in arguments]
             return Value(self.source(primitive.op) if source else self.op(primitive.op, *nodes))
         if primitive.lowering is not None:
             return self._lowered_word(primitive, primitive.lowering, arguments)
+        varying = primitive.varying_body is not None and any(a.node in self._held_to_one for a in arguments)
         # g means the gradient with coupled decay in a body too, so it belongs to the identity of the call
         key = (
             primitive.name,
@@ -117,8 +124,15 @@ class Builder(Nodes):
             *(names[n].node for n in NAMES_IN_BODIES if n in names),
         )
         if key not in self._called:
-            self._called[key] = self._expand_body(primitive, arguments, names)
+            self._called[key] = self._expand_body(primitive, arguments, names, varying)
         return self._called[key]
+
+    def _may_be_one(self, node: int) -> bool:
+        """Whether a value comes from the device, or is set to 1 by a choice."""
+        value = self.nodes[node]
+        if not value.shape.on_host or node in self._held_to_one:
+            return True
+        return value.op == "where" and any(self.number(a) == 1 or self._may_be_one(a) for a in value.arguments[1:])
 
     def _held(self, node: int, domain: Domain) -> int:
         """A constant's value in its domain: the nearest number there, where that is whole, rounded down."""
@@ -136,14 +150,43 @@ class Builder(Nodes):
                 return Value(self._any_bias() if primitive.result == "mask" else self._bias(arguments[0].node))
             case "unbiased":
                 if arguments[0].unbiased is None:
-                    raise LoweringError("debias wants an average such as ema(x, beta), with a literal beta")
+                    raise LoweringError("debias wants an average such as ema(x, beta)")
                 return Value(arguments[0].unbiased)
+            case "delayed":
+                return Value(self._delayed(arguments[0].node, self._literal(primitive.name, arguments[1].node)))
+            case "window sum":
+                return Value(self._window_sum(arguments[0].node, self._literal(primitive.name, arguments[1].node)))
+
+    def _literal(self, name: str, node: int) -> int:
+        number = self.number(node)
+        if number is None:
+            raise LoweringError(f"{name}: k must be a literal number")
+        return int(number)
+
+    def _delayed(self, x: int, k: int) -> int:
+        """The node of a value k steps ago, kept by a chain of states: each takes what the one before it held."""
+        for _ in range(k):
+            key = ("delay", x)
+            if key not in self._called:
+                count = sum(slot.name.startswith("delay_") for slot in self.slots)
+                slot = self.slot(f"delay_{count + 1}", self.nodes[x].shape, 0.0)
+                self._called[key] = Value(self.load(slot, self.bounds[x] >= 0))
+                self.stores[slot] = x
+            x = self._called[key].node
+        return x
+
+    def _window_sum(self, x: int, k: int) -> int:
+        """The node of the sum over the last k steps: of both halves of the window, the older one by delay."""
+        if k == 1:
+            return x
+        if k % 2:
+            return self.op("add", x, self._delayed(self._window_sum(x, k - 1), 1))
+        half = self._window_sum(x, k // 2)
+        return self.op("add", half, self._delayed(half, k // 2))
 
     def _bias(self, output: int) -> int:
-        number = self.number(output)
-        if number is None:
-            raise LoweringError("output_bias: k must be a literal number")
-        return self.output_biases[int(number)] if number < len(self.output_biases) else self.const(0.0)
+        number = self._literal("output_bias", output)
+        return self.output_biases[number] if number < len(self.output_biases) else self.const(0.0)
 
     def _any_bias(self) -> int:
         size = self.const(0.0)
@@ -151,8 +194,10 @@ class Builder(Nodes):
             size = self.op("add", size, self.op("abs", bias))
         return self.op("gt", size, self.const(0.0))
 
-    def _expand_body(self, primitive: Primitive, arguments: list[Value], names: Mapping[str, Value]) -> Value:
-        """Lower a body.
+    def _expand_body(
+        self, primitive: Primitive, arguments: list[Value], names: Mapping[str, Value], varying: bool
+    ) -> Value:
+        """Lower a body. ``varying``: that for arguments of any value.
 
         States start with the class of the argument that they are like, or as one float; what they store enlarges them.
         """
@@ -162,7 +207,7 @@ class Builder(Nodes):
         while True:
             mark = len(self.slots), dict(self.stores), dict(self._called)
             slots = {s.name: self._state_slot(primitive, s.name, s.init, shapes[s.name]) for s in primitive.state}
-            value, stored = self._statements(primitive, given, names, slots, signs)
+            value, stored = self._statements(primitive, given, names, slots, signs, varying)
             wider = {
                 s: joined
                 for s, slot in slots.items()
@@ -201,12 +246,13 @@ class Builder(Nodes):
         names: Mapping[str, Value],
         slots: Mapping[str, int],
         signs: Mapping[str, bool],
+        varying: bool,
     ) -> tuple[Value, dict[str, int]]:
         scope = {n: names[n] for n in NAMES_IN_BODIES if n in names} | dict(given)
         scope |= {s: Value(self.load(slot, signs[s])) for s, slot in slots.items()}
         stored: dict[str, int] = {s: scope[s].node for s in slots}
         result = Value(-1)
-        for target, expression in body(primitive.name):
+        for target, expression in body(primitive.name, varying):
             value = self.lower(expression, scope)
             if target in slots:
                 stored[target] = value.node
@@ -214,8 +260,9 @@ class Builder(Nodes):
                 scope[target] = value
             else:
                 result = value
-        corrected = unbiased_result(primitive.name)
-        if corrected and all(self.number(given[p.name].node) is not None for p in primitive.parameters if p.domain):
+        literal = all(self.number(given[p.name].node) is not None for p in primitive.parameters if p.domain)
+        corrected = unbiased_result(primitive.name, literal)
+        if corrected:
             result = Value(result.node, self.lower(corrected, scope).node)
         return result, stored
 

@@ -55,9 +55,9 @@ def lower(genome: Genome) -> Program:
     g = builder.source("g")
     with at.key("schedule"):
         schedule = builder.lower(genome.schedule, {}).node
-        if builder.nodes[schedule].shape is not ShapeClass.CLOCK:
+        if not builder.nodes[schedule].shape.on_host:
             raise LoweringError(
-                "a schedule is made of t, epoch, losses and numbers; this one varies with tensors or gradients"
+                "a schedule is made of t, epoch, losses, roles and numbers; this one varies with gradients"
             )
     rate = builder.op("mul", builder.op("mul", builder.const(genome.lr), schedule), _role_scale(builder, genome))
     evaluation, shifted = builder.open_evaluation() if genome.evaluation else (None, None)

@@ -182,7 +182,8 @@ def _fits(node: Node, shapes: list[ShapeClass]) -> bool:
         case "model reduction":
             return shapes == [ShapeClass.TENSOR] and node.shape is result_class(node.op)
         case "matrix":
-            return shapes[0] is node.shape is ShapeClass.ELEMENT and all(s.on_host for s in shapes[1:])
+            of_matrix = shapes[0] is ShapeClass.ELEMENT and node.shape is result_class(node.op)
+            return of_matrix and all(s.on_host for s in shapes[1:])
         case "noise" | "readout":
             return shapes[0].on_host and node.shape is ShapeClass.ELEMENT
     return True

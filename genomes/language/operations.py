@@ -180,6 +180,9 @@ _RECORDS = [
               partial="max_tensor", bound=_nonnegative_as_before),
     Operation("odd_polynomial", "matrix", 4, "a x + (b s + c s s) x with s = x x^T, or from the other side where that "
               "is smaller; x a matrix, a, b, c host numbers", shape="element"),
+    Operation("order_statistic", "matrix", 2, "entry floor(k) of each tensor's entries in ascending order, k held to 0 "
+              "... size - 1 (0 where it is NaN); NaN where any entry is NaN; infinities are in order like any other",
+              shape="tensor", bound=lambda bounds: 0.0 if bounds[0] >= 0 else UNKNOWN),
     Operation("uniform", "noise", 1, "pseudo-random numbers in (0, 1], multiples of 2^-24, from (seed, t, tensor, "
               "entry, stream): see `program.random_word`", shape="element", bound=_always(2.0**-24)),
     Operation("output_shift", "readout", 1, "change of the trainable tensors that moves the evaluated mean of output "

@@ -215,7 +215,7 @@ class _Reader:
                 f"{name} wants a number for {parameter.name!r}: where(mask, 1, 0) makes one", argument.column
             )
         if wanted == "average" and kind != "average":
-            raise ExpressionError(f"{name} wants an average such as ema(x, beta), with a literal beta", argument.column)
+            raise ExpressionError(f"{name} wants an average such as ema(x, beta)", argument.column)
         domain = parameter.domain
         value = constant(argument) if domain else None
         if domain is None or value is None:
@@ -232,8 +232,12 @@ class _Reader:
         if expression.name in self.names:
             return self.names[expression.name]
         primitive = TABLE[expression.name]
-        if primitive.result == "average" and any(
-            p.domain and a.value is None for p, a in zip(primitive.parameters, expression.arguments, strict=True)
+        if (
+            primitive.result == "average"
+            and not primitive.varying_debias
+            and any(
+                p.domain and a.value is None for p, a in zip(primitive.parameters, expression.arguments, strict=True)
+            )
         ):
             return "average" if self.names else "number"  # in a body, beta is an argument whose literal comes later
         return primitive.result
@@ -246,13 +250,17 @@ def _foreign(node: ast.AST) -> str:
 
 
 @cache
-def body(name: str) -> tuple[tuple[str, Expression], ...]:
-    """The statements of a primitive's body: (name assigned, expression); the last name is ``""``, the result."""
+def body(name: str, varying: bool = False) -> tuple[tuple[str, Expression], ...]:
+    """The statements of a primitive's body: (name assigned, expression); the last name is ``""``, the result.
+
+    ``varying``: those for arguments of any value.
+    """
     primitive = TABLE[name]
-    assert primitive.body is not None
+    text = primitive.varying_body if varying else primitive.body
+    assert text is not None
     kinds: dict[str, str] = {p.name: p.kind for p in primitive.parameters} | {s.name: "number" for s in primitive.state}
     statements = []
-    for line in primitive.body.strip().splitlines():
+    for line in text.strip().splitlines():
         target, assign, text = line.strip().partition(" = ")
         if not assign:
             target, text = "", target
@@ -265,13 +273,17 @@ def body(name: str) -> tuple[tuple[str, Expression], ...]:
 
 
 @cache
-def unbiased_result(name: str) -> Expression | None:
-    """The bias-corrected value of a primitive that is an average, over the names of its body; None for others."""
+def unbiased_result(name: str, literal: bool = True) -> Expression | None:
+    """The bias-corrected value of a primitive that is an average, over the names of its body; None for others.
+
+    ``literal``: whether its constants are literals.
+    """
     primitive = TABLE[name]
-    if primitive.debias is None:
+    text = primitive.debias if literal else primitive.varying_debias
+    if text is None:
         return None
     names = [p.name for p in primitive.parameters] + [s.name for s in primitive.state] + [n for n, _ in body(name)]
-    return parse_expression(primitive.debias, names=dict.fromkeys(names, "number"))
+    return parse_expression(text, names=dict.fromkeys(names, "number"))
 
 
 def constant(expression: Expression, names: Mapping[str, float] | None = None) -> float | None:

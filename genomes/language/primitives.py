@@ -19,7 +19,7 @@ from typing import Literal
 from genomes.language.operations import OPERATIONS
 
 Kind = Literal["number", "mask", "average"]
-Lowering = Literal["given", "kept", "unbiased", "query bias"]
+Lowering = Literal["given", "kept", "unbiased", "query bias", "delayed", "window sum"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ HIGHEST_STEP = Domain(1.0, 1e9, (2.0, 1e3), "log")
 INTERVALS = Domain(64, 128, (64, 128), "integer")
 COEFFICIENT = Domain(-100.0, 100.0, (-5.0, 5.0))
 D0 = Domain(0.0, 1.0, (1e-7, 1e-4), "log")
+LAGS = Domain(1, 128, (2, 16), "integer", "steps")
+PLACE = Domain(0, 1e9, (0, 10), "index")
 PROBE = Domain(0.01, 1e4, (10.0, 1e3), "log")
 OUTPUT = Domain(0, 15, (0, 1), "index")
 STREAM = Domain(0, 1_000_000, (1, 9), "integer")
@@ -69,12 +71,15 @@ class Parameter:
     """An argument. ``domain`` set: a constant, otherwise a value of ``kind``.
 
     A constant is a literal within its domain, or made of clock and role values and held to the domain in every step.
+    ``varies``: it may be any value. One of the device is held to ``low <= value <= 1``, and so is one that a `where`
+    sets to 1.
     """
 
     name: str
     kind: Kind = "number"
     domain: Domain | None = None
     default: float | None = None
+    varies: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,9 @@ class Primitive:
 
     ``lowering``: ``given`` where the genome's other genes say what it is (coupled decay is part of ``g``), ``kept``
     where it is a state of the whole genome, ``unbiased`` where it is the bias-corrected value of an average, ``query
-    bias`` where the query says what it is.
+    bias`` where the query says what it is, ``delayed`` and ``window sum`` where it keeps as many states as a literal
+    says. ``varying_body``: the body where an argument that `varies` may be 1 or comes from the device;
+    ``varying_debias``: ``debias`` where such an argument is no literal.
     Raises ValueError for a record that contradicts itself.
     """
 
@@ -112,6 +119,8 @@ class Primitive:
     infix: tuple[str, int] | None = None
     scope: str = ""  # where it may stand: "" anywhere, "gates" or "post"
     debias: str | None = None  # for averages: the bias-corrected value, over the body's names
+    varying_body: str | None = None
+    varying_debias: str | None = None
     latex: str | None = None  # with {0}, {1} ... for its arguments
     source: str = ""
 
@@ -145,6 +154,11 @@ def value(name: str, kind: Kind = "number") -> Parameter:
 def constant(name: str, domain: Domain, default: float | None = None) -> Parameter:
     """An argument that is a literal or a host value, within its domain."""
     return Parameter(name, "number", domain, default)
+
+
+def varying(name: str, domain: Domain, default: float | None = None) -> Parameter:
+    """An argument that is a constant where it is a literal or a host value, and may be any other value too."""
+    return Parameter(name, "number", domain, default, varies=True)
 
 
 X, Y = value("x"), value("y")
@@ -264,6 +278,8 @@ _ELEMENTWISE = [
               nearest = where(2 * scaled > inside + above, above, where(2 * scaled < inside + below, below, inside))
               sign(x) * nearest / 10 ** exponent""",
               source="Dettmers et al. 2022, arXiv:2110.02861, section 1.3"),
+    Primitive("is_finite", "elementwise", "neither infinite nor NaN", (X,), "mask",
+              body="abs(x) < 1.7976931348623157e308"),
     Primitive("floor", "elementwise", "largest whole number not above x", (X,), op="floor",
               latex=r"\lfloor {0} \rfloor"),
     Primitive("max", "elementwise", "the larger", (X, Y), op="max", latex=r"\max({0}, {1})"),
@@ -280,17 +296,28 @@ _ELEMENTWISE = [
 
 _STATEFUL = [
     Primitive("ema", "stateful", "exponential moving average, from 0, not bias-corrected",
-              (X, constant("beta", BETA, 0.9)), "average", state=(State("m", "x"),),
+              (X, varying("beta", BETA, 0.9)), "average", state=(State("m", "x"),),
               body="m = beta * m + (1 - beta) * x\nm", debias="m / (1 - beta ** t)",
+              varying_body="m = where(beta < 1, where(beta > 0, beta * m, 0) + (1 - beta) * x, m)\nm",
+              varying_debias="m / gathered_weight(beta)",
               latex=r"\mathrm{{EMA}}_{{{1}}}({0})"),
-    Primitive("debias", "stateful", "an average divided by the weights it has gathered: ema / (1 - beta^t)",
+    Primitive("debias", "stateful", "an average divided by the weights it has gathered: ema / (1 - beta^t), and "
+              "ema / gathered_weight(beta) where beta is no literal",
               (value("x", "average"),), lowering="unbiased", latex=r"\widehat{{{0}}}",
               source="Kingma & Ba 2015, arXiv:1412.6980, section 3"),
-    Primitive("trace", "stateful", "decaying sum: m = beta m + x", (X, constant("beta", BETA, 0.9)),
-              state=(State("m", "x"),), body="m = beta * m + x\nm", latex=r"\mathrm{{trace}}_{{{1}}}({0})",
+    Primitive("gathered_weight", "stateful", "sum of the weights that an average has gathered: 1 - beta^t for one beta",
+              (varying("beta", BETA, 0.9),), state=(State("w", "beta"),), body="w = beta * w + (1 - beta)\nw"),
+    Primitive("trace", "stateful", "decaying sum: m = beta m + x", (X, varying("beta", BETA, 0.9)),
+              state=(State("m", "x"),), body="m = beta * m + x\nm",
+              varying_body="m = where(beta > 0, beta * m, 0) + x\nm", latex=r"\mathrm{{trace}}_{{{1}}}({0})",
               source="Polyak 1964"),
     Primitive("prev", "stateful", "value at the last step (0 at first)", (X,), state=(State("p", "x"),),
               body="before = p\np = x\nbefore", latex=r"({0})_{{t-1}}"),
+    Primitive("delay", "stateful", "value k steps ago (0 in the first k steps); keeps k states",
+              (X, constant("k", LAGS, 2)), lowering="delayed", latex=r"({0})_{{t-{1}}}"),
+    Primitive("window_sum", "stateful", "sum of the values of the last k steps, this one included; keeps k - 1 states, "
+              "sums of halves of the window, so that nothing drifts and what leaves the window is forgotten",
+              (X, constant("k", LAGS, 2)), lowering="window sum"),
     Primitive("change", "stateful", "difference to the last step (0 at first)", (X,), state=(State("p", "x"),),
               body="d = where(t > 1, x - p, 0)\np = x\nd", latex=r"\delta({0})"),
     Primitive("running_sum", "stateful", "sum over all steps", (X,), state=(State("s", "x"),),
@@ -365,7 +392,7 @@ _STATEFUL = [
               source="Anil et al. 2019, arXiv:1901.11150, algorithm SM3-II"),
     Primitive("factored_square", "stateful", "ema of x^2 as row means times column means over their mean: one number "
               "per row and one per column are kept; beta may follow the clock",
-              (X, constant("beta", BETA, 0.999)),
+              (X, varying("beta", BETA, 0.999)),
               body="""
               row = ema(mean_row(x * x), beta)
               column = ema(mean_column(x * x), beta)
@@ -447,6 +474,19 @@ _REDUCTIONS = [
     Primitive("max_column", "reduction", "largest entry of each column", (X,), op="max_column"),
     Primitive("sum_model", "reduction", "sum over all trainable tensors", (X,), op="sum_model"),
     Primitive("max_model", "reduction", "largest entry of all trainable tensors", (X,), op="max_model"),
+    Primitive("all_finite", "reduction", "whether no entry of any trainable tensor is infinite or NaN", (X,), "mask",
+              body="max_model(where(is_finite(x), 0, 1)) == 0"),
+    Primitive("order_statistic", "reduction", "entry number k of each tensor in ascending order, from 0; its largest "
+              "from size - 1 on; NaN where any entry is NaN", (X, constant("k", PLACE)), op="order_statistic"),
+    Primitive("quantile", "reduction", "quantile of each tensor, linear between the two nearest entries; NaN where any "
+              "entry is NaN", (X, constant("q", FRACTION, 0.5)),
+              body="""
+              place = q * (rows * columns - 1)
+              rest = place - floor(place)
+              below = order_statistic(x, floor(place))
+              above = order_statistic(x, floor(place) + 1)
+              where(rest > 0 and above > below, (1 - rest) * below + rest * above, below)""",
+              source="Hyndman & Fan 1996, Sample quantiles in statistical packages, definition 7"),
     Primitive("mean_all", "reduction", "mean over a tensor", (X,), body="sum_all(x) / (rows * columns)"),
     Primitive("mean_row", "reduction", "mean over each row", (X,), body="sum_row(x) / columns"),
     Primitive("mean_column", "reduction", "mean over each column", (X,), body="sum_column(x) / rows"),
@@ -646,17 +686,38 @@ _GATES = [
 ]  # fmt: skip
 
 _COMPOSITES = [
-    Primitive("momentum", "composite", "heavy ball: a decaying sum", (X, constant("beta", BETA, 0.9)),
+    Primitive("momentum", "composite", "heavy ball: a decaying sum", (X, varying("beta", BETA, 0.9)),
               body="trace(x, beta)", latex=r"\mathrm{{momentum}}_{{{1}}}({0})", source="Polyak 1964"),
-    Primitive("nesterov", "composite", "x + beta times its decaying sum", (X, constant("beta", BETA, 0.9)),
+    Primitive("nesterov", "composite", "x + beta times its decaying sum", (X, varying("beta", BETA, 0.9)),
               body="x + beta * trace(x, beta)", source="Sutskever et al. 2013"),
     Primitive("rms_scaled", "composite", "x over the root of the average of x squared",
-              (X, constant("beta", BETA, 0.99), constant("epsilon", EPSILON, 1e-8)),
+              (X, varying("beta", BETA, 0.99), constant("epsilon", EPSILON, 1e-8)),
               body="x / (sqrt(ema(x * x, beta)) + epsilon)", source="Tieleman & Hinton 2012"),
     Primitive("adam", "composite", "bias-corrected mean over the root of the bias-corrected square",
-              (X, constant("beta1", BETA, 0.9), constant("beta2", BETA, 0.999), constant("epsilon", EPSILON, 1e-8)),
+              (X, varying("beta1", BETA, 0.9), varying("beta2", BETA, 0.999), constant("epsilon", EPSILON, 1e-8)),
               body="debias(ema(x, beta1)) / (sqrt(debias(ema(x * x, beta2))) + epsilon)",
               source="Kingma & Ba 2015, arXiv:1412.6980, algorithm 1"),
+    Primitive("core", "composite", "Adam's direction, its first beta rising from 0.7375 to 0.8125, times step_sizes of "
+              "its mean. After `history` steps the share `frozen` of a tensor's entries stays whose score is highest: "
+              "the average, over so many steps, of update times mean. Wants `post: delta - 0.1 * abs(delta) * theta`",
+              (X, constant("grow", GROW, 1.2), constant("shrink", SHRINK, 0.7375), constant("low", LOWEST_STEP, 1e-3),
+               constant("high", HIGHEST_STEP, 10), constant("frozen", FRACTION, 0.025),
+               constant("history", STEPS, 250)),
+              state=(State("s", "x", 1.0), State("before", "x"), State("score", "x")),
+              body="""
+              beta = 0.8125 - 0.075 * exp(-square((t - 1) / 250))
+              mean = ema(x, beta)
+              count = floor(frozen * rows * columns)
+              known = t > history and count > 0
+              highest = known and score >= 0.999999 * order_statistic(score, rows * columns - count)
+              kept = where(highest, 0, 1)
+              agreement = mean * before * kept
+              s = max(low, min(high, s * where(agreement > 0, grow, where(agreement < 0, shrink, 1))))
+              before = mean
+              moved = kept * s * mean / (1 - beta ** t) / (sqrt(debias(ema(x * x, 0.99))) + 1e-8)
+              score = where(known, 1 - 1 / history, 1) * score + mean * moved / history
+              moved""",
+              source="Eckhoff & Reiher 2024, CoRe optimizer, arXiv:2307.15663, equations 1 to 11"),
     Primitive("dadapt_adam", "composite", "Adam that estimates the distance d to the solution, from d0 on; wants lr 1",
               (X, constant("beta1", BETA, 0.9), constant("beta2", BETA, 0.999), constant("epsilon", EPSILON, 1e-8),
                constant("d0", D0, 1e-6)),

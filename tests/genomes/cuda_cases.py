@@ -79,6 +79,11 @@ def matrix_cases() -> dict[str, Program]:
         "product kept": "ema(odd_polynomial(g, 1.5, -0.5, 0), 0.9) + theta",
         "product of a slot": "odd_polynomial(ema(g, 0.9), 1, 0.1, 0)",
         "product of parameters alone": "odd_polynomial(theta, 1, 0.1, 0) * theta",
+        "quantile of a product": "quantile(odd_polynomial(g, 1.5, -0.5, 0), 0.3) * theta + odd_polynomial(g, 1, 0, 0)",
+        "quantile of quantiles": "quantile(g * quantile(abs(theta), 0.7), 0.2) + quantile(norm_row(g) * g, 0.9) * g",
+        "product for weights": "where(is_weight, odd_polynomial(g, 1.5, -0.5, 0.1), prev(g))",
+        "product for some weights": "where(is_weight and rows > 5, quantile(whiten(g), 0.4) * g, 0)",
+        "products by role": "where(is_first, whiten(g), odd_polynomial(g, 1, 0.1, 0)) + where(is_last, 0, whiten(g))",
         "products and reductions in turn": "whiten(clip_global_norm(whiten(g) * norm_row(g), 0.1)) * norm(g)",
     }
     of_host = from_expression("odd_polynomial(g * (depth_fraction + 1 + 1 / t), 0.5, 0.1, 0.01)")

@@ -60,6 +60,7 @@ LAYERS = (0, 0, 1, 1, 2, 3, 3, 0, 4, 4, 5, 5, 5, 5, 5, 6, 6)
 TRAINABLE = (True,) * 7 + (False, False, True) + (False,) * 7
 STEPS_PER_EPOCH = 8
 EPOCHS = (*range(100), 120, 349, 350, 699, 700, 701, 999)
+SPOILED = {1: math.inf, 6: math.nan, 7: -math.inf, 8: math.inf, 40: math.nan, 90: math.inf}  # steps
 LONG_EPOCHS = 9  # these have 8 steps, the others 1
 
 
@@ -107,18 +108,20 @@ def losses(epoch: int) -> tuple[float | None, float | None]:
     return 0.9**epoch + 0.05, 0.9**improving + 0.3 + 0.01 * (epoch % 3) * (epoch != improving)
 
 
-def moments(limit: int | None = None) -> Iterator[Moment]:
-    """All steps in order; at most ``limit`` of them."""
+def moments(limit: int | None = None, spoiled: bool = False) -> Iterator[Moment]:
+    """All steps in order; at most ``limit`` of them. ``spoiled``: a NaN or an infinity is in some gradients."""
     number = 0
     for epoch in EPOCHS:
         for _ in range(STEPS_PER_EPOCH if epoch < LONG_EPOCHS else 1):
             number += 1
             if limit is not None and number > limit:
                 return
-            yield Moment(number, epoch, *losses(epoch), gradient=_gradient(number))
+            yield Moment(
+                number, epoch, *losses(epoch), gradient=_gradient(number, SPOILED.get(number, 0.0) if spoiled else 0.0)
+            )
 
 
-def _gradient(number: int) -> Callable[[list[Tensor]], list[Tensor]]:
+def _gradient(number: int, spoil: float) -> Callable[[list[Tensor]], list[Tensor]]:
     scale = (1.0, 20.0, 0.1, 3.0)[number % 4]  # so that clips, caps and epsilons all show
 
     def gradient(theta: list[Tensor]) -> list[Tensor]:
@@ -128,6 +131,8 @@ def _gradient(number: int) -> Callable[[list[Tensor]], list[Tensor]]:
             if 10 <= number < 14 and i in (0, 1):
                 g[3:5] = 0.0  # dead units
             result.append(g)
+        if spoil:
+            result[number % 4].view(-1)[-1] = spoil
         return result
 
     return gradient

@@ -288,14 +288,17 @@ class Launch:
 class Product:
     """A library call between two kernels: see `genomes.backends.cuda.products.carry_out`.
 
-    ``op``: an operation of `program.MATRIX`; ``matrix``: the value in `Source.scratch` that it reads and then
-    replaces; ``numbers``: for each time that it is done, the values in `Source.scratch` (one number per tensor) that it
-    takes besides the matrix.
+    ``op``: an operation of `program.MATRIX`; ``matrix``: the value in `Source.scratch` that it reads; ``result``: the
+    value there that it writes, a matrix over the one that it read, or one number per tensor; ``numbers``: for each time
+    that it is done, the values in `Source.scratch` (one number per tensor) that it takes besides the matrix; ``roles``:
+    the ``roles`` of the tensors that need it.
     """
 
     op: str
     matrix: int
+    result: int
     numbers: tuple[tuple[int, ...], ...]
+    roles: frozenset[int]
 
 
 @dataclass(frozen=True)

@@ -27,23 +27,32 @@ def _odd_polynomial(x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     return (factor @ x if wide else x @ factor).addcmul_(x, a)
 
 
-PRODUCTS: dict[str, Callable[..., Tensor]] = {"odd_polynomial": _odd_polynomial}
+def _order_statistic(x: Tensor, k: Tensor) -> Tensor:
+    """``[batch, 1, 1]``: entry floor(k) of each of ``x`` in ascending order. Source: as `torch_reference`'s."""
+    ordered = x.flatten(1).sort(dim=1).values  # NaN comes last
+    last = ordered[:, -1:]
+    place = k.reshape(-1, 1).nan_to_num(nan=0.0).clamp(0, ordered.shape[1] - 1).long()
+    return torch.where(last.isnan(), last, ordered.gather(1, place)).unsqueeze(2)
+
+
+PRODUCTS: dict[str, Callable[..., Tensor]] = {"odd_polynomial": _odd_polynomial, "order_statistic": _order_statistic}
+_SORTED = 6  # numbers per entry that sorting takes: the copy, the sorted ones, their places, the library's own
 
 
 def carry_out(product: Product, source: Source, model: Model, scratch: Tensor, alive: Tensor) -> None:
-    """Do one `Product` of ``source.step``, for all lanes and tensors.
+    """Do one `Product` of ``source.step``, for all lanes and all tensors that need it.
 
     ``scratch``: the array of that name, ``[lanes, source.sizes(model)["scratch"]]``, contiguous, as the kernels before
-    have left it; the matrices in it are replaced. ``alive``: int32 ``[lanes]``; lanes where it is 0 stay as they are.
+    have left it; the results are written into it. ``alive``: int32 ``[lanes]``; lanes where it is 0 stay as they are.
 
     Equal lanes come out equal to the bit where the library multiplies the matrices of a batch alike, as one does in one
     call; how it multiplies may change with the number of lanes.
     """
     lanes, size = scratch.shape
-    matrix = source.scratch.offset(product.matrix, model)
+    matrix, result = (source.scratch.offset(i, model) for i in (product.matrix, product.result))
     numbers = [[source.scratch.offset(i, model) for i in link] for link in product.numbers]
     start = scratch.storage_offset()
-    for run in _runs(model):
+    for run in _runs(model, product.roles):
         matrices = scratch.as_strided(
             (lanes, run.count, run.rows, run.columns), (size, run.spacing, run.columns, 1), start + matrix + run.offset
         )
@@ -53,15 +62,23 @@ def carry_out(product: Product, source: Source, model: Model, scratch: Tensor, a
                 scratch.as_strided((lanes, run.count), (size, run.step), start + offset + run.index) for offset in link
             ]
             x = PRODUCTS[product.op](x, *(number.reshape(-1, 1, 1) for number in given))
-        torch.where(alive[:, None, None, None] != 0, x.view(matrices.shape), matrices, out=matrices)
+        if product.result == product.matrix:
+            results = matrices
+        else:
+            results = scratch.as_strided((lanes, run.count, 1, 1), (size, run.step, 1, 1), start + result + run.index)
+        torch.where(alive[:, None, None, None] != 0, x.view(results.shape), results, out=results)
 
 
 def workspace(source: Source, model: Model) -> int:
     """Numbers per lane that `carry_out` holds at most, besides ``scratch``, for any product of the source."""
-    if not any(isinstance(entry, Product) for entry in source.step):
-        return 0
-    sizes = ((run, min(run.rows, run.columns)) for run in _runs(model))
-    return max((2 * run.count * (run.rows * run.columns + side * side) for run, side in sizes), default=0)
+    products = [entry for entry in source.step if isinstance(entry, Product)]
+    return max((_held(product, run) for product in products for run in _runs(model, product.roles)), default=0)
+
+
+def _held(product: Product, run: _Run) -> int:
+    entries, side = run.rows * run.columns, min(run.rows, run.columns)
+    of_each = _SORTED * entries if product.op == "order_statistic" else 2 * (entries + side * side)
+    return run.count * of_each
 
 
 @dataclass(frozen=True)
@@ -78,12 +95,15 @@ class _Run:
     step: int = 0
 
 
-def _runs(model: Model) -> Iterator[_Run]:
-    """The tensors, in runs: a matrix alone, because it keeps the device busy; vectors together, because they do not."""
+def _runs(model: Model, roles: frozenset[int]) -> Iterator[_Run]:
+    """The tensors of these roles, in runs: a matrix alone, because it keeps the device busy; vectors together, because
+    they do not."""
     vectors: dict[tuple[int, int], list[tuple[int, int]]] = {}
     offset = 0
     for index, (rows, columns) in enumerate(model.shapes):
-        if min(rows, columns) > 1:
+        if model.roles[index] not in roles:
+            pass
+        elif min(rows, columns) > 1:
             yield _Run(rows, columns, offset, index)
         else:
             vectors.setdefault((rows, columns), []).append((offset, index))

@@ -34,10 +34,11 @@ from dataclasses import replace
 from itertools import groupby
 
 from genomes.backends.cuda.frames import FRAMES
-from genomes.backends.cuda.layout import DECLARATIONS, PIECES, Launch, Model, Product, Source
+from genomes.backends.cuda.layout import DECLARATIONS, PIECES, ROLE_BITS, Launch, Model, Product, Source
 from genomes.backends.cuda.operations import CLOCK_TEXT, DEVICE, HELPERS, ROLE_TEXT
 from genomes.backends.cuda.products import PRODUCTS, workspace
 from genomes.backends.cuda.statements import Statements, constants, number_text
+from genomes.compiler.branches import conditions, role_patterns
 from genomes.compiler.program import MODEL_REDUCTIONS, REDUCTIONS, Node, Program, Query
 from genomes.compiler.shapes import ShapeClass
 
@@ -229,7 +230,7 @@ class _Writer(Statements):
 
     def _reduce(self, number: int, stage: list[int]) -> list[Launch]:
         launches = []
-        if group := self.of_class(stage, ShapeClass.TENSOR):
+        if group := self.sums_of(stage):
             blocks = {i: f"{k} * n_tensors + index" if k else "index" for k, i in enumerate(group)}
             pieces = {i: f"partials[({block}) * {PIECES} + piece]" for i, block in blocks.items()}
             launches.append(self._reduction(f"sums_{number}", "piece", pieces))
@@ -267,24 +268,36 @@ class _Writer(Statements):
 
     def _multiply(self, number: int, stage: list[int]) -> list[Launch | Product]:
         """A kernel that writes the matrices of products into scratch, and the products, whose results replace them."""
-        ends = self.of_class(stage, ShapeClass.ELEMENT)
+        ends = [i for i in stage if i in self.chains]
         if not ends:
             return []
         nodes = self.program.nodes
-        matrices = {i: nodes[self.chains[i][0]].arguments[0] for i in ends}
-        before, inside = self.split(set(matrices.values()), FRAMES["tile"])
-        inside += [f"scratch[{self.scratch.index_text(i)}] = {self.atom(matrix)};" for i, matrix in matrices.items()]
-        launch = self._kernel(f"matrices_{number}", "tile", before, inside)
-        products = [Product(nodes[i].op, i, tuple(nodes[link].arguments[1:] for link in self.chains[i])) for i in ends]
+        matrices = {self.matrix_of(i): nodes[self.chains[i][0]].arguments[0] for i in ends}
+        written = {place: matrix for place, matrix in matrices.items() if matrix not in self.stored or place != matrix}
+        before, inside = self.split(set(written.values()), FRAMES["tile"])
+        inside += [f"scratch[{self.scratch.index_text(i)}] = {self.atom(matrix)};" for i, matrix in written.items()]
+        launches = [self._kernel(f"matrices_{number}", "tile", before, inside)] if written else []
+        found = conditions(self.program).nodes
+        products = [
+            Product(
+                nodes[i].op,
+                self.matrix_of(i),
+                i,
+                tuple(nodes[link].arguments[1:] for link in self.chains[i]),
+                role_patterns(self.program, found[i], ROLE_BITS),
+            )
+            for i in ends
+        ]
         self.kernels += [self._remark(product) for product in products]
-        return [launch, *products]
+        return [*launches, *products]
 
     def _remark(self, product: Product) -> str:
         """What the text's reader is told of a library's work between two kernels."""
         x = f"scratch[{self.scratch.index_text(product.matrix)}]"
+        place = "x" if product.result == product.matrix else f"scratch[{self.scratch.index_text(product.result)}]"
         lines = [
             f"// Here a library computes {product.op} for each lane and tensor (index), of the matrix x: [rows,",
-            f"// columns] entries, {x}. It writes the result over x. In turn, with",
+            f"// columns] entries, {x}. It writes the result over {place}. In turn, with",
         ]
         for link, same in groupby(product.numbers):
             numbers = ", ".join(f"scratch[{self.scratch.index_text(i)}]" for i in link)

@@ -43,9 +43,20 @@ class Statements:
         self.chains = chains(program)
         self.stages = stages(program, self.chains)
         stored = [(i, program.nodes[i].shape) for stage in self.stages for i in stage]
-        self.scratch = Slab((*stored, *((i, ShapeClass.TENSOR) for i in self.numbers)))
         self.stored = frozenset(i for i, _ in stored)
-        self.partials = max((len(self.of_class(stage, ShapeClass.TENSOR)) for stage in self.stages), default=0)
+        read = sorted({self.matrix_of(i) for i in self.chains} - self.stored)
+        numbers = ((i, ShapeClass.TENSOR) for i in self.numbers)
+        self.scratch = Slab((*stored, *((i, ShapeClass.ELEMENT) for i in read), *numbers))
+        self.partials = max((len(self.sums_of(stage)) for stage in self.stages), default=0)
+
+    def matrix_of(self, product: int) -> int:
+        """The value in scratch that a product of matrices reads: where its result will be, if that is a matrix."""
+        node = self.program.nodes[product]
+        return product if node.shape is ShapeClass.ELEMENT else node.arguments[0]
+
+    def sums_of(self, stage: list[int]) -> list[int]:
+        """The reductions over tensors of a stage."""
+        return [i for i in self.of_class(stage, ShapeClass.TENSOR) if i not in self.chains]
 
     @cached_property
     def host_values(self) -> HostSlab:

@@ -257,13 +257,19 @@ def reduce(op: str, inputs: list[Tensor], outputs: list[Tensor]) -> Action:
     return act
 
 
-def matrix(op: str, numbers: Callable[[int], list[float]]) -> Callable[[list[Tensor], list[Tensor]], Action]:
-    """An operation on whole matrices. ``numbers``: its further arguments for each tensor."""
+def matrix(
+    op: str, numbers: Callable[[int], list[float]], needed: Callable[[int], bool]
+) -> Callable[[list[Tensor], list[Tensor]], Action]:
+    """An operation on whole matrices. ``numbers``: its further arguments for each tensor; ``needed``: whether the
+    result for a tensor is; else it is 0."""
 
     def make(inputs: list[Tensor], outputs: list[Tensor]) -> Action:
         def act() -> None:
             for k, (x, out) in enumerate(zip(inputs, outputs, strict=True)):
-                out.copy_(OPERATIONS[op](x, *numbers(k)))
+                if needed(k):
+                    out.copy_(OPERATIONS[op](x, *numbers(k)))
+                else:
+                    out.zero_()
 
         return act
 

@@ -29,6 +29,7 @@ from genomes.backends.torch_reference import (
     matrix_shape,
     role_values,
 )
+from genomes.compiler.branches import conditions, needed
 from genomes.compiler.program import CLOCK_SOURCES, ROLE_SOURCES, VIEWS, Program, random_word
 from genomes.compiler.shapes import ShapeClass
 from genomes.language.operations import ON_FLOATS
@@ -111,12 +112,14 @@ class FlatRun:
         limit = torch.finfo(theta.dtype).max
         space = Space(theta, matrices)
         self._host = _Host(program, roles, len(matrices))
+        wanted = needed(program, conditions(program).nodes, roles)
         plan = Planner(
             program,
             self._host.values,
             limit,
             random_word=lambda tensor, stream: word(self.t, tensor, stream),
             shifts=shifts and replace(shifts, known=lambda: is_last_step(self.t, known)),
+            needed=lambda node, tensor: wanted[node][tensor],
         )
         self._slots = {
             slot: space.vector(kept.shape, 0.0 if kept.init == "theta" else fit(float(kept.init), theta.dtype))

@@ -64,11 +64,13 @@ class Planner:
         limit: float,
         random_word: Callable[[int, float], int],
         shifts: kernels.OutputShifts | None = None,
+        needed: Callable[[int, int], bool] = lambda node, tensor: True,
     ) -> None:
         """``host``: where the values of clock and role nodes will be; ``limit``: the dtype's largest number;
-        ``random_word``: of a tensor and a stream, in the current step; ``shifts``: of the network's frozen end."""
+        ``random_word``: of a tensor and a stream, in the current step; ``shifts``: of the network's frozen end;
+        ``needed``: whether a node's value is needed for a tensor."""
         self.program, self.nodes, self.host, self._limit = program, program.nodes, host, limit
-        self._random_word, self._shifts = random_word, shifts
+        self._random_word, self._shifts, self._needed = random_word, shifts, needed
         self.kernels: list[Kernel] = []
         self.constants: dict[Key, float] = {}
         self.roles: list[Key] = []
@@ -91,7 +93,7 @@ class Planner:
                 self._emit(Kernel((i, node.shape), self._inputs(arguments, node.shape), make))
         self.stored = {
             slot: self._kept(node, program.slots[slot].shape)
-            for slot, node in program.stores
+            for slot, node in reversed(program.stores)  # of a chain of delays the last is written first, in place
             if not program.slots[slot].shape.on_host
             and (self.nodes[node].op, self.nodes[node].attribute) != ("load", slot)
             and self.averages.get((node, ShapeClass.ELEMENT)) != slot
@@ -167,7 +169,7 @@ class Planner:
             return Kernel(out, (x,), getattr(kernels, node.op))
         if node.op in MATRIX:
             x, *rest = node.arguments
-            make = kernels.matrix(node.op, lambda k: [self._host_value(a, k) for a in rest])
+            make = kernels.matrix(node.op, lambda k: [self._host_value(a, k) for a in rest], partial(self._needed, i))
             return Kernel(out, (self._operand(x, ShapeClass.ELEMENT, whole=True),), make, by_tensor=True)
         if node.op == "uniform":
             (stream,) = node.arguments

@@ -19,6 +19,7 @@ from tests.genomes import strategies, trajectory
 from tests.genomes.drive import Generated, drive, from_expression
 
 # programs that between them hold slots of every class, model-wide sums at several levels, queries and views
+HUGE = "g * where(t % 3 == 0, 1e200, 1) * where(t % 3 == 0, 1e200, 1)"  # infinite in every third step
 AWKWARD = {
     "clock state": {"text": "g * running_sum(epoch)"},
     "role state": {"text": "g * running_sum(rows + t)"},
@@ -49,6 +50,48 @@ AWKWARD = {
         "text": "g",
         "evaluation": '{offset: "output_shift(0) * output_error(0) + output_shift(1) * output_error(1)"}',
         "query": ("0", "t < 0", "where(epoch == 1, 3, 0)", "where(epoch == 2, t, 0)", "7 * epoch"),
+    },
+    "average held and reset": {
+        "text": "ema(g, where(g > theta, 1, where(g < 0, 0, 0.9))) + debias(ema(theta, where(norm(g) > 9, 1, 0.5)))",
+        "gates": ["u + trace(u, where(u > 0, 0, 0.5)) + nesterov(u, where(u > 0, 0.5, 1))"],
+    },
+    "averages of host values that hold": {
+        "text": "debias(ema(g, where(t % 2 == 0, 1, 0.9))) + debias(ema(t, where(is_weight, 1, 0.5))) * theta",
+    },
+    "average from the clock": {"text": "debias(ema(g, 1 - t ** (-0.8))) + adam(g, 1 - 1 / t, 0.9)"},
+    "skipped steps": {
+        "text": "adam(g, where(all_finite(g / (theta - 0.5)) and norm(g) < 9, 0.9, 1), where(norm(g) < 9, 0.99, 1))",
+        "gates": ["where(norm(g) < 9, u, 0)"],
+    },
+    "steps that are not finite": {
+        "text": f"adam({HUGE}, where(all_finite({HUGE}), 0.9, 1), where(all_finite({HUGE}), 0.99, 1))",
+        "gates": [f"where(all_finite({HUGE}), u, 0) + ema(u, where(is_finite(u), 0.9, 0))"],
+    },
+    "delays": {"text": "delay(g, 1) + delay(theta, 4) * delay(t, 3) + delay(rows + epoch, 2) + delay(norm(g), 2)"},
+    "delay of a delayed value": {"text": "delay(ema(delay(g, 3), 0.5), 2) + prev(delay(g, 3)) + delay(g, 5)"},
+    "window sums": {"text": "window_sum(g, 1) + window_sum(g, 7) * window_sum(t, 2) + window_sum(g * g, 12)"},
+    "quantiles": {
+        "text": "g * quantile(abs(g), 0.9) + quantile(theta, depth_fraction) + quantile(norm_row(g), 1 / t)",
+        "gates": ["where(abs(u) >= order_statistic(abs(u), 0.8 * rows * columns), u, quantile(u))"],
+    },
+    "schedule by role": {"text": "g + lr_t * theta", "schedule": "where(is_weight, cosine(9, 0.1), 1 / t)"},
+    "schedule by role with state": {
+        "text": "adam(g)",
+        "schedule": "running_sum(1 / (t + rows)) * where(is_bias, plateau(3), 1)",
+    },
+    "branches by role": {
+        "text": "where(is_weight, orthogonalise(ema(g, 0.9)), where(is_bias or is_first, adam(g), change(theta)))",
+        "gates": ["where(not is_last and rows > 4, ema(u, 0.5) + prev(prev(theta)), u)"],
+    },
+    "branches that share states": {
+        "text": "where(is_weight, prev(g) + ema(theta, 0.5), delay(g, 3)) + where(is_weight, 1, 2) * delay(g, 2)",
+        "gates": ["where(depth_fraction > 0.5, clip_global_norm(u * norm(prev(u)), 1), u) + delay(g, 1)"],
+    },
+    "branches by role and step": {"text": "where(is_weight and t > 5, ema(g, 0.9), prev(g)) + where(rows > t, g, 0)"},
+    "a branch that nobody takes": {"text": "where(is_weight, where(is_weight, g, ema(g, 0.5)), theta - theta_start)"},
+    "states of one branch": {
+        "text": "g",
+        "post": ["where(is_bias, delta, lookahead(delta, 3)) + where(is_bias, quantile(prev(g), 0.3), 0)"],
     },
     "host constants alone": {"text": "t + rows"},
     "zero": {"text": "g - g"},

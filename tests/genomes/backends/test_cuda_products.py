@@ -53,9 +53,33 @@ def test_the_product_is_that_of_the_reference_for_each_lane_and_tensor_and_dead_
 
 def test_nothing_depends_on_values_so_that_a_step_can_be_captured():
     """On the meta device there are no values: reading one raises."""
-    source = render(lower(catalogue.load("muon")))
-    scratch = torch.empty(4, source.sizes(MODEL)["scratch"], device="meta")
-    carry_out(products(source)[0], source, MODEL, scratch, torch.ones(4, dtype=torch.int32, device="meta"))
+    for program in (lower(catalogue.load("muon")), cuda_cases.matrix_cases()["quantile of quantiles"]):
+        source = render(program)
+        scratch = torch.empty(4, source.sizes(MODEL)["scratch"], device="meta")
+        for product in products(source):
+            carry_out(product, source, MODEL, scratch, torch.ones(4, dtype=torch.int32, device="meta"))
+
+
+def test_tensors_that_do_not_need_a_product_are_left_out():
+    roles = ["weight" if len(shape) == 2 else "bias" for shape in SHAPES]
+    model = Model.from_context(SHAPES, roles, [True] * len(SHAPES), [0] * len(SHAPES))
+    source = render(cuda_cases.matrix_cases()["product for weights"], "double")
+    (product,) = products(source)
+    scratch = torch.rand(2, source.sizes(model)["scratch"], dtype=torch.float64)
+    before = scratch.clone()
+    carry_out(product, source, model, scratch, torch.ones(2, dtype=torch.int32))
+    start = source.scratch.offset(product.matrix, model)
+    sizes = [rows * columns for rows, columns in model.shapes]
+    changed = (scratch != before)[:, start : start + model.n_params].split(sizes, dim=1)
+    assert [bool(part.any()) for part in changed] == [role == "weight" for role in roles]
+
+
+def test_quantiles_of_one_value_share_its_slab():
+    source = render(cuda_cases.primitive_cases()["quantile"])
+    below, above = products(source)
+    assert below.matrix == above.matrix
+    assert below.result != above.result
+    assert source.scratch.size(MODEL) == MODEL.n_params + 4 * MODEL.n_tensors
 
 
 def test_every_matrix_operation_has_a_library_call():

@@ -172,8 +172,8 @@ def test_load_names_the_file(tmp_path: Path):
     ("extra", "message"),
     [
         ("schedule: norm(g)", "schedule"),
-        ("schedule: rows", "schedule"),
-        ('gates: ["ema(u, norm(g))"]', "gates.0: ema: beta must be a number"),
+        ("schedule: uniform(1)", "schedule: a schedule is made of t, epoch, losses, roles and numbers"),
+        ('gates: ["clip(u, norm(g))"]', "gates.0: clip: limit must be a number"),
         ('query: {offset: delta, when: "norm(g) > 1"}', "query.when"),
         ('query: {offset: delta, when: "running_sum(1) > 3"}', "query.when"),
         ('query: {offset: delta, when: "is_weight"}', "query.when"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import core_optimizer
@@ -12,7 +13,7 @@ import pytorch_optimizer as zoo
 import schedulefree
 import torch
 from pytorch_optimizer.optimizer.gradient_centralization import centralize_gradient
-from pytorch_optimizer.optimizer.grokfast import gradfilter_ema
+from pytorch_optimizer.optimizer.grokfast import gradfilter_ema, gradfilter_ma
 from torch import Tensor, optim
 from torch.nn import utils
 from torch.optim.swa_utils import AveragedModel
@@ -41,14 +42,17 @@ def _centralise(parameters: list, optimizer: Any, now: Moment) -> None:
             centralize_gradient(p.grad, gc_conv_only=False)
 
 
-def _grokfast(theta: list[Tensor], roles: list[str]) -> PackageOracle:
-    averages = None
+def _grokfast(gradfilter: Callable, **options: Any) -> MakeOracle:
+    def make(theta: list[Tensor], roles: list[str]) -> PackageOracle:
+        memory = None
 
-    def before(parameters: list, optimizer: Any, now: Moment) -> None:
-        nonlocal averages
-        averages = gradfilter_ema(torch.nn.ParameterList(parameters), averages, alpha=0.98, lamb=2.0)
+        def before(parameters: list, optimizer: Any, now: Moment) -> None:
+            nonlocal memory
+            memory = gradfilter(torch.nn.ParameterList(parameters), memory, **options)
 
-    return PackageOracle(theta, lambda p: optim.Adam(p, lr=1e-4), before)
+        return PackageOracle(theta, lambda p: optim.Adam(p, lr=1e-4), before)
+
+    return make
 
 
 def _zoo_by_role(name: str, lr: float, scales: dict[str, float], **options: Any) -> MakeOracle:
@@ -155,12 +159,16 @@ ORACLES: dict[str, MakeOracle] = {
     "dadapt_adam": _zoo("DAdaptAdam", lr=1.0),
     "lookahead": packaged(lambda p: zoo.Lookahead(optim.Adam(p, lr=1e-3), k=5, alpha=0.5)),
     "gradient_centralisation": packaged(lambda p: optim.Adam(p, lr=1e-3), _centralise),
-    "grokfast": _grokfast,
+    "grokfast": _grokfast(gradfilter_ema, alpha=0.98, lamb=2.0),
+    "grokfast_ma": _grokfast(gradfilter_ma, window_size=100, lamb=5.0),
     # packages of one optimizer
     "lion": packaged(lambda p: lion_pytorch.Lion(p, lr=1e-4, betas=(0.9, 0.99), weight_decay=1e-2)),
     "prodigy": packaged(lambda p: prodigyopt.Prodigy(p, lr=1.0)),
     "dog": packaged(lambda p: dog.DoG(p, reps_rel=1e-4)),
     "core": packaged(lambda p: core_optimizer.CoRe(p, lr=1e-3, step_sizes=(5e-4, 1e-2), foreach=False)),
+    "core_frozen": packaged(
+        lambda p: core_optimizer.CoRe(p, lr=1e-3, step_sizes=(5e-4, 1e-2), score_history=50, frozen=0.1, foreach=False)
+    ),
     "schedule_free_sgd": lambda theta, roles: _ScheduleFree(
         theta, lambda p: schedulefree.SGDScheduleFree(p, lr=1e-4, momentum=0.9, weight_decay=1e-2, foreach=False)
     ),

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tests.genomes.oracles.base import Gradient, MakeOracle, ruled
+from tests.genomes.oracles.base import Gradient, MakeOracle, Memory, ruled
 from tests.genomes.oracles.evaluation import calibrated_mean, evaluated, mean_since, mean_with
 from tests.genomes.trajectory import Moment
 
@@ -242,6 +242,23 @@ class SamLastGradient:
         return [p.clone() for p in self.theta]
 
 
+class ApplyIfFinite:
+    """optax.apply_if_finite: Adam's own step and state where all gradients are finite, else neither."""
+
+    def __init__(self, theta: list[Tensor]):
+        self.theta = [p.numpy().copy() for p in theta]
+        self.memory = [Memory() for _ in theta]
+        self.steps = 0
+
+    def step(self, gradient: Gradient, now: Moment) -> list[Tensor]:
+        gradients = [g.numpy() for g in gradient([torch.from_numpy(p.copy()) for p in self.theta])]
+        if all(np.isfinite(g).all() for g in gradients):
+            self.steps += 1
+            directions = [_adam(s, g, self.steps) for s, g in zip(self.memory, gradients, strict=True)]
+            self.theta = [p - 1e-3 * d for p, d in zip(self.theta, directions, strict=True)]
+        return [torch.from_numpy(p.copy()) for p in self.theta]
+
+
 class InducedMetric:
     """Harvey 2025: solves (1 + xi g g^T) d = g for the parameters as one long vector, then moves by -lr d."""
 
@@ -280,6 +297,7 @@ ORACLES: dict[str, MakeOracle] = {
     "calibrated_adam": evaluated(_scheduled_adam, _CALIBRATED, calibrated=True),
     "calibrated_cautious_adanw": evaluated(cautious_adanw, _CALIBRATED, calibrated=True),
     **{rule.__name__: ruled(rule) for rule in _RULES},
+    "apply_if_finite": lambda theta, roles: ApplyIfFinite(theta),
     "sam_last_gradient": lambda theta, roles: SamLastGradient(theta),
     "induced_metric": lambda theta, roles: InducedMetric(theta),
 }
