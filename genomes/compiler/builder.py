@@ -112,7 +112,9 @@ class Builder(Nodes):
             return Value(self.const(expression.value))
         if expression.name in names:
             return names[expression.name]
-        primitive = TABLE[expression.name]
+        primitive = TABLE.get(expression.name)
+        if primitive is None:
+            raise LoweringError(f"unknown name {expression.name!r}")
         arguments = [self.lower(argument, names) for argument in expression.arguments]
         for i, parameter in enumerate(primitive.parameters):
             if parameter.domain is None:

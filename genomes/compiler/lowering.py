@@ -50,6 +50,13 @@ def _at_line(document: strict_yaml.Document, problem: str) -> str:
 @lru_cache(maxsize=256)  # reading, screening, probing and training ask for one genome in a row
 def lower(genome: Genome) -> Program:
     """The program of a genome. Raises GenomeError where a gene has no meaning (its key is named)."""
+    try:
+        return _lowered(genome)
+    except LoweringError as error:
+        raise GenomeError([f"{genome.name}: {error}"]) from None
+
+
+def _lowered(genome: Genome) -> Program:
     builder = Builder(genome.name, [line.name for line in genome.let])
     at = _Place(genome)
     theta = builder.source("theta")

@@ -23,7 +23,7 @@ from typing import Any
 from genomes import strict_yaml
 from genomes.language.decay import DECAY_KINDS
 from genomes.language.expressions import Expression, number
-from genomes.language.let import MAX_LINES, Line, LineError, head
+from genomes.language.let import MAX_LINES, Line, LineError, head, names_in, needed
 from genomes.language.parser import ExpressionError, constant, kind_of, parse_expression
 from genomes.language.primitives import OUTPUT
 from genomes.language.printer import show
@@ -146,6 +146,25 @@ class Genome:
         trees += [self.query.offset, *self.query.outputs] if self.query else []
         trees += [self.evaluation.offset] if self.evaluation else []
         return sum(tree.size for tree in trees)
+
+    def mapped(self, change: Callable[[Expression], Expression]) -> Genome:
+        """The genome with every expression changed."""
+        query, evaluation = self.query, self.evaluation
+        return replace(
+            self,
+            let=tuple(replace(line, expr=change(line.expr)) for line in self.let),
+            terms=tuple(replace(t, expr=change(t.expr)) for t in self.terms),
+            gates=tuple(map(change, self.gates)),
+            schedule=change(self.schedule),
+            query=query and Query(change(query.offset), change(query.when), tuple(map(change, query.outputs))),
+            post=tuple(map(change, self.post)),
+            evaluation=evaluation
+            and replace(evaluation, offset=change(evaluation.offset), when=change(evaluation.when)),
+        )
+
+    def without_unused_lines(self) -> Genome:
+        """The genome without the ``let`` lines on which nothing else depends."""
+        return replace(self, let=needed(self.let, names_in(self.outside_let)))
 
     @property
     def outside_let(self) -> list[Expression]:
