@@ -127,9 +127,7 @@ class _Names:
 
     def has_choice(self, tree: Expression) -> bool:
         """Whether a part of the expression chooses or rounds."""
-        return any(
-            node.name in self.choosing or _chooses(node.name) for node in tree.walk() if node.value is None
-        )
+        return any(node.name in self.choosing or _chooses(node.name) for node in tree.walk() if node.value is None)
 
     def smaller(self, tree: Expression, ahead: bool) -> Iterator[tuple[Expression, str, bool]]:
         """Trees with one node replaced by one of its arguments, or by 0 or 1, and whether a choice hangs on that.

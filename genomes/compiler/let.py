@@ -54,9 +54,9 @@ def lower_lines(
 
     states = [Kept(line.name, line.name, ShapeClass.CLOCK, line.start) for line in new if line.start is not None]
     values, held = builder.keeping(states, lowered)
-    for name, value in values.items():
-        if builder.nodes[value.node].arguments:
-            builder.labels.setdefault(value.node, name)
+    for line in new:
+        if not line.is_state and builder.nodes[values[line.name].node].arguments:
+            builder.labels.setdefault(values[line.name].node, line.name)
     return Named(values, {**known.held, **held})
 
 

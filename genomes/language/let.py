@@ -81,9 +81,7 @@ def _start(text: str | None) -> float | Literal["theta"] | None:
 
 def names_in(expressions: Iterable[Expression]) -> set[str]:
     """The names of ``let`` lines that expressions use."""
-    return {
-        node.name for tree in expressions for node in tree.walk() if node.value is None and node.name not in TABLE
-    }
+    return {node.name for tree in expressions for node in tree.walk() if node.value is None and node.name not in TABLE}
 
 
 def needed(lines: Iterable[Line], names: Collection[str]) -> tuple[Line, ...]:
