@@ -11,10 +11,9 @@ from genomes.language.let import Line
 from genomes.language.primitives import TABLE
 
 _ATOM, _UNARY = 9, 7
-_GREEK = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega "
-    "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split()
-)
+_GREEK = """
+alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega
+Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"""
 
 
 def render(genome: Genome) -> list[str]:
@@ -51,7 +50,7 @@ def render(genome: Genome) -> list[str]:
 def symbol(name: str) -> str:
     """The LaTeX of a name: Greek letters by their names; what follows a _ or a letter's digits is an index."""
     stem, index = re.fullmatch(r"([A-Za-z]+?)_?((?:\d|(?<=_)).*)?", name).groups()  # type: ignore[union-attr]
-    text = stem if len(stem) == 1 else rf"\{stem}" if stem in _GREEK else rf"\mathrm{{{stem}}}"
+    text = stem if len(stem) == 1 else rf"\{stem}" if stem in _GREEK.split() else rf"\mathrm{{{stem}}}"
     return rf"{text}_{{\mathrm{{{_word(index)}}}}}" if index else text
 
 

@@ -8,14 +8,13 @@ from dataclasses import replace
 
 from genomes.compiler.program import Program
 
-RESERVED_IN_C = frozenset(
-    "alignas alignof and_eq asm auto bitand bitor bool case catch char class compl const const_cast constexpr decltype "
-    "default delete do double dynamic_cast enum explicit export extern false final float friend goto inline int long "
-    "mutable namespace new noexcept not_eq nullptr operator override private protected public register "
-    "reinterpret_cast restrict short signed sizeof static static_assert static_cast struct switch template this "
-    "thread_local throw true typedef typeid typename union unsigned using virtual void volatile wchar_t xor xor_eq "
-    "half float2 float4 double2 int2 int4 dim3 warpSize INFINITY NAN NULL".split()
-)
+RESERVED_IN_C = """
+alignas alignof and_eq asm auto bitand bitor bool case catch char class compl const const_cast constexpr decltype
+default delete do double dynamic_cast enum explicit export extern false final float friend goto inline int long
+mutable namespace new noexcept not_eq nullptr operator override private protected public register
+reinterpret_cast restrict short signed sizeof static static_assert static_cast struct switch template this
+thread_local throw true typedef typeid typename union unsigned using virtual void volatile wchar_t xor xor_eq
+half float2 float4 double2 int2 int4 dim3 warpSize INFINITY NAN NULL"""
 _WITHOUT_NAME = re.compile(r"(new_)?v\d+(_\d+)?")  # what back ends call values that have no name
 
 

@@ -1,8 +1,8 @@
 """One form for genomes that differ only in how they are written, and composites put back together.
 
 ``canonical`` orders the arguments of commutative operations, folds constants, drops what does nothing (x * 1, x + 0,
-terms of weight 0), joins equal terms and equal named values, drops names that nothing uses, and moves the weight of a lone term into the learning rate where nothing
-stands between them. Behavior stays the same up to rounding.
+terms of weight 0), joins equal terms and equal named values, drops names that nothing uses, and moves the weight of a
+lone term into the learning rate where nothing stands between them. Behavior stays the same up to rounding.
 """
 
 from __future__ import annotations

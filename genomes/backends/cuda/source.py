@@ -109,7 +109,7 @@ def render(program: Program, real: str = "float", literal: bool = False, apply: 
 
     if not literal:
         return written(skeleton(program))
-    return written(distinct(program, lambda bare: written(bare).text, RESERVED_IN_C))
+    return written(distinct(program, lambda bare: written(bare).text, RESERVED_IN_C.split()))
 
 
 class _Writer(Statements):
