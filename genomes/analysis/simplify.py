@@ -19,8 +19,9 @@ from genomes.compiler.identity import genome_identity, is_never
 from genomes.language.decay import DECAY_KINDS
 from genomes.language.expressions import Expression, is_mask, number
 from genomes.language.genome import ONE, Decay, Genome, GenomeError, dump, parse
+from genomes.language.let import kinds
 from genomes.language.operations import OPERATIONS
-from genomes.language.parser import body, kind_of, parse_expression
+from genomes.language.parser import body, parse_expression
 from genomes.language.primitives import TABLE
 from genomes.language.printer import show
 
@@ -111,10 +112,7 @@ class _Names:
     @staticmethod
     def of(genome: Genome) -> _Names:
         """The names of a genome."""
-        kinds = dict.fromkeys((line.name for line in genome.let), "number")
-        for line in genome.let:
-            kinds[line.name] = kind_of(line.expr, kinds)
-        masks = frozenset(name for name, kind in kinds.items() if kind == "mask")
+        masks = frozenset(name for name, kind in kinds(genome.let).items() if kind == "mask")
         found = _Names(masks, frozenset())
         for _ in genome.let:  # a state may choose by a line below it
             choosing = frozenset(line.name for line in genome.let if found.has_choice(line.expr))

@@ -51,21 +51,25 @@ def canonical(genome: Genome) -> Genome:
 
 
 def _with_canonical_lines(genome: Genome) -> Genome:
-    """The genome with one name for equal values; those that see a state may differ by their place."""
+    """The genome with one name for equal values and equal states, as long as no line sees one of them before its time.
+
+    What sees another state may differ by its place, and stays.
+    """
     states = {line.name for line in genome.let if line.is_state}
     lines: list[Line] = []
-    first: dict[Expression, str] = {}
+    first: dict[tuple, tuple[str, int]] = {}
     same: dict[str, str] = {}
-    for line in genome.let:
+    for i, line in enumerate(genome.let):
         expr = canonical_expression(renamed(line.expr, same))
-        if line.is_state or states & names_in([expr]):
-            lines.append(replace(line, expr=expr))
-        elif expr in first:
-            same[line.name] = first[expr]
+        equal, place = first.setdefault((line.start, renamed(expr, {line.name: ""})), (line.name, i))
+        between = names_in(other.expr for other in genome.let[place + 1 : i])
+        if equal != line.name and not names_in([expr]) & states - {line.name} and line.name not in between:
+            same[line.name] = equal
         else:
-            first[expr] = line.name
             lines.append(replace(line, expr=expr))
-    return replace(genome.mapped(lambda tree: renamed(tree, same)), let=tuple(lines))
+    genome = genome.mapped(lambda tree: renamed(tree, same)) if same else genome
+    known = {line.name: canonical_expression(renamed(line.expr, same)) for line in lines}
+    return replace(genome, let=tuple(replace(line, expr=known[line.name]) for line in lines))
 
 
 def canonical_expression(tree: Expression) -> Expression:

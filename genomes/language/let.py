@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from genomes.language.expressions import Expression, number
+from genomes.language.parser import kind_of
 from genomes.language.primitives import TABLE
 from genomes.language.printer import show
 
@@ -100,6 +101,16 @@ def needed(lines: Iterable[Line], names: Collection[str]) -> tuple[Line, ...]:
 def visible(lines: Iterable[Line], place: int | None = None) -> Iterator[Line]:
     """The lines whose names an expression may use: all, or in line ``place`` those before it and all states."""
     return (line for i, line in enumerate(lines) if place is None or i < place or line.is_state)
+
+
+def kinds(lines: Iterable[Line]) -> dict[str, str]:
+    """What each name gives: ``number``, ``mask`` or ``average``."""
+    lines = list(lines)
+    found = {line.name: "number" for line in lines}
+    for line in lines:
+        if not line.is_state:
+            found[line.name] = kind_of(line.expr, found)
+    return found
 
 
 def renamed(tree: Expression, names: Mapping[str, str]) -> Expression:

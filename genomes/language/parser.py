@@ -243,7 +243,7 @@ def _foreign(node: ast.AST) -> str:
 
 
 def kind_of(expression: Expression, names: Mapping[str, str]) -> str:
-    """What an expression gives: ``number``, ``mask`` or ``average``. ``names``: the kinds of names that are no words."""
+    """What an expression gives: ``number``, ``mask`` or ``average``. ``names``: kinds of names that are no words."""
     if expression.value is not None:
         return "number"
     if expression.name in names:
