@@ -268,7 +268,9 @@ class _Step:
                 self.saved.add(a)
         taken: set[str] = set()
         for i in range(len(program.nodes)):
-            wanted = self.slot_of.get(i) or self.labels.get(i) or f"v{i}"
+            label = self.labels.get(i)
+            own = label if label not in ("u", *_INLINED) else None  # of a let line
+            wanted = own or self.slot_of.get(i) or label or f"v{i}"
             self.names[i] = wanted if wanted not in taken else f"{wanted}_{i}"
             taken.add(self.names[i])
 
