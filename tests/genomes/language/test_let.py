@@ -65,7 +65,7 @@ def test_states_depend_on_one_another():
     named = read("B from 0 = B + d", "d from 1 = g * B", expr="d")
     functions = optimizer(lower(named))
     state = functions.init_state(
-        bytes(32), [1], shapes=[(1,)], roles=["bias"], trainable=[True], layers=[0], dtype=torch.float64
+        bytes(32), [1], shapes=[(1,)], roles=["bias"], trainable=[True], device="cpu", layers=[0], dtype=torch.float64
     )
     theta, g = [torch.zeros(1, dtype=torch.float64)], [torch.full((1,), 2.0, dtype=torch.float64)]
     found = [float(functions.step(state, theta, g, 0, None, None)[0]) for _ in range(4)]
