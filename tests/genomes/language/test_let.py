@@ -33,7 +33,7 @@ def read(*lines: str, expr: str = "g", extra: str = "") -> Genome:
     [
         (read("m = ema(g, 0.9)", expr="debias(m)"), "debias(ema(g, 0.9))"),
         (read("m from 0 = 0.9 * m + (1 - 0.9) * g", expr="m"), "ema(g, 0.9)"),
-        (read("beta = 0.9", "m = ema(g, beta)", expr="debias(m) + ema(theta, beta)"), "debias(ema(g, 0.9)) + ema(theta, 0.9)"),
+        (read("b = 0.9", "m = ema(g, b)", expr="debias(m) + ema(theta, b)"), "debias(ema(g, 0.9)) + ema(theta, 0.9)"),
         (read("big = abs(g) > 1", expr="where(big, 0, g)"), "where(abs(g) > 1, 0, g)"),
         (read("before = p", "p from 0 = g", expr="before"), "prev(g)"),
         (read("p from 0 = g", expr="p"), "g"),
