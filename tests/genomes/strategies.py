@@ -78,10 +78,13 @@ def let_lines(draw: st.DrawFn, depth: int = 3) -> tuple[Line, ...]:
 
 
 @st.composite
-def genomes(draw: st.DrawFn, depth: int = 4) -> Genome:
-    """A genome that reads back; whether it has a meaning (classes that fit) is for ``lower`` to say."""
+def genomes(draw: st.DrawFn, depth: int = 4, named: bool = False) -> Genome:
+    """A genome that reads back; whether it has a meaning (classes that fit) is for ``lower`` to say.
+
+    ``named``: with `let` lines, as a rule.
+    """
     weights = st.floats(-10, 10, allow_nan=False)
-    let = draw(let_lines(depth - 1))
+    let = draw(let_lines(depth - 1)) if named else ()
     names = kinds(let)
     terms = draw(st.lists(st.builds(Term, weights, expressions(depth=depth, names=names)), min_size=1, max_size=3))
     kind = draw(st.sampled_from(tuple(DECAY_KINDS)))
