@@ -25,14 +25,16 @@ def render(genome: Genome) -> list[str]:
     lines.append("u = " + " + ".join(terms).replace("+ -", "- "))
     lines += [rf"u \leftarrow {expression(gate)}" for gate in genome.gates]
     lines += _decay(genome.decay, "u")
-    scheduled = r"\,s" if genome.schedule != ONE else ""
-    scaled = r"\,\rho" if genome.roles else ""
+    named = {symbol(line.name) for line in genome.let}
+    factor, multiplier = _free("s", named), _free(r"\rho", named)
+    scheduled = rf"\,{factor}" if genome.schedule != ONE else ""
+    scaled = rf"\,{multiplier}" if genome.roles else ""
     lines.append(rf"\Delta = -{_number(genome.lr)}{scheduled}{scaled}\,u")
     if genome.schedule != ONE:
-        lines.append(f"s = {expression(genome.schedule)}")
+        lines.append(f"{factor} = {expression(genome.schedule)}")
     if genome.roles:
         scales = r",\; ".join(rf"{_number(scale)}\;\mathrm{{({_word(role)})}}" for role, scale in genome.roles)
-        lines.append(rf"\rho = {scales}")
+        lines.append(rf"{multiplier} = {scales}")
     lines += [rf"\Delta \leftarrow {expression(gate)}" for gate in genome.post]
     if genome.query:
         offset, when = expression(genome.query.offset), expression(genome.query.when)
@@ -52,6 +54,11 @@ def symbol(name: str) -> str:
     stem, index = re.fullmatch(r"([A-Za-z]+?)_?((?:\d|(?<=_)).*)?", name).groups()  # type: ignore[union-attr]
     text = stem if len(stem) == 1 else rf"\{stem}" if stem in _GREEK.split() else rf"\mathrm{{{stem}}}"
     return rf"{text}_{{\mathrm{{{_word(index)}}}}}" if index else text
+
+
+def _free(letter: str, named: set[str]) -> str:
+    """The symbol of a gene, with an index where a genome uses the letter itself."""
+    return letter if letter not in named else rf"{letter}_{{\eta}}"
 
 
 def _named(line: Line) -> str:

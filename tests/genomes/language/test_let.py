@@ -160,6 +160,8 @@ def test_names_are_shown_typeset_and_kept_in_source():
     assert "v_hat" in found.buffers
     assert latex.symbol("beta2") == r"\beta_{\mathrm{2}}"
     assert latex.symbol("step_size") == r"\mathrm{step}_{\mathrm{size}}"
+    scheduled = read("s = abs(g)", expr="s", extra="schedule: min(1, t / 9)\n")
+    assert r"s_{\eta} = \min(1, \frac{t}{9})" in latex.render(scheduled)
     source = render(lower(named))
     assert 'tensor["v_hat"] = v_hat' in source
     assert "alpha = " in source
