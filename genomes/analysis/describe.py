@@ -12,6 +12,7 @@ from genomes.compiler.shapes import ShapeClass
 from genomes.language.decay import DECAY_KINDS
 from genomes.language.expressions import call
 from genomes.language.genome import ALWAYS, ONE, Decay, Genome
+from genomes.language.let import Line, shown_start
 from genomes.language.parser import parse_expression
 from genomes.language.printer import show
 
@@ -53,6 +54,7 @@ def formula(genome: Genome) -> list[str]:
     """The update as plain text, in the order in which a step applies it."""
     lines = []
     lines += _decay(genome.decay, "g")
+    lines += [_named(line) for line in genome.let]
     terms = [show(t.expr) if t.weight == 1 else f"{t.weight:g} * ({show(t.expr)})" for t in genome.terms]
     lines.append("u = " + " + ".join(terms))
     lines += [f"u <- {show(gate)}" for gate in genome.gates]
@@ -73,6 +75,12 @@ def formula(genome: Genome) -> list[str]:
         when = f", where {show(genome.evaluation.when)}" if genome.evaluation.when != ALWAYS else ""
         lines.append(f"evaluation sees theta + [{show(genome.evaluation.offset)}]{start}{when}")
     return lines
+
+
+def _named(line: Line) -> str:
+    if line.start is None:
+        return f"{line.name} = {show(line.expr)}"
+    return f"{line.name} <- {show(line.expr)}    (kept, from {shown_start(line.start)})"
 
 
 def _decay(decay: Decay, name: str) -> list[str]:

@@ -12,6 +12,7 @@ from genomes.compiler.shapes import ShapeClass
 from genomes.language.decay import DECAY_KINDS
 from genomes.language.expressions import Expression, call, number
 from genomes.language.genome import MAX_GATES, MAX_TERMS
+from genomes.language.let import MAX_LETTERS, MAX_LINES
 from genomes.language.operations import OPERATIONS
 from genomes.language.parser import MAX_CHARACTERS, MAX_DEPTH, MAX_NODES, parse_expression
 from genomes.language.primitives import TABLE, Domain, Parameter, Primitive
@@ -79,6 +80,7 @@ they differ.
 | `genome: 1` | version of this form |
 | `name`, `source`, `oracle` | what it is called, where it comes from, what it is checked against |
 | `lr` | learning rate |
+| `let` | list of lines `name = expression` and `name from start = expression`: named values and states, see below |
 | `terms` | list of `{{weight: 1.0, expr: "..."}}`, summed to the direction |
 | `gates` | list of expressions over `u`, the direction so far: a chain of gradient transforms |
 | `decay` | weight decay: `{{kind, rate, roles}}`; kinds below; roles of the tensors that decay, `[weight]` unless given |
@@ -90,6 +92,7 @@ they differ.
 
 Every step adds to the parameters what these lines come to:
 
+    names = what the let lines say, in order
     u     = sum of weight * expr over the terms
     u     = gate                                     for each of the gates in turn
     u     = u + decay
@@ -102,6 +105,22 @@ Offsets may use all that terms may, and `delta`, the update that the step applie
 made of `t`, `epoch`, losses and numbers, the evaluation's `when` may also use clock values that last, such as `improved`.
 `average(theta + delta) - (theta + delta)` is the way from the next parameters to an average of all. In the task `tig` a batch for which a query was answered leaves no trace in BatchNorm's running
 statistics.
+
+**Names.** A line of `let` names a value, which all other expressions may use: a number, a comparison or an average that
+`debias` takes. With `from` it names a state, which is kept for the next step: before its line the name means what the
+last step kept (in step 1 the start: a number, or `theta` for a copy of the first parameters), from its line on what
+this step keeps. So states may depend on one another:
+
+    let:
+      - "m = debias(ema(g, 0.9))"
+      - "B from 0 = B - mean_all(d * (m - prev(m))) * d * d"
+      - "d from 0 = m / max(abs(B), 0.01)"
+
+A value is used below its line alone; a name is defined once, and is none of the words below. Lines may use all that
+terms may. `query.when`, `query.outputs` and `evaluation.when` may use names that are made of clock values, the schedule
+those made of clock and role values.
+A name that nothing uses costs nothing; `evo genome simplify` takes it away. Names are for people: genomes that differ in
+names alone, or in whether a value has one, are one program. `evo genome show`, LaTeX and exported source keep them.
 
 Some words here have another name in the field:
 
@@ -154,7 +173,7 @@ that step, by a mask, stays as it was.
 
 LIMITS = f"""\
 **Limits.** A file has at most {MAX_BYTES / 1e6:g} MB; a genome {MAX_TERMS} terms, {MAX_GATES} gates and as many in
-`post`, and {MAX_PROGRAM_NODES} operations once all words are expanded. An expression has at most {MAX_CHARACTERS}
+`post`, {MAX_LINES} lines in `let` with names of at most {MAX_LETTERS} letters, digits and `_`, and {MAX_PROGRAM_NODES} operations once all words are expanded. An expression has at most {MAX_CHARACTERS}
 characters, {MAX_NODES} nodes (numbers, names, operators and calls) and {MAX_DEPTH} levels. Each operator is a level
 above its operands, so `a + b + c` has three; a long sum needs fewer levels as `(a + b) + (c + d)`, or as several terms.
 A constant made of numbers alone, such as `1 - 1e-3`, is held to its range as a number is; one whose range is whole

@@ -19,6 +19,7 @@ from genomes.compiler.identity import genome_identity, is_never
 from genomes.language.decay import DECAY_KINDS
 from genomes.language.expressions import Expression, is_mask, number
 from genomes.language.genome import ONE, Decay, Genome, GenomeError, dump, parse
+from genomes.language.let import kinds
 from genomes.language.operations import OPERATIONS
 from genomes.language.parser import body, parse_expression
 from genomes.language.primitives import TABLE
@@ -96,11 +97,56 @@ def _chooses(name: str) -> bool:
         return False
     if primitive.result == "mask" or (primitive.op and OPERATIONS[primitive.op].chooses):
         return True
-    return bool(primitive.body) and any(_has_choice(statement) for _, statement in body(name))
+    return bool(primitive.body) and any(
+        _chooses(node.name) for _, statement in body(name) for node in statement.walk() if node.value is None
+    )
 
 
-def _has_choice(tree: Expression) -> bool:
-    return any(_chooses(node.name) for node in tree.walk() if node.value is None)
+@dataclass(frozen=True)
+class _Names:
+    """What is known of the names of ``let`` lines: which are masks, and which choose or are made of what does."""
+
+    masks: frozenset[str]
+    choosing: frozenset[str]
+
+    @staticmethod
+    def of(genome: Genome) -> _Names:
+        """The names of a genome."""
+        masks = frozenset(name for name, kind in kinds(genome.let).items() if kind == "mask")
+        found = _Names(masks, frozenset())
+        for _ in genome.let:  # a state may choose by a line below it
+            choosing = frozenset(line.name for line in genome.let if found.has_choice(line.expr))
+            found = _Names(masks, choosing)
+        return found
+
+    def is_mask(self, tree: Expression) -> bool:
+        """Whether the expression is a comparison rather than a number."""
+        return tree.name in self.masks or is_mask(tree)
+
+    def has_choice(self, tree: Expression) -> bool:
+        """Whether a part of the expression chooses or rounds."""
+        return any(node.name in self.choosing or _chooses(node.name) for node in tree.walk() if node.value is None)
+
+    def smaller(self, tree: Expression, ahead: bool) -> Iterator[tuple[Expression, str, bool]]:
+        """Trees with one node replaced by one of its arguments, or by 0 or 1, and whether a choice hangs on that.
+
+        ``ahead``: one does already, outside this tree.
+        """
+        if tree.value is not None or not tree.arguments:
+            return
+        if not self.is_mask(tree):
+            for result in (0.0, 1.0):
+                yield number(result), f"{show(tree)} is {result:g}", ahead or self.has_choice(tree)
+        # a factor that chooses may hide what it is multiplied by; a summand cannot
+        beside = tree.name not in ("add", "sub") and any(map(self.has_choice, tree.arguments))
+        below = ahead or _chooses(tree.name) or beside
+        for i, argument in enumerate(tree.arguments):
+            lost = any(map(self.has_choice, tree.arguments[:i] + tree.arguments[i + 1 :]))
+            if argument.value is None and self.is_mask(argument) == self.is_mask(tree):
+                yield argument, f"{show(tree)} acts as {show(argument)}", below or lost
+        for i, argument in enumerate(tree.arguments):
+            for part, what, choosing in self.smaller(argument, below):
+                yield replace(tree, arguments=(*tree.arguments[:i], part, *tree.arguments[i + 1 :])), what, choosing
 
 
 def _smaller(genome: Genome) -> Iterator[_Candidate]:
@@ -109,17 +155,21 @@ def _smaller(genome: Genome) -> Iterator[_Candidate]:
     Terms and decay are summed, so a choice in one hides nothing of another; gates, post, schedule and roles change or
     multiply what the others made.
     """
+    names = _Names.of(genome)
     kind = DECAY_KINDS[genome.decay.kind]
     pull = parse_expression(kind.pull or "0", "gates")
-    after = any(map(_has_choice, (*genome.post, genome.schedule)))
-    gated = after or any(map(_has_choice, genome.gates))
-    anywhere = gated or any(_has_choice(term.expr) for term in genome.terms) or _has_choice(pull)
+    after = any(map(names.has_choice, (*genome.post, genome.schedule)))
+    gated = after or any(map(names.has_choice, genome.gates))
+    anywhere = gated or any(names.has_choice(term.expr) for term in genome.terms) or names.has_choice(pull)
+    used = genome.without_unused_lines()
+    if used.let != genome.let:
+        yield _Candidate(used, f"let: {', '.join(line.name for line in genome.let if line not in used.let)}", True)
     if genome.query and is_never(genome.query.when) and not genome.query.outputs:
         yield _Candidate(replace(genome, query=None), f"query: {show(genome.query.offset)}", True)
     if genome.evaluation and is_never(genome.evaluation.when):
         yield _Candidate(replace(genome, evaluation=None), f"evaluation: {show(genome.evaluation.offset)}", True)
     if genome.decay.kind != "none":
-        choosing = after if kind.joins == "u" and not _has_choice(pull) else True  # else a part of every g
+        choosing = after if kind.joins == "u" and not names.has_choice(pull) else True  # else a part of every g
         yield _Candidate(replace(genome, decay=Decay()), f"decay: {genome.decay.kind}", choosing)
     if genome.schedule != ONE:
         yield _Candidate(replace(genome, schedule=ONE), f"schedule: {show(genome.schedule)}", anywhere)
@@ -131,37 +181,20 @@ def _smaller(genome: Genome) -> Iterator[_Candidate]:
         for i, item in enumerate(items):
             without = replace(genome, **{gene: items[:i] + items[i + 1 :]})
             yield _Candidate(without, f"{gene}.{i}: {show(item)}", anywhere)
-            for part, what, choosing in _smaller_expressions(item, anywhere):
+            for part, what, choosing in names.smaller(item, anywhere):
                 changed = replace(genome, **{gene: (*items[:i], part, *items[i + 1 :])})
                 yield _Candidate(changed, f"{gene}.{i}: {what}", choosing)
     terms = genome.terms
     for i, term in enumerate(terms):
         if len(terms) > 1:
             without = replace(genome, terms=terms[:i] + terms[i + 1 :])
-            yield _Candidate(without, f"terms.{i}: {show(term.expr)}", gated or _has_choice(term.expr))
-        for part, what, choosing in _smaller_expressions(term.expr, gated):
+            yield _Candidate(without, f"terms.{i}: {show(term.expr)}", gated or names.has_choice(term.expr))
+        for part, what, choosing in names.smaller(term.expr, gated):
             changed = (*terms[:i], replace(term, expr=part), *terms[i + 1 :])
             yield _Candidate(replace(genome, terms=changed), f"terms.{i}: {what}", choosing)
-    for part, what, choosing in _smaller_expressions(genome.schedule, anywhere):
+    for part, what, choosing in names.smaller(genome.schedule, anywhere):
         yield _Candidate(replace(genome, schedule=part), f"schedule: {what}", choosing)
-
-
-def _smaller_expressions(tree: Expression, ahead: bool) -> Iterator[tuple[Expression, str, bool]]:
-    """Trees with one node replaced by one of its arguments, or by 0 or 1, and whether a choice hangs on that.
-
-    ``ahead``: one does already, outside this tree.
-    """
-    if tree.value is not None or not tree.arguments:
-        return
-    if not is_mask(tree):
-        for result in (0.0, 1.0):
-            yield number(result), f"{show(tree)} is {result:g}", ahead or _has_choice(tree)
-    # a factor that chooses may hide what it is multiplied by; a summand cannot
-    below = ahead or _chooses(tree.name) or (tree.name not in ("add", "sub") and any(map(_has_choice, tree.arguments)))
-    for i, argument in enumerate(tree.arguments):
-        lost = any(map(_has_choice, tree.arguments[:i] + tree.arguments[i + 1 :]))
-        if argument.value is None and is_mask(argument) == is_mask(tree):
-            yield argument, f"{show(tree)} acts as {show(argument)}", below or lost
-    for i, argument in enumerate(tree.arguments):
-        for part, what, choosing in _smaller_expressions(argument, below):
-            yield replace(tree, arguments=(*tree.arguments[:i], part, *tree.arguments[i + 1 :])), what, choosing
+    for i, line in enumerate(genome.let):  # what hangs on a name is not looked for: any choice may
+        for part, what, choosing in names.smaller(line.expr, anywhere or bool(names.choosing)):
+            changed = (*genome.let[:i], replace(line, expr=part), *genome.let[i + 1 :])
+            yield _Candidate(replace(genome, let=changed), f"let.{i}: {what}", choosing)

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import re
+
 from genomes.language.decay import DECAY_KINDS
 from genomes.language.expressions import Expression
 from genomes.language.genome import ALWAYS, ONE, Decay, Genome
+from genomes.language.let import Line
 from genomes.language.primitives import TABLE
 
 _ATOM, _UNARY = 9, 7
+_GREEK = """
+alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi omega
+Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"""
 
 
 def render(genome: Genome) -> list[str]:
     """The genome's update, one formula per line, without dollar signs, in the order in which a step applies them."""
     lines = []
     lines += _decay(genome.decay, "g")
+    lines += [_named(line) for line in genome.let]
     terms = [_term(t.weight, t.expr) for t in genome.terms]
     lines.append("u = " + " + ".join(terms).replace("+ -", "- "))
     lines += [rf"u \leftarrow {expression(gate)}" for gate in genome.gates]
     lines += _decay(genome.decay, "u")
-    scheduled = r"\,s" if genome.schedule != ONE else ""
-    scaled = r"\,\rho" if genome.roles else ""
+    named = {symbol(line.name) for line in genome.let}
+    factor, multiplier = _free("s", named), _free(r"\rho", named)
+    scheduled = rf"\,{factor}" if genome.schedule != ONE else ""
+    scaled = rf"\,{multiplier}" if genome.roles else ""
     lines.append(rf"\Delta = -{_number(genome.lr)}{scheduled}{scaled}\,u")
     if genome.schedule != ONE:
-        lines.append(f"s = {expression(genome.schedule)}")
+        lines.append(f"{factor} = {expression(genome.schedule)}")
     if genome.roles:
         scales = r",\; ".join(rf"{_number(scale)}\;\mathrm{{({_word(role)})}}" for role, scale in genome.roles)
-        lines.append(rf"\rho = {scales}")
+        lines.append(rf"{multiplier} = {scales}")
     lines += [rf"\Delta \leftarrow {expression(gate)}" for gate in genome.post]
     if genome.query:
         offset, when = expression(genome.query.offset), expression(genome.query.when)
@@ -40,6 +49,27 @@ def render(genome: Genome) -> list[str]:
     return lines
 
 
+def symbol(name: str) -> str:
+    """The LaTeX of a name: Greek letters by their names; what follows a _ or a letter's digits is an index."""
+    stem, index = re.fullmatch(r"([A-Za-z]+?)_?((?:\d|(?<=_)).*)?", name).groups()  # type: ignore[union-attr]
+    text = stem if len(stem) == 1 else rf"\{stem}" if stem in _GREEK.split() else rf"\mathrm{{{stem}}}"
+    return rf"{text}_{{\mathrm{{{_word(index)}}}}}" if index else text
+
+
+def _free(letter: str, named: set[str]) -> str:
+    """The symbol of a gene, with an index where a genome uses the letter itself."""
+    return letter if letter not in named else rf"{letter}_{{\eta}}"
+
+
+def _named(line: Line) -> str:
+    """A value as an equation, a state as what it becomes."""
+    name = symbol(line.name)
+    if line.start is None:
+        return f"{name} = {expression(line.expr)}"
+    start = r"\theta_0" if line.start == "theta" else _number(float(line.start))
+    return rf"{name} \leftarrow {expression(line.expr)} \;\mathrm{{from}}\; {start}"
+
+
 def expression(tree: Expression) -> str:
     """The LaTeX of one expression, without dollar signs."""
     return _render(tree)[0]
@@ -51,6 +81,8 @@ def _render(tree: Expression) -> tuple[str, int]:
         return _number(tree.value), _ATOM if tree.value >= 0 else _UNARY
     if tree.name == "mul" and tree.arguments[0] == tree.arguments[1]:
         tree = Expression("square", tree.arguments[:1])
+    if tree.name not in TABLE:
+        return symbol(tree.name), _ATOM
     primitive = TABLE[tree.name]
     parts = [_render(a) for a in tree.arguments]
     if primitive.infix is None or tree.name in ("div", "pow"):

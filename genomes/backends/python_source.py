@@ -7,6 +7,7 @@ no sum over the whole model; the loop is split at such sums.
 
 from __future__ import annotations
 
+import builtins
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from types import FunctionType
 from typing import Any
 
 from genomes.backends import torch_reference
+from genomes.backends.own_names import distinct
 from genomes.backends.readout import frozen_end, output_shifts
 from genomes.backends.source_text import collect, is_ours, name_in_file
 from genomes.backends.torch_reference import FITTED
@@ -23,6 +25,7 @@ from genomes.compiler.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURC
 from genomes.compiler.shapes import ShapeClass
 from genomes.language.operations import ON_FLOATS
 
+_INLINED = ("learning_rate", "schedule", "delta")  # labels of values that need no line of their own
 _PLACE = r"\{(\d)(?::(\d))?\}"  # of an argument in a template
 _LINE = 100  # a longer expression gets a name of its own
 _ATOM, _POWER, _UNARY, _PRODUCT, _SUM, _COMPARE, _NOT, _AND, _OR, _CHOICE = range(10)  # tighter binding first
@@ -136,12 +139,16 @@ def render(program: Program) -> str:
 
     The helpers are the reference's own functions. Raises SourceError where their text is not installed.
     """
-    functions = "\n\n\n".join([_init_state(program), _query(program), _Step(program).text()])
+    functions = _functions(distinct(program, _functions, dir(builtins)))
     used = [function for name, function in HELPERS.items() if re.search(rf"(?<![\w.]){name}\(", functions)]
     imports, helpers = collect(used)
     needs_math = "import math" in imports or "math." in functions
     head = "import math\n\nimport torch" if needs_math else "import torch"
     return "\n\n\n".join([head, *helpers, functions]) + "\n"
+
+
+def _functions(program: Program) -> str:
+    return "\n\n\n".join([_init_state(program), _query(program), _Step(program).text()])
 
 
 def _used(program: Program) -> set[str]:
@@ -258,7 +265,7 @@ class _Step:
         self.names: dict[int, str] = {}
         self.texts: dict[int, tuple[str, int]] = {}
         self.saved: set[int] = set()  # per-tensor values that a later zone needs
-        labels = dict(program.labels)
+        self.labels = dict(program.labels)
         last = max(self.levels)
         needed = [(a, zone) for node, zone in zip(program.nodes, self.zones, strict=True) for a in node.arguments]
         needed += [(node, ("tensor", last)) for _, node in program.stores] + [(program.update, ("tensor", last))]
@@ -267,7 +274,9 @@ class _Step:
                 self.saved.add(a)
         taken: set[str] = set()
         for i in range(len(program.nodes)):
-            wanted = self.slot_of.get(i) or labels.get(i) or f"v{i}"
+            label = self.labels.get(i)
+            own = label if label not in ("u", *_INLINED) else None  # of a let line
+            wanted = own or self.slot_of.get(i) or label or f"v{i}"
             self.names[i] = wanted if wanted not in taken else f"{wanted}_{i}"
             taken.add(self.names[i])
 
@@ -417,7 +426,7 @@ class _Step:
     def _inline(self, i: int, node: Node, text: str) -> bool:
         if node.op in _LEAVES:
             return True
-        if i in self.slot_of or i in self.saved or dict(self.program.labels).get(i) == "u":
+        if i in self.slot_of or i in self.saved or self.labels.get(i, "delta") not in _INLINED:
             return False
         users = [k for k, other in enumerate(self.program.nodes) if i in other.arguments]
         if any(self.zones[k] != self.zones[i] for k in users):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from genomes.compiler.graph import live, share_states
 from genomes.compiler.nodes import LoweringError, Nodes
@@ -15,6 +16,7 @@ from genomes.language.operations import OPERATIONS, UNKNOWN
 from genomes.language.parser import body, unbiased_result
 from genomes.language.primitives import TABLE, Domain, Lowering, Primitive
 
+Lowered = TypeVar("Lowered")
 # words that mean in a body what they mean outside it
 NAMES_IN_BODIES = tuple(p.name for p in TABLE.values() if p.lowering == "given" and not p.scope)
 
@@ -27,6 +29,16 @@ class Value:
     unbiased: int | None = None
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A state to be kept. ``slot``: its slot's name, or what that begins with; ``shape``: its smallest class."""
+
+    name: str
+    slot: str
+    shape: ShapeClass
+    init: float | str
+
+
 def slot_prefix(primitive: Primitive, state: str) -> str:
     """What the names of slots for this state of a primitive begin with; ``_1``, ``_2`` ... follow."""
     return f"{primitive.name}_{state}" if len(primitive.state) > 1 else primitive.name
@@ -35,9 +47,11 @@ def slot_prefix(primitive: Primitive, state: str) -> str:
 class Builder(Nodes):
     """Nodes, state slots and stores of one program, gathered from expressions."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, own_names: Collection[str] = ()):
+        """``own_names``: names that slots of words may not have."""
         super().__init__(SIMPLIFY)
         self.name = name
+        self.own_names = frozenset(own_names)
         self.slots: list[Slot] = []
         self.stores: dict[int, int] = {}
         self._called: dict[tuple, Value] = {}
@@ -48,7 +62,12 @@ class Builder(Nodes):
         self._held_to_one: set[int] = set()  # constants of any value, held to a range that includes 1
 
     def slot(self, name: str, shape: ShapeClass, init: float | str) -> int:
-        """The number of a new state slot."""
+        """The number of a new state slot, whose name is no genome's own."""
+        while name in self.own_names:
+            name += "_"
+        return self._own_slot(name, shape, init)
+
+    def _own_slot(self, name: str, shape: ShapeClass, init: float | str) -> int:
         self.slots.append(Slot(name, shape, init))
         return len(self.slots) - 1
 
@@ -94,7 +113,9 @@ class Builder(Nodes):
             return Value(self.const(expression.value))
         if expression.name in names:
             return names[expression.name]
-        primitive = TABLE[expression.name]
+        primitive = TABLE.get(expression.name)
+        if primitive is None:
+            raise LoweringError(f"unknown name {expression.name!r}")
         arguments = [self.lower(argument, names) for argument in expression.arguments]
         for i, parameter in enumerate(primitive.parameters):
             if parameter.domain is None:
@@ -197,17 +218,35 @@ class Builder(Nodes):
     def _expand_body(
         self, primitive: Primitive, arguments: list[Value], names: Mapping[str, Value], varying: bool
     ) -> Value:
-        """Lower a body. ``varying``: that for arguments of any value.
-
-        States start with the class of the argument that they are like, or as one float; what they store enlarges them.
-        """
+        """Lower a body. ``varying``: that for arguments of any value."""
         given = {p.name: a for p, a in zip(primitive.parameters, arguments, strict=True)}
-        shapes = {s.name: self.nodes[given[s.like].node].shape if s.like else ShapeClass.CLOCK for s in primitive.state}
-        signs = {s.name: s.init != "theta" and float(s.init) >= 0 for s in primitive.state}
+        states = [
+            Kept(
+                s.name,
+                slot_prefix(primitive, s.name),
+                self.nodes[given[s.like].node].shape if s.like else ShapeClass.CLOCK,
+                s.init,
+            )
+            for s in primitive.state
+        ]
+        value, _ = self.keeping(states, lambda held: self._statements(primitive, given, names, held, varying))
+        return value
+
+    def keeping(
+        self, states: Sequence[Kept], lowered: Callable[[Mapping[str, Value]], tuple[Lowered, Mapping[str, int]]]
+    ) -> tuple[Lowered, Mapping[str, Value]]:
+        """Lower what keeps ``states``: what ``lowered`` returns first, and the values that the states held before.
+
+        ``lowered`` takes the values that they held, and returns second the nodes to be stored. States start with the
+        class that is given; what they store enlarges them.
+        """
+        shapes = {s.name: s.shape for s in states}
+        signs = {s.name: s.init != "theta" and float(s.init) >= 0 for s in states}
         while True:
             mark = len(self.slots), dict(self.stores), dict(self._called)
-            slots = {s.name: self._state_slot(primitive, s.name, s.init, shapes[s.name]) for s in primitive.state}
-            value, stored = self._statements(primitive, given, names, slots, signs, varying)
+            slots = {s.name: self._state_slot(s, shapes[s.name]) for s in states}
+            held = {s: Value(self.load(slot, signs[s])) for s, slot in slots.items()}
+            result, stored = lowered(held)
             wider = {
                 s: joined
                 for s, slot in slots.items()
@@ -217,20 +256,23 @@ class Builder(Nodes):
             if not wider and not negative:
                 for s, slot in slots.items():
                     self.stores[slot] = self.expand(stored[s], shapes[s])
-                return value
+                return result, held
             # guessed wrong: forget these slots (nothing live uses them) and begin again with what is known now
             del self.slots[mark[0] :]
             self.stores, self._called = mark[1], mark[2]
+            if self._last_update is not None and self._last_update >= mark[0]:
+                self._last_update = None
             self._forget_loads(mark[0])
             shapes.update(wider)
             signs.update(dict.fromkeys(negative, False))
 
-    def _state_slot(self, primitive: Primitive, state: str, init: float | str, shape: ShapeClass) -> int:
-        prefix = slot_prefix(primitive, state)
-        count = sum(slot.name.startswith(prefix) for slot in self.slots)
-        if init == "theta":
+    def _state_slot(self, state: Kept, shape: ShapeClass) -> int:
+        if state.init == "theta":
             shape = join(shape, ShapeClass.ELEMENT)
-        return self.slot(f"{prefix}_{count + 1}", shape, init)
+        if state.slot in self.own_names:
+            return self._own_slot(state.slot, shape, state.init)
+        count = sum(slot.name.startswith(state.slot) for slot in self.slots)
+        return self.slot(f"{state.slot}_{count + 1}", shape, state.init)
 
     def _forget_loads(self, first_slot: int) -> None:
         """Loads of forgotten slots must not be found again: a later slot of that number means something else."""
@@ -244,17 +286,15 @@ class Builder(Nodes):
         primitive: Primitive,
         given: Mapping[str, Value],
         names: Mapping[str, Value],
-        slots: Mapping[str, int],
-        signs: Mapping[str, bool],
+        held: Mapping[str, Value],
         varying: bool,
     ) -> tuple[Value, dict[str, int]]:
-        scope = {n: names[n] for n in NAMES_IN_BODIES if n in names} | dict(given)
-        scope |= {s: Value(self.load(slot, signs[s])) for s, slot in slots.items()}
-        stored: dict[str, int] = {s: scope[s].node for s in slots}
+        scope = {n: names[n] for n in NAMES_IN_BODIES if n in names} | dict(given) | dict(held)
+        stored = {s: value.node for s, value in held.items()}
         result = Value(-1)
         for target, expression in body(primitive.name, varying):
             value = self.lower(expression, scope)
-            if target in slots:
+            if target in held:
                 stored[target] = value.node
             if target:
                 scope[target] = value

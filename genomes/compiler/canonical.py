@@ -1,8 +1,8 @@
 """One form for genomes that differ only in how they are written, and composites put back together.
 
 ``canonical`` orders the arguments of commutative operations, folds constants, drops what does nothing (x * 1, x + 0,
-terms of weight 0), joins equal terms, and moves the weight of a lone term into the learning rate where nothing
-stands between them. Behavior stays the same up to rounding.
+terms of weight 0), joins equal terms and equal named values, drops names that nothing uses, and moves the weight of a
+lone term into the learning rate where nothing stands between them. Behavior stays the same up to rounding.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import replace
 from genomes.language.decay import DECAY_KINDS
 from genomes.language.expressions import Expression, number
 from genomes.language.genome import LR_RANGE, WEIGHT_RANGE, Genome, Term
+from genomes.language.let import Line, names_in, renamed
 from genomes.language.operations import COMMUTATIVE, ON_FLOATS, folded
 from genomes.language.parser import body
 from genomes.language.primitives import TABLE
@@ -21,6 +22,7 @@ from genomes.language.printer import show
 
 def canonical(genome: Genome) -> Genome:
     """The genome in canonical form; ``canonical(canonical(g)) == canonical(g)``."""
+    genome = _with_canonical_lines(genome) if genome.let else genome
     weights: dict[Expression, float] = {}
     for term in genome.terms:
         expr = canonical_expression(term.expr)
@@ -40,11 +42,34 @@ def canonical(genome: Genome) -> Genome:
         query = replace(query, offset=canonical_expression(query.offset), outputs=outputs)
     if evaluation:
         evaluation = replace(evaluation, offset=canonical_expression(evaluation.offset))
-    return replace(
+    found = replace(
         genome, lr=lr, terms=tuple(terms), gates=tuple(map(canonical_expression, genome.gates)),
         post=tuple(map(canonical_expression, genome.post)), schedule=canonical_expression(genome.schedule), query=query,
         evaluation=evaluation,
     )  # fmt: skip
+    return found.without_unused_lines() if genome.let else found
+
+
+def _with_canonical_lines(genome: Genome) -> Genome:
+    """The genome with one name for equal values and equal states, as long as no line sees one of them before its time.
+
+    What sees another state may differ by its place, and stays.
+    """
+    states = {line.name for line in genome.let if line.is_state}
+    lines: list[Line] = []
+    first: dict[tuple, tuple[str, int]] = {}
+    same: dict[str, str] = {}
+    for i, line in enumerate(genome.let):
+        expr = canonical_expression(renamed(line.expr, same))
+        equal, place = first.setdefault((line.start, renamed(expr, {line.name: ""})), (line.name, i))
+        between = names_in(other.expr for other in genome.let[place + 1 : i])
+        if equal != line.name and not names_in([expr]) & states - {line.name} and line.name not in between:
+            same[line.name] = equal
+        else:
+            lines.append(replace(line, expr=expr))
+    genome = genome.mapped(lambda tree: renamed(tree, same)) if same else genome
+    known = {line.name: canonical_expression(renamed(line.expr, same)) for line in lines}
+    return replace(genome, let=tuple(replace(line, expr=known[line.name]) for line in lines))
 
 
 def canonical_expression(tree: Expression) -> Expression:
@@ -84,10 +109,11 @@ def _identity(name: str, arguments: tuple[Expression, ...]) -> Expression | None
 
 
 def with_composites(genome: Genome) -> Genome:
-    """The genome with ``recognize_composites`` applied to all of its expressions."""
+    """The genome with ``recognize_composites`` applied to terms, gates, post and named values."""
     return replace(
         genome, terms=tuple(replace(t, expr=recognize_composites(t.expr)) for t in genome.terms),
         gates=tuple(map(recognize_composites, genome.gates)), post=tuple(map(recognize_composites, genome.post)),
+        let=tuple(replace(line, expr=recognize_composites(line.expr)) for line in genome.let),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from genomes import strict_yaml
 from genomes.compiler import program
 from genomes.compiler.builder import NAMES_IN_BODIES, Builder, Value
 from genomes.compiler.graph import live
+from genomes.compiler.let import Named, clock_lines, lower_lines
 from genomes.compiler.nodes import MAX_PROGRAM_NODES, LoweringError
 from genomes.compiler.program import Program, Query
 from genomes.compiler.shapes import ShapeClass
@@ -49,12 +50,20 @@ def _at_line(document: strict_yaml.Document, problem: str) -> str:
 @lru_cache(maxsize=256)  # reading, screening, probing and training ask for one genome in a row
 def lower(genome: Genome) -> Program:
     """The program of a genome. Raises GenomeError where a gene has no meaning (its key is named)."""
-    builder = Builder(genome.name)
+    try:
+        return _lowered(genome)
+    except LoweringError as error:
+        raise GenomeError([f"{genome.name}: {error}"]) from None
+
+
+def _lowered(genome: Genome) -> Program:
+    builder = Builder(genome.name, [line.name for line in genome.let])
     at = _Place(genome)
     theta = builder.source("theta")
     g = builder.source("g")
+    clock = _clock_names(builder, genome, at)
     with at.key("schedule"):
-        schedule = builder.lower(genome.schedule, {}).node
+        schedule = builder.lower(genome.schedule, clock.values).node
         if not builder.nodes[schedule].shape.on_host:
             raise LoweringError(
                 "a schedule is made of t, epoch, losses, roles and numbers; this one varies with gradients"
@@ -66,12 +75,13 @@ def lower(genome: Genome) -> Program:
         theta = builder.op("where", shifted, clean, theta)
     query, queried = None, theta
     if genome.query:
-        query = _query(builder, genome.query, at)
-        asked = builder.lower(genome.query.when, {}).node
+        query = _query(builder, genome, genome.query, at)
+        asked = builder.lower(genome.query.when, clock.values).node
         queried = builder.op("where", asked, builder.op("add", theta, builder.load(query.offset)), theta)
-        builder.output_biases = [builder.lower(bias, {}).node for bias in genome.query.outputs]
+        builder.output_biases = [builder.lower(bias, clock.values).node for bias in genome.query.outputs]
     names = {"theta": Value(theta), "g": Value(g), "queried": Value(queried), "lr_t": Value(rate)}
     names["g"] = Value(_decayed(builder, genome.decay, "g", names))
+    names |= lower_lines(builder, genome.let, names, at.key, clock).values
 
     u = builder.const(0.0)
     for i, term in enumerate(genome.terms):
@@ -83,7 +93,7 @@ def lower(genome: Genome) -> Program:
             u = builder.lower(gate, {**names, "u": Value(u)}).node
     u = _decayed(builder, genome.decay, "u", {"theta": Value(theta), "u": Value(u)})
     delta = builder.op("mul", builder.op("neg", rate), u)
-    builder.labels |= {u: "u", rate: "learning_rate", schedule: "schedule", delta: "delta"}
+    builder.labels = {u: "u", rate: "learning_rate", schedule: "schedule", delta: "delta"} | builder.labels
     for i, gate in enumerate(genome.post):
         with at.key(f"post.{i}"):
             delta = builder.lower(gate, {**names, "delta": Value(delta)}).node
@@ -158,15 +168,32 @@ def _role_scale(builder: Builder, genome: Genome) -> int:
     return scale
 
 
-def _query(builder: Builder, query: genes.Query, at: _Place) -> Query:
+def _clock_names(builder: Builder, genome: Genome, at: _Place) -> Named:
+    """The names that are known before any gradient, for the genes that need some."""
+    wanted: list[tuple[str, Expression]] = [("schedule", genome.schedule)]
+    if genome.query:
+        wanted += [("query.when", genome.query.when)]
+        wanted += [(f"query.outputs.{i}", bias) for i, bias in enumerate(genome.query.outputs)]
+    if genome.evaluation:
+        wanted.append(("evaluation.when", genome.evaluation.when))
+    needed: set[str] = set()
+    for key, expression in wanted:
+        with at.key(key):
+            needed |= {line.name for line in clock_lines(genome.let, [expression])}
+    return lower_lines(builder, genome.let, {}, at.key, Named(), needed)
+
+
+def _query(builder: Builder, genome: Genome, query: genes.Query, at: _Place) -> Query:
     """A query with nodes of its own for ``when`` and ``outputs``: clock values without state."""
     own = Builder("when")
+    wanted = {line.name for line in clock_lines(genome.let, [*query.outputs, query.when])}
     unfit = {word: Value(own.source("g")) for word in NAMES_IN_BODIES}  # so that they are told apart from typing errors
+    names = {**unfit, **lower_lines(own, genome.let, {}, at.key, Named(), wanted).values}
     found = []
     for i, expression in enumerate((*query.outputs, query.when)):
         is_when = i == len(query.outputs)
         with at.key("query.when" if is_when else f"query.outputs.{i}"):
-            node = own.lower(expression, unfit).node
+            node = own.lower(expression, names).node
             if own.slots or own.nodes[node].shape is not ShapeClass.CLOCK:
                 what = "decide when to query" if is_when else "say what a query adds to an output"
                 raise LoweringError(f"only t, epoch, has_loss, train_loss, val_loss and numbers may {what}")

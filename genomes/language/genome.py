@@ -22,8 +22,9 @@ from typing import Any
 
 from genomes import strict_yaml
 from genomes.language.decay import DECAY_KINDS
-from genomes.language.expressions import Expression, is_mask, number
-from genomes.language.parser import ExpressionError, parse_expression
+from genomes.language.expressions import Expression, number
+from genomes.language.let import MAX_LINES, Line, LineError, head, names_in, needed
+from genomes.language.parser import ExpressionError, constant, kind_of, parse_expression
 from genomes.language.primitives import OUTPUT
 from genomes.language.printer import show
 from genomes.strict_yaml import quoted, word
@@ -38,6 +39,7 @@ KEYS = (
     "source",
     "oracle",
     "lr",
+    "let",
     "terms",
     "gates",
     "decay",
@@ -117,6 +119,8 @@ class Evaluation:
 class Genome:
     """See the module's text. ``roles``: (role, learning-rate multiplier) pairs that are not 1.
 
+    ``let``: named values and states, in order; all other expressions may use the names.
+
     ``source``: where it comes from. ``oracle``: the independent implementation that it is checked against.
     """
 
@@ -132,14 +136,42 @@ class Genome:
     query: Query | None = None
     post: tuple[Expression, ...] = ()
     evaluation: Evaluation | None = None
+    let: tuple[Line, ...] = ()
 
     @property
     def size(self) -> int:
         """Nodes of all expressions: the measure of complexity that parsimony uses."""
-        trees = [t.expr for t in self.terms] + [*self.gates, *self.post, self.schedule]
+        trees = [line.expr for line in self.let]
+        trees += [t.expr for t in self.terms] + [*self.gates, *self.post, self.schedule]
         trees += [self.query.offset, *self.query.outputs] if self.query else []
         trees += [self.evaluation.offset] if self.evaluation else []
         return sum(tree.size for tree in trees)
+
+    def mapped(self, change: Callable[[Expression], Expression]) -> Genome:
+        """The genome with every expression changed."""
+        query, evaluation = self.query, self.evaluation
+        return replace(
+            self,
+            let=tuple(replace(line, expr=change(line.expr)) for line in self.let),
+            terms=tuple(replace(t, expr=change(t.expr)) for t in self.terms),
+            gates=tuple(map(change, self.gates)),
+            schedule=change(self.schedule),
+            query=query and Query(change(query.offset), change(query.when), tuple(map(change, query.outputs))),
+            post=tuple(map(change, self.post)),
+            evaluation=evaluation
+            and replace(evaluation, offset=change(evaluation.offset), when=change(evaluation.when)),
+        )
+
+    def without_unused_lines(self) -> Genome:
+        """The genome without the ``let`` lines on which nothing else depends."""
+        return replace(self, let=needed(self.let, names_in(self.outside_let)))
+
+    @property
+    def outside_let(self) -> list[Expression]:
+        """All expressions but those of the ``let`` lines."""
+        trees = [t.expr for t in self.terms] + [*self.gates, *self.post, self.schedule]
+        trees += [self.query.offset, self.query.when, *self.query.outputs] if self.query else []
+        return trees + ([self.evaluation.offset, self.evaluation.when] if self.evaluation else [])
 
     def renamed(self, name: str, source: str = "") -> Genome:
         """The same optimizer under another name."""
@@ -170,6 +202,8 @@ def dump(genome: Genome) -> str:
     if genome.oracle:
         lines.append(f"oracle: {quoted(genome.oracle)}")
     lines.append(f"lr: {genome.lr!r}")
+    if genome.let:
+        lines += ["let:", *(f"  - {quoted(str(line))}" for line in genome.let)]
     lines.append("terms:")
     lines += [f"  - {{weight: {t.weight!r}, expr: {quoted(show(t.expr))}}}" for t in genome.terms]
     if genome.gates:
@@ -209,6 +243,8 @@ class _Reader:
     def __init__(self, document: strict_yaml.Document):
         self.document = document
         self.problems: list[str] = []
+        self.names: dict[str, str] = {}  # kinds of the names that may be used
+        self.numbers: dict[str, float] = {}  # values of those that are made of numbers alone
 
     def genome(self) -> Genome:
         data = self.document.value
@@ -228,6 +264,7 @@ class _Reader:
         if "lr" not in data:
             self.problem((), "missing key 'lr' (the learning rate)")
         lr = self.number(("lr",), data.get("lr", 1.0), LR_RANGE)
+        let = self.let(data.get("let"))
         terms = self.list_of(("terms",), data.get("terms"), self.term, 1, MAX_TERMS)
         gates = self.list_of(("gates",), data.get("gates") or [], self.gate("gates"), 0, MAX_GATES)
         post = self.list_of(("post",), data.get("post") or [], self.gate("post"), 0, MAX_GATES)
@@ -236,6 +273,7 @@ class _Reader:
             name=name, lr=lr, terms=tuple(terms), source=source, oracle=oracle, gates=tuple(gates),
             decay=self.decay(data.get("decay")), schedule=schedule, roles=self.roles(data.get("roles")),
             query=self.query(data.get("query")), post=tuple(post), evaluation=self.evaluation(data.get("evaluation")),
+            let=let,
         )  # fmt: skip
         if self.problems:
             raise GenomeError(self.problems)
@@ -299,13 +337,54 @@ class _Reader:
             self.problem(path, f"expected an expression, got {_shown(value)}")
             return number(0)
         try:
-            expression = parse_expression(value, scope)
+            expression = parse_expression(value, scope, self.names, self.numbers)
         except ExpressionError as error:
             self.problem(path, str(error))
             return number(0)
-        if is_mask(expression) != mask:
+        if (kind_of(expression, self.names) == "mask") != mask:
             wanted = "a comparison" if mask else "a number: where(mask, 1, 0) makes one"
             self.problem(path, f"expected {wanted}")
+        return expression
+
+    def let(self, data: Any) -> tuple[Line, ...]:
+        path = ("let",)
+        texts = self.list_of(path, [] if data is None else data, lambda path, item: (path, item), 0, MAX_LINES)
+        heads: list[tuple[tuple, str, tuple]] = []
+        for place, text in texts:
+            if not isinstance(text, str):
+                self.problem(place, f"expected 'name = expression', got {_shown(text)}")
+                continue
+            try:
+                heads.append((place, text, head(text)))
+            except LineError as error:
+                self.problem(place, str(error))
+        known = [name for _, _, (name, _, _) in heads]
+        self.names = {name: "later" if start is None else "number" for _, _, (name, start, _) in heads}
+        lines = []
+        for i, (place, text, (name, start, length)) in enumerate(heads):
+            if name in known[:i]:
+                self.problem(place, f"{name} is defined already; a name is defined once")
+                continue
+            lines.append(Line(name, self._named(place, " " * length + text[length:], name, start is not None), start))
+        return tuple(lines)
+
+    def _named(self, path: tuple, text: str, name: str, is_state: bool) -> Expression:
+        """The expression of a name, whose kind is known from here on."""
+        self.numbers.pop(name, None)
+        try:
+            expression = parse_expression(text, "", self.names, self.numbers)
+        except ExpressionError as error:
+            self.problem(path, str(error))
+            expression = number(0)
+        kind = kind_of(expression, self.names)
+        if is_state:
+            if kind == "mask":
+                self.problem(path, "a state keeps a number: where(mask, 1, 0) makes one")
+            return expression
+        self.names[name] = kind
+        value = constant(expression, self.numbers)
+        if value is not None and kind != "mask":
+            self.numbers[name] = value
         return expression
 
     def term(self, path: tuple, data: Any) -> Term:

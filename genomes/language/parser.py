@@ -50,11 +50,14 @@ class ExpressionError(ValueError):
         self.message, self.column = message, column
 
 
-def parse_expression(text: str, scope: str = "", names: Mapping[str, str] | None = None) -> Expression:
+def parse_expression(
+    text: str, scope: str = "", names: Mapping[str, str] | None = None, numbers: Mapping[str, float] | None = None
+) -> Expression:
     """Read and check one expression.
 
     ``scope``: ``""``, ``gates`` (``u`` is known) or ``post`` (``delta`` is known). ``names``: further names and their
-    kinds, in a primitive's body. Raises ExpressionError.
+    kinds (``later``: not yet known here), in a primitive's body or by `let` lines; ``numbers``: the values of those
+    that are made of numbers alone. Raises ExpressionError.
     """
     if not isinstance(text, str):
         raise ExpressionError(f"expected an expression, got {text!r}")
@@ -78,15 +81,15 @@ def parse_expression(text: str, scope: str = "", names: Mapping[str, str] | None
         raise ExpressionError(f"not an expression: {error.msg}", column) from None
     except (ValueError, RecursionError, MemoryError):
         raise ExpressionError("not an expression: it cannot be read") from None
-    expression = _Reader(scope, names or {}, lead).read(tree.body, 1)
+    expression = _Reader(scope, names or {}, numbers or {}, lead).read(tree.body, 1)
     if expression.size > MAX_NODES:
         raise ExpressionError(f"{expression.size} nodes; at most {MAX_NODES} are allowed")
     return expression
 
 
 class _Reader:
-    def __init__(self, scope: str, names: Mapping[str, str], lead: int):
-        self.scope, self.names, self.lead = scope, names, lead
+    def __init__(self, scope: str, names: Mapping[str, str], numbers: Mapping[str, float], lead: int):
+        self.scope, self.names, self.numbers, self.lead = scope, names, numbers, lead
 
     def read(self, node: ast.expr, depth: int) -> Expression:
         column = self._column(node)
@@ -148,6 +151,10 @@ class _Reader:
         return Expression(value=value, column=column)
 
     def _name(self, name: str, column: int) -> Expression:
+        if self.names.get(name) == "later":
+            raise ExpressionError(
+                f"{name} is defined further down: move its line up, or make it a state ({name} from 0 = ...)", column
+            )
         if name in self.names:
             return Expression(name, column=column)
         primitive = self._primitive(name, column)
@@ -174,6 +181,8 @@ class _Reader:
         depth: int,
         keywords: list[ast.keyword] | None = None,
     ) -> Expression:
+        if name in self.names and name not in TABLE:
+            raise ExpressionError(f"{name} is a name and takes no arguments", column)
         parameters = self._primitive(name, column).parameters
         if len(arguments) > len(parameters):
             raise ExpressionError(
@@ -206,7 +215,7 @@ class _Reader:
         return Expression(name, tuple(arguments), column=column)
 
     def _check(self, name: str, parameter: Parameter, argument: Expression) -> None:
-        kind = self._kind(argument)
+        kind = kind_of(argument, self.names)
         wanted = parameter.kind
         if wanted == "mask" and kind != "mask":
             raise ExpressionError(f"{name} wants a comparison for {parameter.name!r}, not a number", argument.column)
@@ -217,7 +226,7 @@ class _Reader:
         if wanted == "average" and kind != "average":
             raise ExpressionError(f"{name} wants an average such as ema(x, beta)", argument.column)
         domain = parameter.domain
-        value = constant(argument) if domain else None
+        value = constant(argument, self.numbers) if domain else None
         if domain is None or value is None:
             return
         whole = domain.whole
@@ -226,27 +235,28 @@ class _Reader:
             allowed = f"{domain.low:g} to {domain.high:g}" + (", whole numbers alone" if whole else "")
             raise ExpressionError(f"{name}: {parameter.name} is {shown}; allowed is {allowed}", argument.column)
 
-    def _kind(self, expression: Expression) -> str:
-        if expression.value is not None:
-            return "number"
-        if expression.name in self.names:
-            return self.names[expression.name]
-        primitive = TABLE[expression.name]
-        if (
-            primitive.result == "average"
-            and not primitive.varying_debias
-            and any(
-                p.domain and a.value is None for p, a in zip(primitive.parameters, expression.arguments, strict=True)
-            )
-        ):
-            return "average" if self.names else "number"  # in a body, beta is an argument whose literal comes later
-        return primitive.result
-
 
 def _foreign(node: ast.AST) -> str:
     """What to say of a piece of Python that the language does not have."""
     what, _, instead = _FOREIGN.get(type(node), "this").partition(": ")
     return f"{what} is not part of the language" + (f": {instead}" if instead else "")
+
+
+def kind_of(expression: Expression, names: Mapping[str, str]) -> str:
+    """What an expression gives: ``number``, ``mask`` or ``average``. ``names``: kinds of names that are no words."""
+    if expression.value is not None:
+        return "number"
+    if expression.name in names:
+        return names[expression.name]
+    primitive = TABLE[expression.name]
+    if primitive.result != "average" or primitive.varying_debias:
+        return primitive.result
+    literal = all(
+        # what a name stands for comes later, and may be a literal
+        not p.domain or a.value is not None or any(node.name in names for node in a.walk())
+        for p, a in zip(primitive.parameters, expression.arguments, strict=True)
+    )
+    return "average" if literal else "number"
 
 
 @cache

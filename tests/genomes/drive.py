@@ -112,7 +112,10 @@ def from_expression(text: str, **genes: Any) -> Program:
     gates = genes.pop("gates", [])
     post = genes.pop("post", [])
     query = genes.pop("query", None)
+    let = genes.pop("let", [])
     yaml = ["genome: 1", "name: probe", "lr: 1", "terms:", f"  - {lines[0]}"]
+    if let:
+        yaml += ["let:", *(f"  - {_quoted(line)}" for line in let)]
     if gates:
         yaml += ["gates:", *(f"  - {_quoted(gate)}" for gate in gates)]
     if post:

@@ -26,6 +26,9 @@ UNNOTICED = {
     "swan": {"columns > 1.01"},
     "evolved_2025": {"min(1.01", "max(0.01"},  # the ends of the cosine lie beyond the run
     "sgdp": {"project_tangent(u, 0.101)"},  # no cosine falls between 0.1 and 0.101 of its bound
+    "adalite": {"rows > 1.01", "1.01)"},  # the trust ratio of a vector of one; its update is a ratio of averages of it
+    "spam": {"since < 20.2"},  # steps are whole
+    "zclip_adam": {"t <= 25.25", "z > 1.515"},  # no score falls between 1.5 and 1.515
     "adamp": {"project_tangent(u, 0.101)"},
 }
 
@@ -50,6 +53,10 @@ def mutants(entry: Genome) -> Iterator[tuple[str, Genome]]:
             yield show(around), replace(entry, terms=(*entry.terms[:i], other, *entry.terms[i + 1 :]))
         heavier = replace(term, weight=1.01 * term.weight)
         yield f"weight of term {i}", replace(entry, terms=(*entry.terms[:i], heavier, *entry.terms[i + 1 :]))
+    for i, line in enumerate(entry.let):
+        for tree, around in changed(line.expr):
+            lines = (*entry.let[:i], replace(line, expr=tree), *entry.let[i + 1 :])
+            yield f"{line.name} = {show(around)}", replace(entry, let=lines)
     for gene in ("gates", "post"):
         items = getattr(entry, gene)
         for i, item in enumerate(items):

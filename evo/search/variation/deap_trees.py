@@ -15,7 +15,7 @@ from deap import gp
 
 from evo.search.variation.constants import PLAIN, draw
 from genomes.language.expressions import Expression, number
-from genomes.language.primitives import TABLE, Domain, Primitive
+from genomes.language.primitives import TABLE, Domain, Parameter, Primitive
 
 
 class Type(type):
@@ -155,18 +155,22 @@ def _result_type(primitive: Primitive, schedule: bool) -> Type:
 
 
 def to_tree(expression: Expression, scope: str) -> gp.PrimitiveTree:
-    """The expression as a DEAP tree of ``scope``'s primitive set."""
+    """The expression as a DEAP tree of ``scope``'s primitive set; names of ``let`` lines are leaves of their place."""
     pset = primitive_set(scope)
+    schedule = scope == "schedule"
     nodes = []
-    stack: list[tuple[Expression, Type]] = [(expression, Number)]
+    stack: list[tuple[Expression, Parameter | None]] = [(expression, None)]
     while stack:
-        node, kind = stack.pop()
+        node, parameter = stack.pop()
         if node.value is not None:
+            kind = domain_type(parameter.domain) if parameter and parameter.domain else Number
             nodes.append(gp.Terminal(node.value, False, kind))
-            continue
-        nodes.append(pset.mapping.get(node.name) or _node(TABLE[node.name], scope == "schedule"))
-        kinds = [domain_type(p.domain) if p.domain else Number for p in TABLE[node.name].parameters]
-        stack.extend(reversed(list(zip(node.arguments, kinds, strict=True))))
+        elif node.name not in TABLE:
+            kind = _parameter_type(parameter.kind, parameter.domain, schedule) if parameter else Value
+            nodes.append(gp.Terminal(node.name, True, kind))
+        else:
+            nodes.append(pset.mapping.get(node.name) or _node(TABLE[node.name], schedule))
+            stack.extend(reversed(list(zip(node.arguments, TABLE[node.name].parameters, strict=True))))
     return gp.PrimitiveTree(nodes)
 
 

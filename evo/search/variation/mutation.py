@@ -10,9 +10,10 @@ from deap import gp
 
 from evo.randomness import global_random
 from evo.search.variation.constants import draw, perturbed, rounded, scaled
-from evo.search.variation.deap_trees import from_tree, grow, primitive_set, to_tree
+from evo.search.variation.deap_trees import Average, Mask, Type, Value, from_tree, grow, primitive_set, to_tree
 from evo.search.variation.operator import Edited, SameStepSize, operator
 from evo.search.variation.paths import (
+    Gene,
     at,
     expression_of,
     genes,
@@ -50,9 +51,11 @@ from genomes.language.genome import (
     Query,
     Term,
 )
+from genomes.language.let import kinds, visible
 from genomes.language.parser import body
 from genomes.language.primitives import TABLE, Domain
 
+_NAMES = 0.3  # probability of a name where a subtree could grow
 _START = Domain(0, 1000, (1, 100), "integer", "epochs")
 
 
@@ -119,25 +122,29 @@ def mutate_decay(parent: Genome, rng: random.Random) -> Genome:
 @operator(parents=1, weight=1.0)
 def mutate_subtree(parent: Genome, rng: random.Random) -> Edited:
     """A random subtree in place of one (DEAP's mutUniform)."""
-    return _by_deap(parent, rng, lambda tree, scope: gp.mutUniform(tree, _grower(scope, rng), primitive_set(scope)))
+    return _by_deap(
+        parent,
+        rng,
+        lambda tree, gene: gp.mutUniform(tree, _grower(parent, gene, rng), primitive_set(scope_of(gene))),
+    )
 
 
 @operator(parents=1, weight=1.5)
 def mutate_node(parent: Genome, rng: random.Random) -> Edited:
     """Another primitive with the same arguments, or another leaf (DEAP's mutNodeReplacement)."""
-    return _by_deap(parent, rng, lambda tree, scope: gp.mutNodeReplacement(tree, primitive_set(scope)))
+    return _by_deap(parent, rng, lambda tree, gene: gp.mutNodeReplacement(tree, primitive_set(scope_of(gene))))
 
 
 @operator(parents=1, weight=1.0)
 def mutate_insert(parent: Genome, rng: random.Random) -> Edited:
     """A primitive around a subtree (DEAP's mutInsert)."""
-    return _by_deap(parent, rng, lambda tree, scope: gp.mutInsert(tree, primitive_set(scope)))
+    return _by_deap(parent, rng, lambda tree, gene: gp.mutInsert(tree, primitive_set(scope_of(gene))))
 
 
 @operator(parents=1, weight=1.0)
 def mutate_shrink(parent: Genome, rng: random.Random) -> Edited:
     """A subtree in place of the one around it, below the root (DEAP's mutShrink)."""
-    return _by_deap(parent, rng, lambda tree, scope: gp.mutShrink(tree))
+    return _by_deap(parent, rng, lambda tree, gene: gp.mutShrink(tree))
 
 
 @operator(parents=1, weight=0.5)
@@ -258,21 +265,31 @@ def _opened(node: Expression) -> Expression:
     return filled(expression)
 
 
-def _by_deap(parent: Genome, rng: random.Random, mutate: Callable[[gp.PrimitiveTree, str], tuple]) -> Edited:
+def _by_deap(parent: Genome, rng: random.Random, mutate: Callable[[gp.PrimitiveTree, Gene], tuple]) -> Edited:
     """Apply a DEAP mutation to one expression, weighted by size; a direction keeps its step size."""
     choices = [gene for gene in genes(parent) if not gene[0].endswith("when")]
     sizes = [expression_of(parent, gene).size * (0.3 if gene[0] == "schedule" else 1.0) for gene in choices]
     gene = rng.choices(choices, sizes)[0]
-    scope = scope_of(gene)
     with global_random(rng):
         try:
-            (tree,) = mutate(to_tree(expression_of(parent, gene), scope), scope)
+            (tree,) = mutate(to_tree(expression_of(parent, gene), scope_of(gene)), gene)
         except IndexError:  # DEAP found no terminal of a type that has none
             return parent
     child = with_expression(parent, gene, from_tree(tree))
-    return SameStepSize(child) if gene[0] in ("terms", "gates") else child
+    return SameStepSize(child) if gene[0] in ("terms", "gates", "let") else child
 
 
-def _grower(scope: str, rng: random.Random) -> Callable[..., list]:
-    """What DEAP's mutUniform calls for a new subtree."""
-    return lambda pset, type_: grow(scope, type_, rng.randint(1, 3), rng)
+def _grower(parent: Genome, gene: Gene, rng: random.Random) -> Callable[..., list]:
+    """What DEAP's mutUniform calls for a new subtree: where there are names of its type, one of them now and then."""
+    known = kinds(parent.let)
+    place = gene[1] if gene[0] == "let" else None
+    named: dict[Type, list[str]] = {}
+    for line in visible(parent.let, place):
+        named.setdefault({"mask": Mask, "average": Average}.get(known[line.name], Value), []).append(line.name)
+
+    def grown(pset: gp.PrimitiveSetTyped, type_: Type) -> list:
+        if type_ in named and rng.random() < _NAMES:
+            return [gp.Terminal(rng.choice(named[type_]), True, type_)]
+        return grow(scope_of(gene), type_, rng.randint(1, 3), rng)
+
+    return grown

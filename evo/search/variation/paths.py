@@ -30,12 +30,12 @@ def genes(genome: Genome) -> list[Gene]:
     if genome.evaluation:
         genes += [("evaluation", 0)]
         genes += [("evaluation when", 0)] if genome.evaluation.when != ALWAYS else []
-    return genes
+    return genes + [("let", i) for i in range(len(genome.let))]
 
 
 def scope_of(gene: Gene) -> str:
     """The scope of a gene's expression: the words that it may use are those of ``primitive_set`` for this scope."""
-    return {"terms": "", "offset": "post", "evaluation": "post", "outputs": "schedule"}.get(gene[0], gene[0])
+    return {"terms": "", "let": "", "offset": "post", "evaluation": "post", "outputs": "schedule"}.get(gene[0], gene[0])
 
 
 def expression_of(genome: Genome, gene: Gene) -> Expression:
@@ -44,6 +44,8 @@ def expression_of(genome: Genome, gene: Gene) -> Expression:
     match kind:
         case "terms":
             return genome.terms[i].expr
+        case "let":
+            return genome.let[i].expr
         case "gates":
             return genome.gates[i]
         case "post":
@@ -68,6 +70,8 @@ def with_expression(genome: Genome, gene: Gene, expression: Expression) -> Genom
     match kind:
         case "terms":
             return with_term(genome, i, replace(genome.terms[i], expr=expression))
+        case "let":
+            return replace(genome, let=with_item(genome.let, i, replace(genome.let[i], expr=expression)))
         case "gates":
             return replace(genome, gates=with_item(genome.gates, i, expression))
         case "post":

@@ -38,6 +38,7 @@ from genomes.backends.cuda.layout import DECLARATIONS, PIECES, ROLE_BITS, Launch
 from genomes.backends.cuda.operations import CLOCK_TEXT, DEVICE, HELPERS, ROLE_TEXT
 from genomes.backends.cuda.products import PRODUCTS, workspace
 from genomes.backends.cuda.statements import Statements, constants, number_text
+from genomes.backends.own_names import RESERVED_IN_C, distinct, without_names
 from genomes.compiler.branches import conditions, role_patterns
 from genomes.compiler.program import MODEL_REDUCTIONS, REDUCTIONS, Node, Program, Query
 from genomes.compiler.shapes import ShapeClass
@@ -70,14 +71,8 @@ def skeleton(program: Program) -> Program:
     def bare(nodes: Iterable[Node]) -> tuple[Node, ...]:
         return tuple(replace(node, attribute=0.0) if node.op == "const" else node for node in nodes)
 
-    return replace(
-        program,
-        name="",
-        nodes=bare(program.nodes),
-        slots=tuple(replace(slot, name=f"s{k}") for k, slot in enumerate(program.slots)),
-        query=program.query and replace(program.query, nodes=bare(program.query.nodes)),
-        labels=(),
-    )
+    query = program.query and replace(program.query, nodes=bare(program.query.nodes))
+    return replace(without_names(program), nodes=bare(program.nodes), query=query)
 
 
 def bytes_per_lane(program: Program, model: Model, real: str = "float") -> int:
@@ -109,7 +104,13 @@ def render(program: Program, real: str = "float", literal: bool = False, apply: 
         raise UnsupportedOperation(
             f"{program.name or 'program'}: the CUDA back end has no kernel for the operation {', '.join(lacking)}"
         )
-    return _Writer(program if literal else skeleton(program), real, literal, apply).source()
+
+    def written(program: Program) -> Source:
+        return _Writer(program, real, literal, apply).source()
+
+    if not literal:
+        return written(skeleton(program))
+    return written(distinct(program, lambda bare: written(bare).text, RESERVED_IN_C.split()))
 
 
 class _Writer(Statements):

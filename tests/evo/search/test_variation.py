@@ -18,7 +18,8 @@ from evo.search import screening
 from evo.search.variation.constants import draw, perturbed
 from evo.search.variation.deap_trees import Value, domain_type, from_tree, grow, primitive_set, to_tree
 from evo.search.variation.mutation import can_open
-from evo.search.variation.operator import Operator
+from evo.search.variation.names import with_names_of
+from evo.search.variation.operator import Operator, SameStepSize
 from evo.search.variation.paths import expression_of, genes, scope_of
 from evo.search.variation.random_genome import random_genome
 from evo.search.variation.registry import OPERATORS
@@ -26,8 +27,10 @@ from evo.search.variation.vary import apply, edited, sound, vary
 from genomes import catalogue
 from genomes.analysis.probe import probe_hash
 from genomes.compiler.canonical import canonical
+from genomes.compiler.lowering import lower
 from genomes.language.expressions import Expression, call
-from genomes.language.genome import Genome, dump, parse
+from genomes.language.genome import Genome, GenomeError, dump, parse
+from genomes.language.let import names_in
 from genomes.language.parser import parse_expression
 from genomes.language.primitives import TABLE
 from genomes.language.printer import show
@@ -52,6 +55,108 @@ def test_every_expression_is_a_tree(name):
             scope = scope_of(gene)
             expression = expression_of(genome, gene)
             assert from_tree(to_tree(expression, scope)) == expression
+
+
+NAMED = parse("""
+genome: 1
+name: named
+lr: 1e-3
+let:
+  - beta = 0.9
+  - m = ema(g, beta)
+  - big = abs(g) > 1
+  - v from 0 = 0.999 * v + (1 - 0.999) * (g * g)
+  - v_hat = v / (1 - 0.999 ** t)
+  - warm = min(1, t / 10)
+terms:
+  - {expr: "where(big, debias(m), g) / (sqrt(v_hat) + 1e-8)"}
+gates: ["clip(u, 2)"]
+schedule: warm
+""")
+OTHER_NAMED = parse("""
+genome: 1
+name: other
+lr: 1e-3
+let:
+  - B from 0 = B - d * d
+  - m = ema(g, 0.99)
+  - d from 0 = m / max(abs(B), 0.1)
+terms:
+  - {expr: d}
+  - {weight: 0.5, expr: m}
+gates: ["u + 0 * B"]
+post: ["lookahead(delta, 5, 0.5) + 0.001 * m"]
+evaluation: {offset: "0.5 * delta + 0 * d"}
+""")
+
+
+def _names_known(genome: Genome) -> bool:
+    """Whether every name has its line, and every value is used below it alone."""
+    places = {line.name: -1 if line.is_state else i for i, line in enumerate(genome.let)}
+    uses = [(i, name) for i, line in enumerate(genome.let) for name in names_in([line.expr])]
+    uses += [(len(genome.let), name) for name in names_in(genome.outside_let)]
+    return all(name in places and places[name] < i for i, name in uses)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_names_are_varied_with_their_lines(name):
+    """No name is left without its line, and canonical forms read back; classes and ranges are for `sound` to judge."""
+    rng = random.Random(name)
+    adam = catalogue.load("adam")
+    good = 0
+    for _ in range(150):
+        parents = rng.sample([NAMED, OTHER_NAMED, adam, NAMED], 2)
+        child = OPERATORS[name](*parents[: OPERATORS[name].parents], rng)
+        child = child.genome if isinstance(child, SameStepSize) else child
+        form = canonical(child)
+        assert _names_known(child)
+        assert _names_known(form)
+        assert canonical(form) == form
+        try:
+            assert parse(dump(form)) == form
+            lower(form)
+            good += 1
+        except GenomeError:
+            continue
+    assert good >= 130
+
+
+@pytest.mark.parametrize("name", ["cross_terms", "cross_genes", "cross_gates"])
+def test_a_crossing_keeps_what_names_mean(name):
+    """What comes from the second parent acts as it did there: two names that are alike in letters stay apart."""
+    for case in range(30):
+        child = OPERATORS[name](NAMED, OTHER_NAMED, random.Random(case))
+        child = child.genome if isinstance(child, SameStepSize) else child
+        for line in child.let:
+            assert [str(line)] == [str(one) for one in (*NAMED.let, *_renamed_lines()) if one.name == line.name]
+
+
+def _renamed_lines():
+    _, second = with_names_of(NAMED, OTHER_NAMED)
+    assert [str(line) for line in second.let] == [
+        "B from 0 = B - d * d",
+        "m_2 = ema(g, 0.99)",
+        "d from 0 = m_2 / max(abs(B), 0.1)",
+    ]
+    return second.let
+
+
+def test_mutation_brings_names_to_new_places():
+    children = [OPERATORS["mutate_subtree"](NAMED, random.Random(case)) for case in range(200)]
+    genomes_made = [child.genome if isinstance(child, SameStepSize) else child for child in children]
+    before = [node.name for tree in NAMED.outside_let for node in tree.walk()].count("v_hat")
+    counts = [[n.name for tree in made.outside_let for n in tree.walk()].count("v_hat") for made in genomes_made]
+    assert max(counts) > before
+
+
+def test_genomes_with_names_go_on_varying():
+    """A line of descent from named parents: every child is sound, and names stay in it."""
+    rng = random.Random(3)
+    pool = [NAMED, OTHER_NAMED]
+    for _ in range(12):
+        pool.append(vary(rng.sample(pool, 2), 0.6, {}, Limits(nodes=200, states=10), rng).genome)
+    assert all(sound(made, Limits(nodes=200, states=10)) for made in pool[2:])
+    assert any(made.let and made not in (NAMED, OTHER_NAMED) for made in pool)
 
 
 def test_a_word_that_is_never_drawn_can_be_varied():

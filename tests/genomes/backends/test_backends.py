@@ -93,10 +93,21 @@ AWKWARD = {
         "text": "g",
         "post": ["where(is_bias, delta, lookahead(delta, 3)) + where(is_bias, quantile(prev(g), 0.3), 0)"],
     },
+    "names that mean something in code": {
+        "text": "i + state * tensor + float * lane - where(double, a, new_a) + shape * v1 + abs_ / (1 + ema_1)",
+        "let": [
+            "i from 0 = i + g", "state from theta = 0.9 * state + 0.1 * theta", "tensor from 1 = min(tensor * 1.1, 3)",
+            "float from 0 = float + norm(g)", "lane = ema(i, 0.9)", "a from 0 = a + rows", "new_a = a * g",
+            "double = new_a > lane", "shape from 0 = shape + norm_row(g)", "v1 = shape * 0.1", "abs_ = abs(v1)",
+            "ema_1 = abs(lane)",
+        ],
+        "evaluation": '{offset: "lane - 0.1 * i"}',
+        "schedule": "tensor",
+    },
     "host constants alone": {"text": "t + rows"},
     "zero": {"text": "g - g"},
     "nothing but theta": {"text": "theta"},
-}
+}  # fmt: skip
 
 
 def bits(tensors: list[Tensor]) -> list[Tensor]:
@@ -146,6 +157,12 @@ _quick = settings(
     max_examples=40, deadline=None, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
 )  # fmt: skip
+
+
+@_quick
+@given(genome=strategies.genomes(named=True))
+def test_source_is_bit_equal_for_random_genomes_with_names(genome: Genome, tmp_path: Path):
+    _check_drawn(genome, tmp_path, torch.float64)
 
 
 @_quick

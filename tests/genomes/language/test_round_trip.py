@@ -36,7 +36,7 @@ names = st.sampled_from(LOOKALIKES) | st.from_regex(rf"[A-Za-z0-9][A-Za-z0-9_.+-
 
 
 @settings(max_examples=50, deadline=None)
-@given(genomes(), names, texts, texts)
+@given(genomes() | genomes(named=True), names, texts, texts)
 def test_a_genome_is_read_as_it_was_written(drawn: Genome, name: str, source: str, oracle: str):
     drawn = replace(drawn, name=name, source=source, oracle=oracle)
     text = genome.dump(drawn)

@@ -161,6 +161,10 @@ ORACLES: dict[str, MakeOracle] = {
     "gradient_centralisation": packaged(lambda p: optim.Adam(p, lr=1e-3), _centralise),
     "grokfast": _grokfast(gradfilter_ema, alpha=0.98, lamb=2.0),
     "grokfast_ma": _grokfast(gradfilter_ma, window_size=100, lamb=5.0),
+    "apollo": _zoo("ApolloDQN", lr=1e-3, init_lr=1e-5, warmup_steps=20),
+    "adalite": packaged(lambda p: zoo.Adalite(p, lr=1e-3, betas=(0.9, 0.999), weight_decay=1e-2)),
+    "came": _zoo("CAME", lr=2e-4, betas=(0.9, 0.999, 0.9999), weight_decay=0.0),
+    "spam": _zoo("SPAM", lr=1e-3, update_proj_gap=50, warmup_epoch=20, threshold=50, grad_accu_steps=10),
     # packages of one optimizer
     "lion": packaged(lambda p: lion_pytorch.Lion(p, lr=1e-4, betas=(0.9, 0.99), weight_decay=1e-2)),
     "prodigy": packaged(lambda p: prodigyopt.Prodigy(p, lr=1.0)),

@@ -5,6 +5,8 @@ A rule returns the update of one tensor. ``s`` keeps what lasts (unset names are
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -274,6 +276,32 @@ class InducedMetric:
         return [p.clone() for p in self.theta]
 
 
+class ZClipAdam:
+    """Kumar et al. 2025, algorithm 1 (z-score 1.5, alpha 0.97, 25 steps to begin with), then Adam."""
+
+    def __init__(self, theta: list[Tensor]):
+        self.theta = [p.clone() for p in theta]
+        self.first: list[float] = []
+        self.moments = [SimpleNamespace(m=0.0, v=0.0) for _ in theta]
+        self.mean = self.variance = 0.0
+
+    def step(self, gradient: Gradient, now: Moment) -> list[Tensor]:
+        g = [part.numpy() for part in gradient(self.theta)]
+        norm = wanted = float(np.sqrt(sum((part**2).sum() for part in g)))
+        if len(self.first) < 25:
+            self.first.append(norm)
+            self.mean, self.variance = np.mean(self.first), np.var(self.first)
+        else:
+            z = (norm - self.mean) / (np.sqrt(self.variance) + 1e-6)
+            if z > 1.5:
+                wanted = self.mean + 1.5 * np.sqrt(self.variance) / (z / 1.5)
+            self.mean = 0.97 * self.mean + 0.03 * wanted
+            self.variance = 0.97 * self.variance + 0.03 * (wanted - self.mean) ** 2
+        directions = [_adam(s, part * (wanted / norm), now.number) for s, part in zip(self.moments, g, strict=True)]
+        self.theta = [p - 1e-3 * torch.from_numpy(d) for p, d in zip(self.theta, directions, strict=True)]
+        return [p.clone() for p in self.theta]
+
+
 _RULES = (
     padam, qhadam, adam_atan2, lamb, evolved_2025, adam8bit, lion_kappa, cautious_lion, powersign, addsign, ef_signsgd,
     cautious_adamw, cautious_adanw, muon, normuon, swan,
@@ -300,4 +328,5 @@ ORACLES: dict[str, MakeOracle] = {
     "apply_if_finite": lambda theta, roles: ApplyIfFinite(theta),
     "sam_last_gradient": lambda theta, roles: SamLastGradient(theta),
     "induced_metric": lambda theta, roles: InducedMetric(theta),
+    "zclip_adam": lambda theta, roles: ZClipAdam(theta),
 }
