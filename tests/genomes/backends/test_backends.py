@@ -104,6 +104,16 @@ AWKWARD = {
         "evaluation": '{offset: "lane - 0.1 * i"}',
         "schedule": "tensor",
     },
+    "names of averages, delays and branches": {
+        "text": "debias(m) + late * where(is_weight, kept, prev(kept)) + shared + quantile(abs(kept), q)",
+        "let": [
+            "held = norm(g) > 9", "beta = where(held, 1, 0.9)", "m = ema(g, beta)", "k = 3",
+            "late = delay(m, k) - prev(m)", "kept from 0 = where(is_weight, where(held, kept, m), kept + late)",
+            "q = depth_fraction", "by_role = where(is_bias, 1 / t, cosine(9))",
+            "shared = where(is_bias, window_sum(kept, k), ema(kept, by_role))",
+        ],
+        "schedule": "by_role",
+    },
     "host constants alone": {"text": "t + rows"},
     "zero": {"text": "g - g"},
     "nothing but theta": {"text": "theta"},

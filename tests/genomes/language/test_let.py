@@ -40,6 +40,14 @@ def read(*lines: str, expr: str = "g", extra: str = "") -> Genome:
         (read("first from theta = first", expr="first"), "theta_start"),
         (read("n from 1 = n * norm(g)", expr="g * n"), "g * running_product(norm(g))"),
         (read("a = b", "b from 0 = g", "c = b", expr="a + c"), "prev(g) + g"),
+        (
+            read("b = where(norm(g) > 9, 1, 0.9)", "m = ema(g, b)", expr="debias(m) + m"),
+            "debias(ema(g, where(norm(g) > 9, 1, 0.9))) + ema(g, where(norm(g) > 9, 1, 0.9))",
+        ),
+        (read("b = 1 - 1 / t", "m = ema(g, b)", expr="debias(m)"), "debias(ema(g, 1 - 1 / t))"),
+        (read("m = ema(g, norm(g))", "n = m", expr="debias(n)"), "debias(ema(g, norm(g)))"),
+        (read("k = 3", "p = delay(g, k)", expr="p + window_sum(p, k)"), "delay(g, 3) + window_sum(delay(g, 3), 3)"),
+        (read("p = where(is_weight, ema(g, 0.5), prev(g))", expr="p"), "where(is_weight, ema(g, 0.5), prev(g))"),
     ],
 )  # fmt: skip
 def test_a_name_means_its_line(named: Genome, plain: str):
@@ -59,6 +67,12 @@ evaluation: {offset: "M - theta", when: "W > 0.5"}
     plain = extra.replace("W", "min(1, t / 9)").replace("M", "ema(g, 0.9)")
     lines = ("warm = min(1, t / 9)", "late = warm > 0.5", "m = ema(g, 0.9)")
     assert genome_identity(read(*lines, extra=named)) == genome_identity(read(extra=plain))
+
+
+def test_schedules_of_names_may_differ_by_role():
+    named = read("s = where(is_weight, cosine(9), running_sum(1 / rows))", expr="g * s", extra="schedule: s")
+    plain = "where(is_weight, cosine(9), running_sum(1 / rows))"
+    assert genome_identity(named) == genome_identity(read(expr=f"g * {plain}", extra=f"schedule: {plain}"))
 
 
 def test_states_depend_on_one_another():
@@ -103,7 +117,9 @@ def test_names_play_no_part_in_identity_and_their_lines_count_as_size():
         (["b = 5", "m = ema(g, b)"], "my.yaml:6: let.1: ema: beta is 5; allowed is 0 to 0.999999"),
         (["m = g", "n = m(g)"], "my.yaml:6: let.1: m is a name and takes no arguments (at character 5)"),
         (["m = u"], "my.yaml:5: let.0: u may stand under 'gates' alone"),
-        (["m = ema(g, norm(g))"], "my.yaml:5: let.0: ema: beta must be a number"),
+        (["m = delay(g, norm(g))"], "my.yaml:5: let.0: delay: k must be a number"),
+        (["k = t", "m = delay(g, k)"], "my.yaml:6: let.1: delay: k must be a literal number"),
+        (["k = 2.5", "m = delay(g, k)"], "my.yaml:6: let.1: delay: k is 2.5; allowed is 1 to 128, whole numbers alone"),
         (["m = g"] * (MAX_LINES + 1), "my.yaml:4: let: expected a list of 0 to"),
     ],
 )
@@ -117,7 +133,8 @@ def test_mistakes(lines: list[str], message: str):
     ("lines", "extra", "message"),
     [
         (["m = norm(g)"], "schedule: m", "my.yaml:8: schedule: m is made of g; this is made of t, epoch"),
-        (["r = rows"], "schedule: r", "my.yaml:8: schedule: a schedule is made of t, epoch"),
+        (["r = rows"], 'query: {offset: delta, when: "r > 3"}', "my.yaml:8: query.when: only t, epoch"),
+        (["r = is_bias"], "evaluation: {offset: delta, when: r}", "my.yaml:8: evaluation.when: when to evaluate"),
         (["k from 0 = k + 1"], 'query: {offset: delta, when: "k > 3"}', "my.yaml:8: query.when: only t, epoch"),
         (["big = g > 1"], "evaluation: {offset: delta, when: big}", "my.yaml:8: evaluation.when: big is made of g"),
         (["m = g"], "post: [mm]", "my.yaml:8: post.0: unknown name 'mm'; did you mean m?"),
