@@ -145,7 +145,7 @@ def test_without_a_gpu_a_worker_for_one_says_so_before_it_blames_a_lane(monkeypa
 @pytest.mark.parametrize(
     ("terms", "error", "message"),
     [
-        ('[{expr: "ema(g, g)"}]', UsageError, r"mine.yaml:4: terms.0.expr: ema: beta must be"),
+        ('[{expr: "clip(g, norm(g))"}]', UsageError, r"mine.yaml:4: terms.0.expr: clip: limit must be"),
         (
             "[" + ", ".join(f'{{expr: "ema(g, 0.{k})"}}' for k in (1, 2, 3)) + "]",
             UsageError,
