@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from genomes.language.genome import Genome, dump
 from harness.result import Training
 from harness.task import Instance
+
+STANDARD_DEVIATIONS = 1.959963984540054  # on either side: 95 % of a normal distribution
 
 
 class Purpose(StrEnum):
     """What an instance is for. Seeds of different purposes never meet.
 
     ``search`` ranks a generation; ``retest``: fresh instances for the best of it; ``selection``: the fixed instances
-    of the hall of fame; ``final``: those that no campaign trains on, for the comparison at the end.
+    of the hall of fame; ``gate``: fresh instances for a challenger and those it must beat; ``final``: those that no
+    campaign trains on, for the comparison at the end.
     """
 
     SEARCH = "search"
     RETEST = "retest"
     SELECTION = "selection"
+    GATE = "gate"
     FINAL = "final"
 
 
@@ -118,58 +123,131 @@ def trainings(results: Results, individual: Individual, instances: Iterable[Inst
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """What is known of an expected quality, or of a difference of two. ``count``: instances behind it."""
+
+    mean: float
+    sd: float
+    count: int
+
+    @property
+    def low(self) -> float:
+        """The lower end of the 95 % interval."""
+        return self.mean - STANDARD_DEVIATIONS * self.sd
+
+    @property
+    def high(self) -> float:
+        """The upper end of the 95 % interval."""
+        return self.mean + STANDARD_DEVIATIONS * self.sd
+
+    @property
+    def above_zero(self) -> float:
+        """The probability that the value is above 0, for a normal distribution."""
+        return 0.5 * math.erfc(-self.mean / (self.sd * math.sqrt(2))) if self.sd else float(self.mean > 0)
+
+    def minus(self, other: Estimate) -> Estimate:
+        """The difference to an independent estimate."""
+        return Estimate(self.mean - other.mean, math.hypot(self.sd, other.sd), min(self.count, other.count))
+
+
+class Observation(NamedTuple):
+    """What a search keeps of one training. ``instance``: `Lane.key` without the hash; ``quality``: None for none."""
+
+    hash: str
+    instance: tuple
+    quality: float | None
+
+
+@dataclass(frozen=True)
 class Fame:
-    """An entry of the hall of fame: an individual with its mean quality on the fixed selection instances.
+    """An entry of the hall of fame: an individual with its estimated quality.
 
     ``since``: the generation that brought it in.
     """
 
     individual: Individual
-    quality: float
+    estimate: Estimate
     since: int
 
 
 @dataclass(frozen=True)
 class Champion:
-    """The best of the hall of fame, in words. ``expr``: its direction u."""
+    """The first of the hall of fame, in words. ``gain``: over the reference, the first baseline; ``expr``: its direction."""
 
     id: str
     name: str
-    quality: float
+    estimate: Estimate
+    gain: Estimate | None
     expr: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A challenger's test on fresh instances. ``rivals``: the individuals that it had to beat.
+
+    ``gains``: its mean difference to each of them over the trial's instances. ``promoted``: it beat all of them.
+    ``count``: instances of the trial; ``reason``: why it ended, for people.
+    """
+
+    challenger: str
+    rivals: tuple[str, ...]
+    gains: tuple[float, ...]
+    count: int
+    promoted: bool
+    reason: str
 
 
 @dataclass(frozen=True)
 class Statistics:
     """A complete generation in numbers: what live table, report and ledger show.
 
-    ``best``, ``median``, ``mean``, ``worst``: of the individuals' mean qualities on the generation's search
-    instances, None where all diverged. ``baselines``: the same of the recipe's baselines, by name. ``diverged``,
-    ``distinct``: individuals without a quality; programs. ``trained``: lanes asked for; ``saved``: lanes more, had
-    equal programs been trained apart. ``selection_best``: the champion's quality on the selection instances.
+    ``best``: the estimate of the best of its individuals; ``gain``: what that is above the reference; None where all
+    have failed. ``median``: of their estimates' means. ``baselines``: estimates of the recipe's baselines, by name.
+    ``diverged``, ``distinct``: individuals with a failed training; programs. ``dismissed``: individuals that were not
+    trained to the end of their race. ``trained``: lanes; ``lane_steps``: training steps of all lanes. ``trials``: that
+    ended in it.
     """
 
-    best: float | None = None
+    best: Estimate | None = None
+    gain: Estimate | None = None
     median: float | None = None
-    mean: float | None = None
-    worst: float | None = None
     diverged: int = 0
     distinct: int = 0
+    dismissed: int = 0
     trained: int = 0
-    saved: int = 0
-    baselines: Mapping[str, float | None] | None = None
-    selection_best: float | None = None
+    lane_steps: int = 0
+    baselines: Mapping[str, Estimate | None] = field(default_factory=dict)
     champion: Champion | None = None
+    trials: tuple[Trial, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for JSON."""
-        return asdict(self) | {"baselines": dict(self.baselines or {})}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The inverse of ``to_dict``."""
-        champion = values.get("champion")
-        return cls(**{**values, "champion": Champion(**champion) if champion else None})
+        champion = values["champion"]
+        return cls(
+            **{
+                **values,
+                "best": _estimate(values["best"]),
+                "gain": _estimate(values["gain"]),
+                "baselines": {name: _estimate(value) for name, value in values["baselines"].items()},
+                "champion": champion
+                and Champion(
+                    **{**champion, "estimate": Estimate(**champion["estimate"]), "gain": _estimate(champion["gain"])}
+                ),
+                "trials": tuple(
+                    Trial(**{**trial, "rivals": tuple(trial["rivals"]), "gains": tuple(trial["gains"])})
+                    for trial in values["trials"]
+                ),
+            }
+        )
+
+
+def _estimate(values: Mapping[str, Any] | None) -> Estimate | None:
+    return None if values is None else Estimate(**values)
 
 
 @dataclass(frozen=True)
@@ -186,7 +264,7 @@ class Told:
     """What a search made of the results that it was told: the ledger saves one in one transaction.
 
     ``generation``: the one that asked, from 0. ``individuals``: those that came into being, with their ``fitness``
-    (mean quality, None for a diverged one). ``statistics``: of the generation, where this completed it.
+    (what the algorithm ranks them by at first, None for a failed one). ``statistics``: of the generation, where this completed it.
     """
 
     generation: int

@@ -94,7 +94,7 @@ def run(
             spent = ledger.seconds_of(reached.generation)  # by the tells of the generation under way
         progress.begin(recipe, past, begun)
         with stop.at_once():
-            search = begin(recipe, reached, ledger.individual, genomes)
+            search = begin(recipe, reached, ledger.individual, genomes, ledger.observations())
         while search.generation < recipe.generations:
             started = time.monotonic()
             results = _answer(search, ledger, pool, stop, progress)

@@ -13,7 +13,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,20 @@ from evo.ledger.schema import (
     canonical,
     checksum,
 )
-from evo.records import Checkpoint, Fame, Generation, Individual, Key, Lane, Purpose, Results, Statistics, Told
+from evo.records import (
+    Checkpoint,
+    Estimate,
+    Fame,
+    Generation,
+    Individual,
+    Key,
+    Lane,
+    Observation,
+    Purpose,
+    Results,
+    Statistics,
+    Told,
+)
 from genomes.language.genome import Genome, parse
 from harness.result import Training
 from harness.task import Instance
@@ -153,7 +166,7 @@ class Ledger:
     def save(self, told: Told, checkpoint: Checkpoint, seconds: float) -> None:
         """Store a tell: what came of it, and the checkpoint from which the search goes on."""
         number = self.tells()
-        fame = [(f.individual.id, f.quality, f.since) for f in checkpoint.hall_of_fame]
+        fame = [(f.individual.id, *astuple(f.estimate), f.since) for f in checkpoint.hall_of_fame]
         statistics = None if told.statistics is None else canonical(told.statistics.to_dict())
         with explained(self.path):
             with self._writing():
@@ -212,6 +225,13 @@ class Ledger:
                 found[row["hash"]].append((_instance(row), codec.from_fields(row)))
         return found
 
+    def observations(self) -> list[Observation]:
+        """What the search was told, training by training: all but results that the next tell is to be about."""
+        return [
+            Observation(row["hash"], tuple(row[name] for name in EVALUATIONS.key_names[1:]), codec.number(row["quality"]))
+            for row in self._rows(EVALUATIONS, "WHERE tell < ?", (self.tells(),))
+        ]
+
     def unfinished(self) -> list[Training]:
         """All trainings that did not finish, in the order of their keys."""
         order = ", ".join(EVALUATIONS.key_names)
@@ -228,7 +248,9 @@ class Ledger:
         for last in self._complete_tells()[-1:]:
             fame = json.loads(last["hall_of_fame"])
             generation = last["generation"] + (last["statistics"] is not None)
-            hall_of_fame = tuple(Fame(self.individual(id), quality, since) for id, quality, since in fame)
+            hall_of_fame = tuple(
+                Fame(self.individual(id), Estimate(mean, sd, count), since) for id, mean, sd, count, since in fame
+            )
             return Checkpoint(generation, hall_of_fame, json.loads(last["state"]))
         return Checkpoint()
 

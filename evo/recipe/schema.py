@@ -61,6 +61,20 @@ class Instances(Closed):
     final: Some = Field(default=64, description="fixed instances that only `evo compare` touches")
 
 
+class Gate(Closed):
+    """What a genome must show on fresh instances before it becomes champion."""
+
+    error_rate: float = Field(
+        default=0.05, gt=0, le=0.5, description="chance that a challenger passes that is no better; any number of looks"
+    )
+    instances: Few = Field(
+        default=96, description="most fresh instances of a trial; 0: no gate, the best estimate is champion"
+    )
+    confidence: Share = Field(
+        default=0.9, description="probability of being better, by the evidence, from which on a challenger is tried"
+    )
+
+
 class Variation(Closed):
     """How children are made, whatever the algorithm."""
 
@@ -115,6 +129,7 @@ class Recipe(Closed):
     difficulty: Difficulty = Field(default=Difficulty(), description="which instances are drawn")
     instances: Instances = Field(default=Instances(), description="how many of them, by purpose")
     search: SerializeAsAny[Settings] = Field(default=Genetic(), description="who survives")
+    gate: Gate = Field(default=Gate(), description="who becomes champion")
     variation: Variation = Field(default=Variation(), description="how children are made")
     start: Start = Field(default=Start(), description="the first generation")
     baselines: Names = Field(default=("adam", "cautious_adanw"), description="known optimizers to measure by")

@@ -30,6 +30,28 @@ class Settings(Closed):
         return iter(())
 
 
+class RacedEvolution(Settings):
+    """Evolution of structure and constants by races: `evo.search.raced_evolution`."""
+
+    algorithm: Literal["raced_evolution"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]  it is frozen
+        default="raced_evolution", description="how the next genomes are chosen"
+    )
+    islands: Annotated[int, Field(ge=1, le=64)] = Field(default=2, description="populations that evolve apart")
+    migration: Some = Field(default=4, description="generations between two migrations of an island's best")
+    tournament: Some = Field(default=3, description="individuals per tournament; more is greedier")
+    keep: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.5, description="share of a race that trains on the next block of instances"
+    )
+    tuning: Share = Field(default=0.5, description="most children that tune the constants of the best structures")
+    credit: bool = Field(default=True, description="operators whose children beat their parents are chosen more often")
+    parsimony: Share = Field(default=0.0, description="quality subtracted per node of a genome")
+
+    def contradictions(self, population: int) -> Iterator[Contradiction]:
+        """See `Settings.contradictions`."""
+        if 2 * self.islands > population:
+            yield f"{self.islands} is more than half of the population of {population}", ("islands", "population")
+
+
 class Genetic(Settings):
     """A genetic algorithm on paired instances: `evo.search.genetic`."""
 

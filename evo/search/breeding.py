@@ -1,0 +1,123 @@
+"""Where genomes come from: the founders of a campaign, random genomes, children of parents."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+from evo.randomness import generator
+from evo.recipe.schema import Recipe
+from evo.records import Individual
+from evo.search.variation import skeleton
+from evo.search.variation.random_genome import random_genome
+from evo.search.variation.vary import Child, vary
+from genomes import catalogue
+from genomes.compiler.identity import genome_identity
+from genomes.language.genome import Genome
+
+DRAWS_FOR_NEW = 4  # children drawn before one with a known program is let in
+FOUNDERS = ("catalogue", "genome", "random")  # operators of the individuals that a campaign begins with
+
+
+@dataclass(frozen=True)
+class Breeder:
+    """What makes genomes for a search. Benchmarks put landscapes of their own in its place."""
+
+    recipe: Recipe
+
+    def known(self, name: str) -> Genome:
+        """A known optimizer by its name."""
+        return catalogue.load(name)
+
+    def random(self, name: str, rng: random.Random) -> Genome:
+        """A random genome that can train."""
+        return random_genome(name, self.recipe.limits, rng)
+
+    def child(
+        self, parents: Sequence[Genome], rng: random.Random, crossover: float, weights: Mapping[str, float]
+    ) -> Child:
+        """A child of one or two parents; ``weights``: of operators, by name, in place of their own."""
+        return vary(parents, crossover, weights, self.recipe.limits, rng)
+
+    def coordinates(self, genome: Genome) -> tuple[float, ...]:
+        """The genome's numbers as a vector (`evo.search.variation.skeleton`)."""
+        return skeleton.coordinates(genome)
+
+    def tuned(self, genome: Genome, vector: Sequence[float]) -> Genome:
+        """The genome with other numbers."""
+        return skeleton.with_coordinates(genome, vector)
+
+    def structure(self, genome: Genome) -> Hashable:
+        """Equal for genomes that differ in their numbers alone."""
+        return skeleton.skeleton(genome)
+
+    def identity(self, genome: Genome) -> str:
+        """Equal for equal programs."""
+        return genome_identity(genome)
+
+    def individual(
+        self, generation: int, index: int, genome: Genome, parents: Sequence[Individual] = (), operator: str = ""
+    ) -> Individual:
+        """A new member of a generation."""
+        return Individual(
+            generation, index, genome, self.identity(genome), tuple(parent.id for parent in parents), operator
+        )
+
+
+def first_generation(breeder: Breeder, start: Sequence[Genome], bred: Callable[[int, int], None]) -> list[Individual]:
+    """Known optimizers, the genomes of ``recipe.start.genomes``, random genomes, and mutants of all of them.
+
+    ``bred``: see `evo.search.protocol.Search.ask`. Raises ValueError where ``start``, these genomes, does not fit the
+    recipe.
+    """
+    recipe = breeder.recipe
+    if len(start) != (named := len(recipe.start.genomes)):
+        raise ValueError(f"start: {len(start)} genomes, and the recipe names {named}")
+    founders = [("catalogue", breeder.known(name)) for name in recipe.start.catalogue]
+    founders += [("genome", genome) for genome in start]
+    for i in range(recipe.start.random):
+        bred(len(founders), recipe.population)
+        rng = generator(recipe.seed, 0, len(founders), "random")
+        founders.append(("random", breeder.random(f"random{i + 1}", rng)))
+    population = [breeder.individual(0, i, genome, operator=kind) for i, (kind, genome) in enumerate(founders)]
+    seen = {founder.hash for founder in population}
+    while len(population) < recipe.population:
+        bred(len(population), recipe.population)
+        parent = population[len(population) % len(founders)]
+        population.append(new_child(breeder, 0, len(population), [parent], seen))
+    bred(recipe.population, recipe.population)
+    return population[: recipe.population]
+
+
+def baselines(breeder: Breeder) -> tuple[Individual, ...]:
+    """The recipe's baselines; they take part in no selection."""
+    names = breeder.recipe.baselines
+    return tuple(breeder.individual(0, -1 - i, breeder.known(name), operator="baseline") for i, name in enumerate(names))
+
+
+def new_child(
+    breeder: Breeder,
+    generation: int,
+    index: int,
+    parents: Sequence[Individual],
+    seen: set[str],
+    crossover: float | None = None,
+    weights: Mapping[str, float] | None = None,
+) -> Individual:
+    """A child whose program is not in ``seen``, if a few draws give one; it joins them.
+
+    ``crossover``, ``weights``: in place of the recipe's.
+    """
+    variation, rng = breeder.recipe.variation, generator(breeder.recipe.seed, generation, index, "variation")
+    genomes = [parent.genome for parent in parents]
+    crossover = variation.crossover if crossover is None else crossover
+    weights = variation.weights if weights is None else weights
+    for draw in range(DRAWS_FOR_NEW):
+        child = breeder.child(genomes, rng, crossover, weights)
+        genome = child.genome.renamed(f"g{generation}i{index}", "evolved")
+        individual = breeder.individual(generation, index, genome, parents[: child.parents], child.operator)
+        if individual.hash not in seen or draw == DRAWS_FOR_NEW - 1:
+            seen.add(individual.hash)
+            return individual
+    raise AssertionError("the last draw is always let in")

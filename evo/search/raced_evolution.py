@@ -1,0 +1,285 @@
+"""Evolution by races: structure and constants, on islands, with the evidence of the whole campaign.
+
+One generation::
+
+    breed     on every island, children of parents chosen by tournament among its members, by draws from what is known of
+              them (Thompson sampling); other children are samples of CMA-ES on the numbers of the best structures
+    race      all children train on a first block of instances, one of each depth; then, again and again, the half of
+              those in the race that is most likely to matter trains on a further block: children and members together,
+              by draws from what is known of them
+    survive   the best of an island's members and children, by their estimates, are its next members
+    migrate   now and then the best of an island joins the next one
+
+Operators of variation whose children beat their parents are chosen more often, and tuning gets the more children the more
+often the best of a generation come from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from evo.randomness import generator
+from evo.recipe.schema import Recipe
+from evo.recipe.search_settings import RacedEvolution
+from evo.records import Individual, Purpose, Request, Results
+from evo.search.breeding import first_generation, new_child
+from evo.search.instances import block, block_size
+from evo.search.protocol import Bred, Find, Search, Step
+from evo.search.tuning import Tuning, sample_count
+from evo.search.variation.registry import OPERATORS
+
+TUNED = "tune_constants"  # the operator of children that are samples of a tuning
+_FORGET = 0.9  # of credit, per generation
+_BEST = 3  # of a generation, whose origin is credited
+
+
+@dataclass(frozen=True)
+class _Race:
+    """A race under way. ``children``: by island. ``round``: blocks trained. ``tuned``: children's indices by tuning."""
+
+    children: tuple[tuple[Individual, ...], ...]
+    round: int = 0
+    tuned: tuple[tuple[int, ...], ...] = ()
+    finalists: int = 0
+
+    @property
+    def all(self) -> list[Individual]:
+        """The children of all islands."""
+        return [child for island in self.children for child in island]
+
+
+class Raced(Search):
+    """See the module's text."""
+
+    def __init__(self, recipe: Recipe, *arguments: Any, **options: Any) -> None:
+        assert isinstance(recipe.search, RacedEvolution)
+        self._settings = recipe.search
+        self._islands: tuple[tuple[Individual, ...], ...] = ((),) * recipe.search.islands
+        self._race: _Race | None = None
+        self._next: _Race | None = None  # bred, and not told yet
+        self._tunings: tuple[Tuning, ...] = ()
+        self._credits: dict[str, tuple[float, float]] = {}  # operator -> children, and those that beat their parents
+        self._earned = (0.0, 0.0)  # how many of generations' best came from tuning, and from the other operators
+        self._seen: set[str] = set()
+        super().__init__(recipe, *arguments, **options)
+
+    # --- ask ---------------------------------------------------------------------------------------------------------
+
+    def _ask(self, bred: Bred) -> Request:
+        if self._race is None:
+            self._next = self._breed(bred)
+            return self._block(self._next.all, 0)
+        return self._block(self._fastest(self._race), self._race.round)
+
+    def _block(self, individuals: Iterable[Individual], number: int) -> Request:
+        size = block_size(self.recipe, self.recipe.instances.search)
+        fresh = block(self.recipe, Purpose.SEARCH, size, self.generation, number)
+        return Request.crossed(Purpose.SEARCH, individuals, fresh, self.recipe.epochs)
+
+    @property
+    def _rounds(self) -> int:
+        return max(1, self.recipe.instances.search // block_size(self.recipe, self.recipe.instances.search))
+
+    def _fastest(self, race: _Race) -> list[Individual]:
+        """Who trains on the next block: those who came first in one draw of all qualities from what is known."""
+        entered = {i.hash: i for i in (*race.all, *self._living()) if self._estimate(i)}
+        rng = generator(self.recipe.seed, self.generation, race.round, "race")
+        drawn = {hash: self._drawn(i, rng) for hash, i in entered.items()}
+        count = max(2, round(len(race.all) * self._settings.keep**race.round))
+        return [entered[hash] for hash in sorted(entered, key=lambda hash: -drawn[hash])[:count]]
+
+    def _drawn(self, individual: Individual, rng: Any) -> float:
+        found = self._estimate(individual)
+        return rng.gauss(found.mean, found.sd) if found else float("-inf")
+
+    # --- breed -------------------------------------------------------------------------------------------------------
+
+    def _breed(self, bred: Bred) -> _Race:
+        if self.generation:
+            return self._children(bred)
+        population = first_generation(self.breeder, self.start, bred)
+        self._seen = {i.hash for i in population}
+        return _Race(self._dealt(population))
+
+    def _children(self, bred: Bred) -> _Race:
+        recipe, seen = self.recipe, set(self._seen)
+        children: list[Individual] = []
+        tuned: list[tuple[int, ...]] = []
+        for tuning in self._tunings:
+            samples, mean = tuning.ask()
+            indices = []
+            for vector in (*samples, mean):
+                genome = self.breeder.tuned(tuning.owner.genome, vector)
+                index = len(children)
+                named = genome.renamed(f"g{self.generation}i{index}", "evolved")
+                child = self.breeder.individual(self.generation, index, named, [tuning.owner], TUNED)
+                children.append(child)
+                indices.append(index)
+                bred(len(children), recipe.population)
+            tuned.append(tuple(indices[:-1]))
+        weights = self._weights()
+        while len(children) < recipe.population:
+            bred(len(children), recipe.population)
+            index = len(children)
+            island = self._islands[index % len(self._islands)]
+            rng = generator(recipe.seed, self.generation, index, "tournament")
+            parents = [self._parent(island, rng) for _ in range(2)]
+            children.append(new_child(self.breeder, self.generation, index, parents, seen, weights=weights))
+        bred(len(children), recipe.population)
+        self._seen = seen | {child.hash for child in children}
+        return _Race(self._dealt(children), tuned=tuple(tuned))
+
+    def _dealt(self, individuals: Sequence[Individual]) -> tuple[tuple[Individual, ...], ...]:
+        """The individuals on the islands, in turn."""
+        count = len(self._islands)
+        return tuple(tuple(individuals[island::count]) for island in range(count))
+
+    def _parent(self, island: Sequence[Individual], rng: Any) -> Individual:
+        drawn = rng.sample(range(len(island)), min(self._settings.tournament, len(island)))
+        return island[max(drawn, key=lambda i: self._drawn(island[i], rng))]
+
+    def _weights(self) -> Mapping[str, float]:
+        """The recipe's frequencies of operators, times how often each one's children beat their parents."""
+        given = self.recipe.variation.weights
+        usual = {name: given.get(name, operator.weight) for name, operator in OPERATORS.items()}
+        if not self._settings.credit or not self._credits:
+            return usual
+        tried, better = (sum(values) for values in zip(*self._credits.values(), strict=True))
+        base = (better + 1) / (tried + 2)
+
+        def rate(name: str) -> float:
+            tried, better = self._credits.get(name, (0.0, 0.0))
+            return (better + 4 * base) / (tried + 4)
+
+        return {name: weight * rate(name) / base for name, weight in usual.items()}
+
+    # --- tell --------------------------------------------------------------------------------------------------------
+
+    def _tell(self, request: Request, results: Results) -> Step:
+        step = Step()
+        if self._race is None:
+            assert self._next is not None, "asked before told"
+            race = self._next
+            born = sorted(race.all, key=lambda i: i.index)
+            step = Step(tuple(born), self._fitness(born))
+        else:
+            race = replace(self._race, finalists=len(request.lanes) // len(request.instances))
+        race = replace(race, round=race.round + 1)
+        if race.round < self._rounds and any(map(self._estimate, race.all)):
+            self._race = race
+            return step
+        self._race = self._next = None
+        self._finish(race)
+        return replace(step, complete=True, dismissed=max(0, len(race.all) - race.finalists) if race.round > 1 else 0)
+
+    def _finish(self, race: _Race) -> None:
+        self._give_credit(race)
+        size = max(2, self.recipe.population // (2 * len(self._islands)))
+        self._islands = tuple(
+            self._best([*members, *children], size)
+            for members, children in zip(self._islands, race.children, strict=True)
+        )
+        if len(self._islands) > 1 and self.generation % self._settings.migration == self._settings.migration - 1:
+            leaders = [island[:1] for island in self._islands]
+            self._islands = tuple(
+                self._best([*island, *leaders[i - 1]], size) for i, island in enumerate(self._islands)
+            )
+        self._tune(race)
+
+    def _best(self, individuals: Sequence[Individual], count: int) -> tuple[Individual, ...]:
+        """The best by estimate, one of each program; where all have failed, the first ones."""
+        distinct = {i.hash: i for i in reversed(individuals)}
+        able = [i for i in distinct.values() if self._estimate(i)]
+        able.sort(key=lambda i: (-self._mean(i) + self._settings.parsimony * i.genome.size, i.generation, i.index))
+        return tuple(able[:count]) or tuple(individuals[:count])
+
+    def _give_credit(self, race: _Race) -> None:
+        parents = {i.id: i for i in (*self._living(), *race.all, *self._founders)}
+        credit = {name: (tried * _FORGET, better * _FORGET) for name, (tried, better) in self._credits.items()}
+        for child in race.all:
+            if child.parents and child.operator != TUNED:
+                own = self._estimate(child)
+                known = [found for id in child.parents if id in parents and (found := self._estimate(parents[id]))]
+                better = own is not None and all(own.mean > found.mean for found in known)
+                tried, count = credit.get(child.operator, (0.0, 0.0))
+                credit[child.operator] = tried + 1, count + better
+        self._credits = credit
+
+    # --- tune --------------------------------------------------------------------------------------------------------
+
+    def _tune(self, race: _Race) -> None:
+        """Tell the tunings what their samples were worth, and begin new ones for structures that have none."""
+        by_index = {child.index: child for child in race.all}
+        told = [
+            tuning.tell([found and found.mean for found in (self._estimate(by_index[i]) for i in indices)])
+            for tuning, indices in zip(self._tunings, race.tuned, strict=True)
+        ]
+        room = int(self.recipe.population * self._settings.tuning * self._tuning_share(race))
+        living = sorted(
+            {i.hash: i for i in self._living() if self._estimate(i)}.values(), key=lambda i: (-self._mean(i), i.id)
+        )
+        kept: list[Tuning] = []
+        structures = []
+        for individual in living:
+            structure = self.breeder.structure(individual.genome)
+            start = self.breeder.coordinates(individual.genome)
+            if structure in structures or len(start) < 2:
+                continue
+            structures.append(structure)
+            old = next((t for t in told if self.breeder.structure(t.owner.genome) == structure), None)
+            tuning = old or Tuning.begun(individual, start, sample_count(len(start)), self.recipe.seed)
+            if room < tuning.population + 1:
+                break
+            room -= tuning.population + 1
+            kept.append(tuning)
+        self._tunings = tuple(kept)
+
+    def _tuning_share(self, race: _Race) -> float:
+        """How large a part of what tuning may take it has earned: how often a generation's best come from it."""
+        able = sorted((i for i in race.all if self._estimate(i)), key=self._mean, reverse=True)
+        tuned, others = (value * _FORGET for value in self._earned)
+        for child in able[:_BEST]:
+            if child.parents and self._tunings:
+                tuned, others = tuned + (child.operator == TUNED), others + (child.operator != TUNED)
+        self._earned = tuned, others
+        share = (tuned + 1) / (tuned + others + 2)
+        return min(1.0, 2 * share)
+
+    # --- remember ----------------------------------------------------------------------------------------------------
+
+    def _living(self) -> list[Individual]:
+        return list({i.hash: i for island in self._islands for i in island}.values())
+
+    def _state(self) -> Any:
+        race = self._race
+        return {
+            "islands": [[i.id for i in island] for island in self._islands],
+            "race": race
+            and {
+                "children": [[i.id for i in island] for island in race.children],
+                "round": race.round,
+                "tuned": [list(indices) for indices in race.tuned],
+                "finalists": race.finalists,
+            },
+            "tunings": [tuning.state() for tuning in self._tunings],
+            "earned": list(self._earned),
+            "credits": {name: list(values) for name, values in sorted(self._credits.items())},
+        }
+
+    def _restore(self, state: Any, individual: Find) -> None:
+        def found(islands: list[list[str]]) -> tuple[tuple[Individual, ...], ...]:
+            return tuple(tuple(map(individual, island)) for island in islands)
+
+        self._islands = found(state["islands"])
+        if race := state["race"]:
+            tuned = tuple(map(tuple, race["tuned"]))
+            self._race = _Race(found(race["children"]), race["round"], tuned, race["finalists"])
+        self._tunings = tuple(Tuning.restored(kept, individual(kept["owner"])) for kept in state["tunings"])
+        self._earned = tuple(state["earned"])
+        self._credits = {name: (tried, better) for name, (tried, better) in state["credits"].items()}
+        self._seen = {hash for hash, _ in self._observed}
+
+
+SEARCH = Raced
