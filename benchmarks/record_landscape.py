@@ -38,7 +38,14 @@ LIMITS = Limits()
 def instance(task: str, depth: int, label: str, index: int, epochs: int, init: str) -> dict:
     """The fields of a lane on instance ``index`` of ``label``, without its genome."""
     seed = hashlib.sha256(f"{label}/{index}".encode()).hexdigest()
-    return {"task": task, "num_hidden_layers": depth, "seed": seed, "init": init, "accuracy_factor": 0, "epochs": epochs}
+    return {
+        "task": task,
+        "num_hidden_layers": depth,
+        "seed": seed,
+        "init": init,
+        "accuracy_factor": 0,
+        "epochs": epochs,
+    }
 
 
 def trained(lane: dict) -> float | None:
@@ -112,7 +119,9 @@ def main() -> None:
         "init": asked.init,
         "epochs": asked.epochs,
         "seed": asked.seed,
-        "instances": [{"label": label, "index": i, "depth": lane["num_hidden_layers"]} for i, lane in enumerate(instances)],
+        "instances": [
+            {"label": label, "index": i, "depth": lane["num_hidden_layers"]} for i, lane in enumerate(instances)
+        ],
         "genomes": rows,
     }
     FOLDER.mkdir(exist_ok=True)

@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from typing import Protocol
+
+
+class Uncertain(Protocol):
+    """An estimate with its 95 % interval: see `evo.records.Estimate`."""
+
+    @property
+    def mean(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
 
 
 def command(*words: object) -> str:
@@ -13,6 +25,19 @@ def command(*words: object) -> str:
 def quality(value: float | None) -> str:
     """A quality with three decimals; a dash for None."""
     return "–" if value is None else f"{value:.3f}"
+
+
+def uncertain(estimate: Uncertain | None) -> str:
+    """An estimate with half of its 95 % interval: ``0.412 ± 0.031``; a dash for None."""
+    return "–" if estimate is None else f"{estimate.mean:.3f} ± {(estimate.high - estimate.low) / 2:.3f}"
+
+
+def gain(difference: Uncertain | None) -> str:
+    """A difference as `uncertain`, with its sign; ``tie`` is added where its interval holds 0."""
+    if difference is None:
+        return "–"
+    tie = " (tie)" if difference.low <= 0 <= difference.high else ""
+    return f"{difference.mean:+.3f} ± {(difference.high - difference.low) / 2:.3f}{tie}"
 
 
 def duration(seconds: float) -> str:

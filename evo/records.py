@@ -15,6 +15,8 @@ from harness.task import Instance
 
 STANDARD_DEVIATIONS = 1.959963984540054  # on either side: 95 % of a normal distribution
 
+FOUNDERS = ("catalogue", "genome", "random")  # operators of the individuals that a campaign begins with
+
 
 class Purpose(StrEnum):
     """What an instance is for. Seeds of different purposes never meet.

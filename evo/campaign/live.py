@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evo.campaign.progress import PlainProgress, Progress
-from evo.formatting import duration, quality
+from evo.formatting import duration, gain, uncertain
 
 ROWS = 10
 
@@ -57,32 +57,33 @@ class LiveProgress(Progress):
             times.append(f"about {duration(left)} left")
         parts.append(Text(" · ".join(times), style="dim"))
         if self.champion:
-            name, value = self.champion.name, quality(self.champion.quality)
-            parts.append(Text.assemble("champion ", (name, "bold"), f" {value} on the selection instances"))
+            best = self.champion
+            over = f", {gain(best.gain)} over {self.recipe.baselines[0]}" if best.gain and self.recipe else ""
+            parts.append(Text.assemble("champion ", (best.name, "bold"), f" {uncertain(best.estimate)}{over}"))
             parts.append(Text(f"  {self.champion.expr}", style="cyan", no_wrap=True, overflow="ellipsis"))
         return Group(*parts)
 
     def _table(self) -> Table:
-        baselines = list(self.past[-1].statistics.baselines or {})
+        baselines = list(self.past[-1].statistics.baselines)
         recipe = self.recipe
         title = f"{recipe.name} · task {recipe.task} · quality, higher is better" if recipe else None
         table = Table(title=title, title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0))
         table.add_column("generation", justify="right")
-        for name in ("best", "median"):
-            table.add_column(name, justify="right", style="bold" if name == "best" else "")
+        for name in ("best", "champion"):
+            table.add_column(name, justify="right", style="bold" if name == "champion" else "")
         for name in baselines:
             table.add_column(name, justify="right", style="dim")
-        for name in ("trained", "saved", "diverged", "time"):
+        for name in ("trials", "trained", "diverged", "time"):
             table.add_column(name, justify="right")
         for generation in self.past[-ROWS:]:
             found = generation.statistics
-            measured = found.baselines or {}
             table.add_row(
                 str(generation.number),
-                quality(found.best),
-                quality(found.median),
-                *(quality(measured.get(name)) for name in baselines),
-                *(str(count) for count in (found.trained, found.saved, found.diverged)),
+                uncertain(found.best),
+                uncertain(found.champion and found.champion.estimate),
+                *(uncertain(found.baselines.get(name)) for name in baselines),
+                ", ".join("promoted" if trial.promoted else "failed" for trial in found.trials),
+                *(str(count) for count in (found.trained, found.diverged)),
                 duration(generation.seconds),
             )
         return table

@@ -56,7 +56,7 @@ class Outcome:
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for JSON."""
         best = self.champion
-        champion = best and {"id": best.individual.id, "name": best.individual.name, "quality": best.quality}
+        champion = best and {"id": best.individual.id, "name": best.individual.name, **asdict(best.estimate)}
         return asdict(replace(self, champion=None)) | {"champion": champion}
 
 

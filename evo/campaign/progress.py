@@ -11,7 +11,7 @@ from statistics import median
 from typing import TextIO
 
 from evo import files
-from evo.formatting import duration, quality
+from evo.formatting import duration, uncertain
 from evo.recipe.schema import Recipe
 from evo.records import Champion, Generation, Request
 from harness.result import Training
@@ -111,11 +111,12 @@ class Progress:
     def _line(self, generation: Generation) -> str:
         found = generation.statistics
         parts = [f"generation {self.done_generations}/{self.generations}"]
-        parts += [f"best {quality(found.best)}", f"median {quality(found.median)}"]
-        parts += [f"{name} {quality(value)}" for name, value in (found.baselines or {}).items()]
+        parts.append(f"best {uncertain(found.best)}")
+        parts += [f"{name} {uncertain(value)}" for name, value in found.baselines.items()]
         if found.champion:
-            parts.append(f"champion {found.champion.name} {quality(found.champion.quality)}")
-        parts.append(f"trained {found.trained}, saved {found.saved}")
+            parts.append(f"champion {found.champion.name} {uncertain(found.champion.estimate)}")
+        parts += [f"{trial.challenger} {'promoted' if trial.promoted else 'not promoted'}" for trial in found.trials]
+        parts.append(f"trained {found.trained}")
         if found.diverged:
             parts.append(f"diverged {found.diverged}")
         left = self.seconds_left()

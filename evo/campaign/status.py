@@ -8,7 +8,7 @@ from typing import Any
 
 from evo.campaign.folder import RunFolder
 from evo.errors import UsageError
-from evo.formatting import command, duration, quality
+from evo.formatting import command, duration, gain, uncertain
 from evo.ledger import backup
 from evo.ledger.errors import LedgerError
 from evo.ledger.ledger import Ledger
@@ -76,11 +76,12 @@ def summary(status: Status) -> str:
         f" of {status.population} (task {status.task})"
     ]
     if found := status.statistics:
-        measured = {"best": found.best, "median": found.median, **(found.baselines or {})}
-        lines.append("last generation: " + "  ".join(f"{name} {quality(value)}" for name, value in measured.items()))
-        if found.champion:
-            best = found.champion
-            lines.append(f"champion: {best.name} {quality(best.quality)} on the selection instances")
+        measured = {"best of the last generation": found.best, **found.baselines}
+        lines.append("  ".join(f"{name} {uncertain(value)}" for name, value in measured.items()))
+        if best := found.champion:
+            lines.append(f"champion: {best.name} {uncertain(best.estimate)}, from {best.estimate.count} instances")
+            if best.gain:
+                lines.append(f"champion less {next(iter(found.baselines))}: {gain(best.gain)}")
     by_status = ", ".join(f"{count} {name}" for name, count in sorted(status.evaluations.items()))
     lines.append(f"trainings: {sum(status.evaluations.values())}{f' ({by_status})' if by_status else ''}")
     if status.evaluations.keys() - {"finished"}:

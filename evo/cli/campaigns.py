@@ -10,7 +10,10 @@ from evo.campaign.folder import RunFolder
 from evo.campaign.progress import PlainProgress, Progress
 from evo.campaign.run import Machine, Outcome, launch, resume
 from evo.cli.messages import say
-from evo.formatting import command
+from evo.formatting import command, uncertain
+from evo.records import FOUNDERS
+
+FOUNDER_STAYS = "it is one of the genomes that the campaign began with: nothing was surely better on fresh instances"
 
 
 def shown_progress() -> Progress:
@@ -36,8 +39,10 @@ def _ended(run: Path, outcome: Outcome) -> bool:
     """Say how a campaign ended and what comes next; returns whether it is complete."""
     champion = outcome.champion
     if champion:
-        quality = f"quality {champion.quality:.3f} on the selection instances"
-        say(f"champion {champion.individual.name}, {quality} ({RunFolder.find(run).champion})")
+        found = f"quality {uncertain(champion.estimate)} from {champion.estimate.count} instances"
+        say(f"champion {champion.individual.name}, {found} ({RunFolder.find(run).champion})")
+        if champion.individual.operator in FOUNDERS:
+            say(FOUNDER_STAYS)
     if not outcome.finished:
         say(f"stopped after {outcome.generation} of {outcome.generations} generations, all that was trained is kept")
         say(f"go on with: {command('resume', run)}")

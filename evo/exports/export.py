@@ -9,10 +9,10 @@ from genomes.language.genome import Genome
 
 @dataclass(frozen=True)
 class Measured:
-    """Results that a header quotes. ``where``: task, depths, epochs, instances. ``rows``: (who, mean quality)."""
+    """Results that a header quotes. ``where``: task, depths, epochs. ``rows``: who, and its quality in words."""
 
     where: str
-    rows: tuple[tuple[str, float], ...]
+    rows: tuple[tuple[str, str], ...]
     caution: str = ""
 
 

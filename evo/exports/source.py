@@ -8,15 +8,15 @@ from evo.campaign.folder import RunFolder
 from evo.campaign.status import open_to_read
 from evo.errors import UsageError
 from evo.exports.export import Export, Measured
-from evo.formatting import command
+from evo.formatting import command, uncertain
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
 from evo.records import Individual
+from evo.search.evidence import fit
 from genomes import catalogue
 from genomes.compiler.identity import genome_identity
 from genomes.compiler.lowering import read
 from genomes.language.genome import MAX_NAME, Genome, GenomeError
-from harness.result import mean_quality
 
 LISTED_STEPS = 12  # of a descent; of a longer one, the last few are named
 LAST_STEPS = 8
@@ -66,10 +66,8 @@ def from_run(path: Path, rank: int = 1) -> Export:
             raise UsageError(f"--rank {rank}: the hall of fame of {path} has ranks 1 to {len(fame)}")
         chosen = fame[rank - 1]
         ancestors = main_line(ledger, chosen.individual)
-        identities = {name: genome_identity(catalogue.load(name)) for name in recipe.baselines}
-        selected = ledger.on_selection(identities.values())
-        measured = {name: [training for _, training in selected[found]] for name, found in identities.items()}
-        baselines = [(name, mean_quality(trainings)) for name, trainings in measured.items()]
+        found = fit(ledger.observations()).estimates
+        baselines = [(name, found.get(genome_identity(catalogue.load(name)))) for name in recipe.baselines]
     founder = ancestors[-1]
     steps = [i.operator for i in reversed(ancestors[:-1]) if i.operator != "elite"]
     by = ", ".join(steps)
@@ -81,10 +79,13 @@ def from_run(path: Path, rank: int = 1) -> Export:
     )
     depths = ", ".join(str(depth) for depth in recipe.difficulty.depths)
     measured = Measured(
-        where=f"task {recipe.task}, depths {depths}, at most {recipe.epochs} epochs, "
-        f"{recipe.instances.selection} selection instances",
-        rows=(("this", chosen.quality), *((name, quality) for name, quality in baselines if quality is not None)),
-        caution="The search chose it by these instances: expect less on others.",
+        where=f"task {recipe.task}, depths {depths}, at most {recipe.epochs} epochs",
+        rows=tuple(
+            (name, f"{uncertain(estimate)} from {estimate.count} instances")
+            for name, estimate in (("this", chosen.estimate), *baselines)
+            if estimate is not None
+        ),
+        caution="Estimates with their 95 % intervals, from all trainings of the campaign.",
     )
     # the name it carries in files of its own; genomes in the ledger are called by generation and index
     found = chosen.individual.genome.renamed(_name(recipe.name, chosen.individual.name), origin)

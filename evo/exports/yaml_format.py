@@ -14,8 +14,8 @@ def render(export: Export) -> str:
     """The genome's YAML, with origin and results as comments above it."""
     notes = [export.origin] if export.origin else []
     if export.measured:
-        notes.append(f"Measured (mean quality; {export.measured.where}):")
-        notes += [f"  {name:24} {quality:.4f}" for name, quality in export.measured.rows]
+        notes.append(f"Measured (quality; {export.measured.where}):")
+        notes += [f"  {name:24} {quality}" for name, quality in export.measured.rows]
         notes += [export.measured.caution] if export.measured.caution else []
     comments = [
         f"# {escaped(line)}" for note in notes for line in textwrap.wrap(note, 110, subsequent_indent="  ") or [""]

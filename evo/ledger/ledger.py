@@ -228,7 +228,9 @@ class Ledger:
     def observations(self) -> list[Observation]:
         """What the search was told, training by training: all but results that the next tell is to be about."""
         return [
-            Observation(row["hash"], tuple(row[name] for name in EVALUATIONS.key_names[1:]), codec.number(row["quality"]))
+            Observation(
+                row["hash"], tuple(row[name] for name in EVALUATIONS.key_names[1:]), codec.number(row["quality"])
+            )
             for row in self._rows(EVALUATIONS, "WHERE tell < ?", (self.tells(),))
         ]
 

@@ -17,7 +17,6 @@ from genomes.compiler.identity import genome_identity
 from genomes.language.genome import Genome
 
 DRAWS_FOR_NEW = 4  # children drawn before one with a known program is let in
-FOUNDERS = ("catalogue", "genome", "random")  # operators of the individuals that a campaign begins with
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,9 @@ def first_generation(breeder: Breeder, start: Sequence[Genome], bred: Callable[[
 def baselines(breeder: Breeder) -> tuple[Individual, ...]:
     """The recipe's baselines; they take part in no selection."""
     names = breeder.recipe.baselines
-    return tuple(breeder.individual(0, -1 - i, breeder.known(name), operator="baseline") for i, name in enumerate(names))
+    return tuple(
+        breeder.individual(0, -1 - i, breeder.known(name), operator="baseline") for i, name in enumerate(names)
+    )
 
 
 def new_child(

@@ -97,7 +97,7 @@ def _fit(
     counts = by_genome(np.ones(len(y)))
     noise = np.ones(genomes)
     raw = np.zeros(genomes)
-    level = np.zeros(instances)
+    level, free = np.zeros(instances), counts
     for _ in range(_NOISE_ITERATIONS):
         weight = 1 / noise[g]
         in_instance, in_genome = by_instance(weight), by_genome(weight)
@@ -109,7 +109,11 @@ def _fit(
         squares = by_genome((y - level[i] - raw[g]) ** 2)
         free_noise = np.maximum(free * (1 - 1 / counts), 0)
         upper = raw >= np.median(raw)
-        pooled = squares[upper].sum() / max(free_noise[upper].sum(), 1e-12) if free_noise[upper].sum() > 0 else _UNKNOWN_NOISE**2
+        pooled = (
+            squares[upper].sum() / max(free_noise[upper].sum(), 1e-12)
+            if free_noise[upper].sum() > 0
+            else _UNKNOWN_NOISE**2
+        )
         noise = np.maximum((_PRIOR_COUNT * pooled + squares) / (_PRIOR_COUNT + free_noise), _LEAST_SPREAD**2)
     uncertain = noise / np.maximum(free, 1e-9)
     prior = None

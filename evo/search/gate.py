@@ -108,7 +108,7 @@ def hopeless(differences: Sequence[float], error_rate: float, most: int) -> bool
         return False
     mean, spread = float(np.mean(differences)), float(np.std(differences, ddof=1))
     hoped = mean + _HOPE * spread / math.sqrt(count)
-    return hoped <= 0 or (spread > 0 and hoped / spread * math.sqrt(most) < stats.norm.isf(error_rate))
+    return hoped <= 0 or (spread > 0 and hoped / spread * math.sqrt(most) < float(stats.norm.isf(error_rate)))
 
 
 def needed(gain: float, noise: float, error_rate: float) -> float:

@@ -121,7 +121,9 @@ class GeneticSearch(Search):
         return self._last.elites
 
     def _state(self) -> Any:
-        selected = [(f.individual.id, f.estimate.mean, f.estimate.sd, f.estimate.count, f.since) for f in self._selected]
+        selected = [
+            (f.individual.id, f.estimate.mean, f.estimate.sd, f.estimate.count, f.since) for f in self._selected
+        ]
         return {"last": self._last.state(), "current": self._current and self._current.state(), "selected": selected}
 
     def _restore(self, state: Any, individual: Find) -> None:

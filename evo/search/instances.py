@@ -9,7 +9,9 @@ from harness.sampling import sample_instances
 from harness.task import Instance
 
 
-def instances(recipe: Recipe, purpose: Purpose, generation: int, *parts: Part, count: int | None = None) -> list[Instance]:
+def instances(
+    recipe: Recipe, purpose: Purpose, generation: int, *parts: Part, count: int | None = None
+) -> list[Instance]:
     """The instances of a purpose in a generation, counted from 0.
 
     ``selection`` and ``final`` are fixed (give 0), the others fresh in every generation. ``parts``: what tells several

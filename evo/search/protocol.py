@@ -27,6 +27,7 @@ from typing import Any
 
 from evo.recipe.schema import Recipe
 from evo.records import (
+    FOUNDERS,
     Champion,
     Checkpoint,
     Estimate,
@@ -41,7 +42,7 @@ from evo.records import (
     Trial,
 )
 from evo.search import gate
-from evo.search.breeding import FOUNDERS, Breeder, baselines
+from evo.search.breeding import Breeder, baselines
 from evo.search.evidence import Evidence, fit
 from evo.search.instances import block, block_size
 from genomes.language.genome import Genome
@@ -179,9 +180,7 @@ class Search(ABC):
         """From where to go on. Raises OrderError between ask and tell."""
         if self._asked is not None:
             raise OrderError("checkpoint() was called between ask() and tell(): call tell(results) first")
-        return Checkpoint(
-            self.generation, self.hall_of_fame, {"common": self._common_state(), "own": self._state()}
-        )
+        return Checkpoint(self.generation, self.hall_of_fame, {"common": self._common_state(), "own": self._state()})
 
     @property
     def evidence(self) -> Evidence:
@@ -247,7 +246,9 @@ class Search(ABC):
         others = sorted((i for i in candidates if champion and i.hash != champion.hash), key=self._mean, reverse=True)
         order = [champion, *others] if champion else []
         self.hall_of_fame = tuple(
-            Fame(i, found, since.get(i.hash, self.generation)) for i in order[:HALL_OF_FAME] if (found := self._estimate(i))
+            Fame(i, found, since.get(i.hash, self.generation))
+            for i in order[:HALL_OF_FAME]
+            if (found := self._estimate(i))
         )
 
     def _challenger(self, champion: Individual, candidates: Sequence[Individual]) -> gate.UnderWay | None:
@@ -274,7 +275,8 @@ class Search(ABC):
         founders = [
             i
             for i in candidates
-            if i.operator in FOUNDERS and i.hash not in (champion.hash, challenger.hash)
+            if i.operator in FOUNDERS
+            and i.hash not in (champion.hash, challenger.hash)
             and difference[i.hash].above_zero >= AS_GOOD
         ]
         rivals = (champion, *sorted(founders, key=self._mean, reverse=True)[: RIVALS - 1])
@@ -293,9 +295,7 @@ class Search(ABC):
 
     def _judge(self, trial: gate.UnderWay) -> bool:
         """Look at a trial; False where it goes on."""
-        looked = trial.looked(
-            self._differences(trial), self.recipe.gate.error_rate, self.recipe.gate.instances
-        )
+        looked = trial.looked(self._differences(trial), self.recipe.gate.error_rate, self.recipe.gate.instances)
         if isinstance(looked, gate.UnderWay):
             self._trial = looked
             return False
@@ -317,9 +317,9 @@ class Search(ABC):
             seen = []
             for look in range(trial.looks + 1):
                 for instance in block(self.recipe, Purpose.GATE, self._trial_block, trial.number, look):
-                    pair = [self._quality(i, instance) for i in (trial.challenger, rival)]
-                    if None not in pair:
-                        seen.append(pair[0] - pair[1])
+                    own, other = (self._quality(i, instance) for i in (trial.challenger, rival))
+                    if own is not None and other is not None:
+                        seen.append(own - other)
             differences.append(seen)
         return differences
 
@@ -375,7 +375,11 @@ class Search(ABC):
         if state["trial"]:
             kept = state["trial"]
             self._trial = gate.UnderWay(
-                kept["number"], find(kept["challenger"]), tuple(map(find, kept["rivals"])), kept["looks"], tuple(kept["beaten"])
+                kept["number"],
+                find(kept["challenger"]),
+                tuple(map(find, kept["rivals"])),
+                kept["looks"],
+                tuple(kept["beaten"]),
             )
         self._trials, self._failed_trials = state["trials"], frozenset(state["failed"])
         born, *counts = state["tally"]

@@ -11,7 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from evo.search.variation.constants import one_minus, rounded
-from evo.search.variation.paths import Gene, Path, at, expression_of, genes, literals, replaced, with_expression, with_item
+from evo.search.variation.paths import (
+    Gene,
+    Path,
+    at,
+    expression_of,
+    genes,
+    literals,
+    replaced,
+    with_expression,
+    with_item,
+)
 from genomes.language.expressions import number
 from genomes.language.genome import LR_RANGE, RATE_RANGE, ROLE_RANGE, WEIGHT_RANGE, Genome
 from genomes.language.primitives import Domain
@@ -58,7 +68,9 @@ def _places(genome: Genome) -> list[_Place]:
     if genome.decay.kind != "none":
         places.append(
             _Place(
-                _log(RATE_RANGE), lambda g: g.decay.rate, lambda g, value: replace(g, decay=replace(g.decay, rate=value))
+                _log(RATE_RANGE),
+                lambda g: g.decay.rate,
+                lambda g, value: replace(g, decay=replace(g.decay, rate=value)),
             )
         )
     places += [_role(i) for i in range(len(genome.roles))]
