@@ -255,7 +255,7 @@ class Builder(Nodes):
             negative = [s for s in slots if signs[s] and not self.bounds[stored[s]] >= 0]
             if not wider and not negative:
                 for s, slot in slots.items():
-                    self.stores[slot] = self.expand(stored[s], shapes[s])
+                    self.stores[slot] = self.expand(stored[s], self.slots[slot].shape)
                 return result, held
             # guessed wrong: forget these slots (nothing live uses them) and begin again with what is known now
             del self.slots[mark[0] :]
