@@ -255,6 +255,8 @@ def _argument(parameter: Parameter, position: int) -> Expression:
         return number(round(middle) if whole else middle)
     if parameter.kind == "mask":
         return parse_expression("g > theta")
+    if parameter.kind == "square":
+        return parse_expression("inner(g, g)" if parameter.name == "b" else "outer(g, g)")
     if parameter.kind == "average":
         return parse_expression("ema(g, 0.9)")
     return parse_expression("g" if position == 0 else f"abs(theta) + {position}")

@@ -160,7 +160,7 @@ def _gram_schmidt(x: Tensor) -> Tensor:
 
 
 def _inverse_root(x: Tensor, p: float, epsilon: float) -> Tensor:
-    """(x + epsilon |x| I)^(-1/p) of a symmetric x ``[n, n]``; entry by entry of a diagonal ``[n, 1]``.
+    """(x + epsilon |x| I)^(-1/floor(p)) of a symmetric x ``[n, n]``; entry by entry of a diagonal ``[n, 1]``.
 
     With A = x / |x| + epsilon I and z = (p + 1) / 2, M goes from z A to I and X from z^(1/p) I to A^(-1/p)::
 
@@ -172,6 +172,7 @@ def _inverse_root(x: Tensor, p: float, epsilon: float) -> Tensor:
     norm = (x * x).sum().sqrt()
     if norm == 0:
         return torch.zeros_like(x)
+    p = math.floor(p)
     factor = norm ** (-1 / p)
     if x.shape[-1] != x.shape[-2]:
         return factor * (x / norm + epsilon) ** (-1 / p)
@@ -186,7 +187,7 @@ def _inverse_root(x: Tensor, p: float, epsilon: float) -> Tensor:
         if last:
             break
         square = t @ t if p > 1 else t
-        m = (square @ (square if p == 4 else t) if p > 2 else square) @ m
+        m = (square @ (square if p > 3 else t) if p > 2 else square) @ m
     return factor * root
 
 

@@ -193,7 +193,7 @@ _RECORDS = [
     Operation("matrix_trace", "square", 1, "sum of the diagonal of a square value", shape="tensor"),
     Operation("gram_schmidt", "square", 1, "orthonormal columns of a square value, from the first to the last: each "
               "less its parts along those before, twice, over its norm; 0 where that is 0; the sign of a diagonal"),
-    Operation("inverse_root", "square", 3, "(x + k |x| I)^(-1/p) of a symmetric square value without negative "
+    Operation("inverse_root", "square", 3, "(x + k |x| I)^(-1/floor(p)) of a symmetric square value without negative "
               "eigenvalues, |x| its Frobenius norm, by at most 32 steps of the coupled Newton iteration; 0 where |x| "
               "is 0; p from 1 to 4 and k host numbers"),
     Operation("uniform", "noise", 1, "pseudo-random numbers in (0, 1], multiples of 2^-24, from (seed, t, tensor, "

@@ -538,15 +538,15 @@ _MATRIX = [
 ]  # fmt: skip
 
 _SQUARE = [
-    Primitive("outer", "matrix", "x y^T, [rows, rows]: outer(g, g) is what Shampoo gathers of the rows. Of a tensor of one "
-              "column its diagonal, x times y", (X, Y), "square", op="outer"),
-    Primitive("inner", "matrix", "x^T y, [columns, columns]: inner(g, g) is what Shampoo gathers of the columns", (X, Y),
+    Primitive("outer", "matrix", "x y^T, [rows, rows]: outer(g, g) is Shampoo's statistic of the rows. Of a tensor of "
+              "one column its diagonal, x times y", (X, Y), "square", op="outer"),
+    Primitive("inner", "matrix", "x^T y, [columns, columns]: inner(g, g) is Shampoo's statistic of the columns", (X, Y),
               "square", op="inner"),
-    Primitive("matmul", "matrix", "matrix product of a left value and x, of x and a right value, or of two square values "
-              "of one class", (SQUARE_A, X), op="matmul"),
+    Primitive("matmul", "matrix", "matrix product of a left value and x, of x and a right value, or of two square "
+              "values of one class", (SQUARE_A, X), op="matmul"),
     Primitive("transpose", "matrix", "a^T", (SQUARE_A,), "square", op="transpose", latex=r"({0})^{{\top}}"),
-    Primitive("identity", "matrix", "identity matrix of the class of a; all ones for a tensor of one column, where a is a "
-              "diagonal", (SQUARE_A,), "square", op="identity", latex="I"),
+    Primitive("identity", "matrix", "identity matrix of the class of a; all ones for a tensor of one column, where a "
+              "is a diagonal", (SQUARE_A,), "square", op="identity", latex="I"),
     Primitive("matrix_trace", "matrix", "sum of the diagonal", (SQUARE_A,), op="matrix_trace",
               latex=r"\mathrm{{tr}}({0})"),
     Primitive("inverse_root", "matrix", "(a + epsilon |a| I)^(-1/p) of a symmetric a without negative eigenvalues, |a| "
@@ -570,8 +570,8 @@ _SQUARE = [
               (X, SQUARE_A, value("b", "square")), body="matmul(matmul(transpose(a), x), b)"),
     Primitive("rotate_back", "matrix", "a x b^T: what rotate made of x, in the axes of the tensor again",
               (X, SQUARE_A, value("b", "square")), body="matmul(matmul(a, x), transpose(b))"),
-    Primitive("shampoo", "matrix", "L^(-1/4) x R^(-1/4) with averages L of x x^T and R of x^T x; the roots are found anew "
-              "every `period` steps",
+    Primitive("shampoo", "matrix", "L^(-1/4) x R^(-1/4) with averages L of x x^T and R of x^T x; the roots are found "
+              "anew every `period` steps",
               (X, constant("beta", BETA, 0.95), constant("period", PERIOD, 10), constant("epsilon", DAMPING, 1e-6)),
               body="""
               anew = (t - 1) % period == 0
@@ -580,8 +580,8 @@ _SQUARE = [
               matmul(matmul(left, x), right)""",
               source="Gupta et al. 2018, arXiv:1802.09568, algorithm 1, with averages as in Anil et al. 2020, "
               "arXiv:2002.09018"),
-    Primitive("soap", "matrix", "Adam in the eigenbases of averages of x x^T and x^T x, which are turned every `period` "
-              "steps",
+    Primitive("soap", "matrix", "Adam in the eigenbases of averages of x x^T and x^T x, which are turned every "
+              "`period` steps",
               (X, constant("beta1", BETA, 0.95), constant("beta2", BETA, 0.95), constant("period", PERIOD, 10),
                constant("epsilon", EPSILON, 1e-8)),
               body="""

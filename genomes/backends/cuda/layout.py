@@ -5,7 +5,7 @@ All arrays are ``[lanes, n]``, contiguous, so that lanes can be dropped by movin
 | array | numbers | content |
 |---|---|---|
 | theta, g, update, queried | real | all trainable tensors, one after the other, each row by row |
-| state | real | the slots of classes element, row, column, tensor, model, left, right, in this order, over all tensors |
+| state | real | the slots of classes element, row, column, tensor, model, left, right, in this order, of all tensors |
 | scratch | real | what stages leave for later ones (`stages`), in the same order; partial sums of reductions |
 | host_state, host_values | double | clock values, then role values (all tensors of the first, of the second, ...) |
 

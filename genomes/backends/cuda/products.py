@@ -38,10 +38,10 @@ def _order_statistic(x: Tensor, k: Tensor) -> Tensor:
 
 
 def _inverse_root(x: Tensor, p: Tensor, epsilon: Tensor) -> Tensor:
-    """(x + epsilon |x| I)^(-1/p) of each of ``x`` ``[batch, n, n]``, or of diagonals ``[batch, n, 1]``; ``p``,
+    """(x + epsilon |x| I)^(-1/floor(p)) of each of ``x`` ``[batch, n, n]``, or of diagonals ``[batch, n, 1]``; ``p``,
     ``epsilon``: ``[batch, 1, 1]``. All 32 steps, which change nothing once they are done. Source: as
     `torch_reference`'s."""
-    norm = (x * x).sum(dim=(1, 2), keepdim=True).sqrt()
+    norm, p = (x * x).sum(dim=(1, 2), keepdim=True).sqrt(), p.floor()
     factor = norm ** (-1 / p)
     scaled = x / norm
     if x.shape[1] != x.shape[2]:

@@ -10,7 +10,7 @@ from genomes.backends.cuda.products import PRODUCTS, carry_out, workspace
 from genomes.backends.cuda.source import bytes_per_lane, render
 from genomes.backends.torch_reference import OPERATIONS
 from genomes.compiler.lowering import lower
-from genomes.compiler.program import MATRIX
+from genomes.compiler.program import MATRIX, SQUARE
 from tests.genomes import cuda_cases
 
 # vectors that lie equally far apart and others, matrices of both orientations, a tensor of one entry
@@ -39,7 +39,7 @@ def test_the_product_is_that_of_the_reference_for_each_lane_and_tensor_and_dead_
     wanted = before.clone()
     for lane in (0, 2):
         row, changed = before[7:].view(3, size)[lane], wanted[7:].view(3, size)[lane]
-        start = source.scratch.offset(product.matrix, MODEL)
+        start = source.scratch.offset(product.matrices[0], MODEL)
         for k, (rows, columns) in enumerate(MODEL.shapes):
             x = row[start : start + rows * columns].view(rows, columns)
             for link in product.numbers:
@@ -68,7 +68,7 @@ def test_tensors_that_do_not_need_a_product_are_left_out():
     scratch = torch.rand(2, source.sizes(model)["scratch"], dtype=torch.float64)
     before = scratch.clone()
     carry_out(product, source, model, scratch, torch.ones(2, dtype=torch.int32))
-    start = source.scratch.offset(product.matrix, model)
+    start = source.scratch.offset(product.matrices[0], model)
     sizes = [rows * columns for rows, columns in model.shapes]
     changed = (scratch != before)[:, start : start + model.n_params].split(sizes, dim=1)
     assert [bool(part.any()) for part in changed] == [role == "weight" for role in roles]
@@ -77,13 +77,13 @@ def test_tensors_that_do_not_need_a_product_are_left_out():
 def test_quantiles_of_one_value_share_its_slab():
     source = render(cuda_cases.primitive_cases()["quantile"])
     below, above = products(source)
-    assert below.matrix == above.matrix
+    assert below.matrices == above.matrices
     assert below.result != above.result
     assert source.scratch.size(MODEL) == MODEL.n_params + 4 * MODEL.n_tensors
 
 
 def test_every_matrix_operation_has_a_library_call():
-    assert set(PRODUCTS) == set(MATRIX)
+    assert set(PRODUCTS) == {*MATRIX, *SQUARE}
 
 
 def test_products_that_follow_one_another_are_one_library_call_and_one_slab():

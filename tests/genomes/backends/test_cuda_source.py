@@ -49,6 +49,7 @@ READABLE = [*(f"known {name}" for name in SAMPLE), "names that mean something in
 DTYPES = {"float": torch.float32, "double": torch.float64}
 # largest difference of an update from the reference's, relative to the tensor's largest update so far
 BOUND = {"double": 1e-12, "float": 2e-5}
+ILL_CONDITIONED = ("inverse_root", "gram_schmidt")  # condition numbers of 1e6: rounding errors count so much more
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 2.0, -0.5, 3.0, 1e-40, 100.0, -1e30, math.inf, -math.inf, math.nan)
 ELEMENTWISE = [p.name for p in TABLE.values() if p.group == "elementwise" and p.op]
 REDUCING = [p.name for p in TABLE.values() if p.group == "reduction" and p.op]
@@ -87,6 +88,8 @@ def tell(run: Lanes, lane: int, now: trajectory.Moment, theta: list[Tensor]) -> 
 def assert_follows(run: Lanes, programs: dict[int, Program], real: str) -> None:
     """Lanes follow the references of their programs along the trajectory of each reference."""
     dtype = DTYPES[real]
+    ill = any(node.op in ILL_CONDITIONED for program in programs.values() for node in program.nodes)
+    bound = BOUND[real] * (1e3 if ill else 1)
     functions = {lane: optimizer(program) for lane, program in programs.items()}
     states = {
         lane: f.init_state(SEED, trajectory.sizes(), **trajectory.context(dtype)) for lane, f in functions.items()
@@ -126,7 +129,7 @@ def assert_follows(run: Lanes, programs: dict[int, Program], real: str) -> None:
                 top = np.abs(wanted[a:b][finite[a:b]]).max(initial=0.0)
                 largest[lane][a:b] = np.maximum(largest[lane][a:b], top)
             error = (np.abs(found[finite] - wanted[finite]) / largest[lane][finite]).max(initial=0.0)
-            assert error <= BOUND[real], f"step {number}, lane {lane}: {error:.2g}"
+            assert error <= bound, f"step {number}, lane {lane}: {error:.2g}"
 
 
 def assert_parity(library, program: Program, real: str) -> None:
