@@ -70,6 +70,11 @@ class Slot:
     shape: ShapeClass
     init: float | str
 
+    @property
+    def is_large(self) -> bool:
+        """Whether it has an entry per parameter, or per pair of rows or columns of each tensor."""
+        return self.shape is ShapeClass.ELEMENT or self.shape.is_square
+
 
 @dataclass(frozen=True)
 class Query:
