@@ -83,7 +83,9 @@ def _join(a: ShapeClass, b: ShapeClass) -> ShapeClass:
     if a.is_square or b.is_square:
         square, other = (a, b) if a.is_square else (b, a)
         if other is not square and not other.is_scalar:
-            raise LoweringError(f"a value of class {a} and one of class {b} have no entries in common")
+            raise LoweringError(
+                f"a value of class {a} and one of class {b} have no entries in common: only matmul takes both"
+            )
         return square
     merged = tuple(x or y for x, y in zip(a.value, b.value, strict=True))
     return ShapeClass(merged)

@@ -322,33 +322,33 @@ def _adagrad(s, g):
 
 
 def shampoo(s, theta, g, now):
-    """Gupta et al. 2018, algorithm 1, roots in every fifth step; order 1: diagonal."""
+    """Gupta et al. 2018, algorithm 1, roots in every tenth step; order 1: diagonal."""
     if s.role != "weight":
         return -3e-3 * _adagrad(s, g)
     s.l, s.r = s.l + _rows(g, g), s.r + g.T @ g
-    if now.number % 5 == 1:
+    if now.number % 10 == 1:
         s.left, s.right = _inverse_root(s.l, 4), _inverse_root(s.r, 4)
     return -1e-2 * s.left @ g @ s.right
 
 
 def one_sided_shampoo(s, theta, g, now):
-    """An et al. 2025, algorithm 1, on a momentum; roots in every fifth step."""
+    """An et al. 2025, algorithm 1, on a momentum; roots in every tenth step."""
     if s.role != "weight":
         return -3e-3 * _adagrad(s, g)
     s.m, s.l = 0.9 * s.m + 0.1 * g, s.l + _rows(g, g)
-    if now.number % 5 == 1:
+    if now.number % 10 == 1:
         s.root = _inverse_root(s.l, 2)
     return -1e-2 * s.root @ s.m
 
 
 def kl_shampoo(s, theta, g, now):
-    """Lin et al. 2025, equations of the moving averages, with exact roots in every fifth step."""
+    """Lin et al. 2025, equations of the moving averages, with exact roots in every tenth step."""
     if s.role != "weight":
         return -3e-3 * _adam(s, g, now.number, 0.9, 0.95, 1e-10)
     rows, columns = g.shape
     s.m = 0.9 * s.m + 0.1 * g
     a, b = (np.eye(rows), np.eye(columns)) if now.number == 1 else (s.a, s.b)
-    anew = now.number % 5 == 1
+    anew = now.number % 10 == 1
     if anew:
         s.inverses = _inverse_root(a, 1, 1e-4), _inverse_root(b, 1, 1e-4)
     s.a = 0.95 * a + 0.05 / columns * _rows(g @ s.inverses[1], g)
