@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from genomes.compiler.graph import live, share_states
-from genomes.compiler.nodes import LoweringError, Nodes
+from genomes.compiler.nodes import Nodes
 from genomes.compiler.program import Evaluation, Node, Program, Query, Slot
 from genomes.compiler.rules import SIMPLIFY
-from genomes.compiler.shapes import ShapeClass, join
+from genomes.compiler.shapes import LoweringError, ShapeClass, join
 from genomes.language.expressions import Expression
 from genomes.language.operations import OPERATIONS, UNKNOWN
 from genomes.language.parser import body, unbiased_result

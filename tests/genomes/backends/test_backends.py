@@ -74,6 +74,18 @@ AWKWARD = {
         "text": "g * quantile(abs(g), 0.9) + quantile(theta, depth_fraction) + quantile(norm_row(g), 1 / t)",
         "gates": ["where(abs(u) >= order_statistic(abs(u), 0.8 * rows * columns), u, quantile(u))"],
     },
+    "square values": {
+        "text": "matmul(r, matmul(p * matrix_trace(hold(a, t % 3 == 1)), b)) + 0.01 * rotate_back(g, r, b) - p",
+        "let": [
+            "a from 0 = 0.9 * a + outer(g + theta, g + theta)",
+            "b from 0.1 = 0.5 * b + inner(g, where(is_weight, g, theta)) * norm(g)",
+            "r = where(t % 4 < 2, inverse_root(a, 3, 0.01), transpose(gram_schmidt(a + identity(a))))",
+            "p = matmul(prev(r), theta)",
+        ],
+    },
+    "square values in a branch": {
+        "text": "where(rows > 4, soap(g, 0.9, 0.9, 2), where(is_bias, g, shampoo(g, 0.9, 3)))",
+    },
     "schedule by role": {"text": "g + lr_t * theta", "schedule": "where(is_weight, cosine(9, 0.1), 1 / t)"},
     "schedule by role with state": {
         "text": "adam(g)",

@@ -49,6 +49,7 @@ READABLE = [*(f"known {name}" for name in SAMPLE), "names that mean something in
 DTYPES = {"float": torch.float32, "double": torch.float64}
 # largest difference of an update from the reference's, relative to the tensor's largest update so far
 BOUND = {"double": 1e-12, "float": 2e-5}
+ILL_CONDITIONED = ("inverse_root", "gram_schmidt")  # condition numbers of 1e6: rounding errors count so much more
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 2.0, -0.5, 3.0, 1e-40, 100.0, -1e30, math.inf, -math.inf, math.nan)
 ELEMENTWISE = [p.name for p in TABLE.values() if p.group == "elementwise" and p.op]
 REDUCING = [p.name for p in TABLE.values() if p.group == "reduction" and p.op]
@@ -122,7 +123,12 @@ def reference(program: Program, real: str) -> list[Step]:
     return found
 
 
-def assert_follows(run: Lanes, references: dict[int, list[Step]], real: str) -> None:
+def bound_of(program: Program, real: str) -> float:
+    """The largest relative error of an update."""
+    return BOUND[real] * (1e3 if any(node.op in ILL_CONDITIONED for node in program.nodes) else 1)
+
+
+def assert_follows(run: Lanes, references: dict[int, list[Step]], bound: float) -> None:
     """Lanes follow their references along the trajectory of each."""
     largest = {lane: np.full(MODEL.n_params, 1e-300) for lane in references}
     starts = np.cumsum([0, *(rows * columns for rows, columns in MODEL.shapes)])
@@ -137,7 +143,7 @@ def assert_follows(run: Lanes, references: dict[int, list[Step]], real: str) -> 
             if run.source.query:
                 assert bool(run.arrays["active"][lane]) == (step.queried is not None)
                 at = step.theta if step.queried is None else step.queried
-                np.testing.assert_allclose(run.arrays["queried"][lane], flat(at), rtol=BOUND[real], atol=BOUND[real])
+                np.testing.assert_allclose(run.arrays["queried"][lane], flat(at), rtol=bound, atol=bound)
                 added = torch.from_numpy(run.arrays["output_bias"][lane])
                 torch.testing.assert_close(step.theta[-1] + added, at[-1])
             run.arrays["g"][lane] = step.gradient
@@ -151,7 +157,7 @@ def assert_follows(run: Lanes, references: dict[int, list[Step]], real: str) -> 
                 top = np.abs(wanted[a:b][finite[a:b]]).max(initial=0.0)
                 largest[lane][a:b] = np.maximum(largest[lane][a:b], top)
             error = (np.abs(found[finite] - wanted[finite]) / largest[lane][finite]).max(initial=0.0)
-            assert error <= BOUND[real], f"step {number}, lane {lane}: {error:.2g}"
+            assert error <= bound, f"step {number}, lane {lane}: {error:.2g}"
 
 
 def assert_parity(library, program: Program, real: str) -> None:
@@ -160,13 +166,14 @@ def assert_parity(library, program: Program, real: str) -> None:
     source = render(program, real)
     assert source.key == render(other, real).key
     rows = [constants(program), constants(other), constants(program), constants(program)]
+    bound = bound_of(program, real)
     first, second = reference(program, real), reference(other, real)
     finals = []
     for backwards in (False, True):
         run = lanes(library, source, MODEL, rows, real, backwards)
         run.arrays["alive"][3] = 0
         dead = {name: array[3].copy() for name, array in run.arrays.items() if len(array) == 4}
-        assert_follows(run, {0: first, 1: second, 2: first} if not backwards else {0: first}, real)
+        assert_follows(run, {0: first, 1: second, 2: first} if not backwards else {0: first}, bound)
         finals.append(run.arrays)
         for name, array in dead.items():
             np.testing.assert_array_equal(run.arrays[name][3], array, err_msg=f"{name} of the dead lane")
@@ -306,7 +313,7 @@ def test_random_genomes_follow_the_reference():
     for program in programs:
         try:
             run = lanes(library, render(program, "double"), MODEL, [constants(program)])
-            assert_follows(run, {0: reference(program, "double")}, "double")
+            assert_follows(run, {0: reference(program, "double")}, bound_of(program, "double"))
         except AssertionError:
             parted.append(program)
     assert len(parted) <= 3
