@@ -26,7 +26,7 @@ demo: $(STAMP) ## Evolve an optimizer (3 to 4 minutes on two cores), export and 
 	@$(BIN)/python -m evo demo $(RUN)
 
 test: $(STAMP) ## Run the core test suite
-	@$(BIN)/python -m pytest -n auto --ignore tests/harness/test_submission.py
+	@$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/harness/test_submission.py
 	@$(BIN)/python -m pytest tests/harness/test_submission.py  # alone: it counts the processes that are left behind
 
 test-slow: $(STAMP) ## Run the long crash and soak tests

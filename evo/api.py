@@ -91,6 +91,7 @@ def evaluate(
     init: str = INIT,
     accuracy_factor: int = ACCURACY_FACTOR,
     dtype: str = DTYPE,
+    without_calibration: bool = False,
     device: str = DEVICE,
     workers: int = 0,
     progress: Listener = ignore,
@@ -100,12 +101,13 @@ def evaluate(
     ``targets``: known optimizers, genome files (.yaml), submissions (.py). ``depths``: numbers of hidden layers.
     ``instances``: how many of a fresh label (8 by default), or ``LABEL:COUNT``, from which their seeds follow; what was
     drawn is in ``question.labeled``. ``seeds``, instead: numbers, or the command line's text, ``from:to:step`` or
-    ``hex:`` and 64 digits. ``patience``: epochs without improvement that end a training. Events: ``training``,
-    ``warning``. Raises UsageError, EvoError.
+    ``hex:`` and 64 digits. ``patience``: epochs without improvement that end a training. ``without_calibration``: train
+    each genome that calibrates the outputs' mean a second time with that switched off, under its name with `` without
+    calibration``; UsageError where none does. Events: ``training``, ``warning``. Raises UsageError, EvoError.
     """
     question = parse_question(
         _names(targets), task=task, depths=depths, instances=instances, seeds=seeds, epochs=epochs, patience=patience,
-        init=init, accuracy_factor=accuracy_factor, dtype=dtype,
+        init=init, accuracy_factor=accuracy_factor, dtype=dtype, without_calibration=without_calibration,
     )  # fmt: skip
     _warn(question, progress)
     return evaluate_targets(question, workers=workers, device=device, progress=progress)
@@ -122,6 +124,7 @@ def compare(
     patience: int = PATIENCE,
     init: str = INIT,
     accuracy_factor: int = ACCURACY_FACTOR,
+    without_calibration: bool = False,
     device: str = DEVICE,
     workers: int = 0,
     progress: Listener = ignore,
@@ -129,7 +132,7 @@ def compare(
     """Train optimizers as `evaluate` does, by default on 64 instances, and compare all pairs, instance by instance."""
     question = parse_comparison(
         _names(targets), task=task, depths=depths, instances=instances, seeds=seeds, epochs=epochs, patience=patience,
-        init=init, accuracy_factor=accuracy_factor,
+        init=init, accuracy_factor=accuracy_factor, without_calibration=without_calibration,
     )  # fmt: skip
     _warn(question, progress)
     return compare_targets(evaluate_targets(question, workers=workers, device=device, progress=progress))

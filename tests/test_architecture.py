@@ -65,6 +65,7 @@ def test_violations_would_be_seen(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_the_picture_of_the_imports_can_be_drawn(tmp_path):
     path = tmp_path / "graph.png"
     subprocess.run([sys.executable, "-m", "docs.import_graph", str(path)], cwd=ROOT, check=True)

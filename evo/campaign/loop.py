@@ -14,10 +14,11 @@ from evo.campaign.folder import RunFolder
 from evo.campaign.progress import Progress
 from evo.campaign.stop import Stop, Stopped
 from evo.errors import UsageError
+from evo.evaluation import mean_share
 from evo.ledger import backup
 from evo.ledger.ledger import Ledger
 from evo.recipe.schema import Recipe
-from evo.records import Checkpoint, Fame, Generation, Results
+from evo.records import Checkpoint, Fame, Generation, Request, Results
 from evo.search.protocol import Search, algorithm
 from evo.training.pool import Pool, check_workers
 from evo.training.worker import TRAIN_LANES
@@ -46,7 +47,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call of ``launch`` or ``resume`` ended. ``finished``: all generations are complete."""
+    """How a call of ``launch`` or ``resume`` ended. ``finished``: all is done, for the report too."""
 
     finished: bool
     generation: int
@@ -84,7 +85,7 @@ def run(
         log=folder.log,
         function=machine.function,
     )
-    reached = ledger.checkpoint()
+    reached, finished = ledger.checkpoint(), False
     with pool, progress, one_thread(), contextlib.suppress(Stopped):
         _write_champion(folder, reached)
         begin = begin or algorithm(recipe)
@@ -97,6 +98,7 @@ def run(
             search = begin(recipe, reached, ledger.individual, genomes, ledger.observations())
         while search.generation < recipe.generations:
             started = time.monotonic()
+            _train_switched_off(recipe, reached, ledger, pool, stop, progress)
             results = _answer(search, ledger, pool, stop, progress)
             told = search.tell(results)
             reached = search.checkpoint()
@@ -109,8 +111,10 @@ def run(
                 spent = 0.0
                 if backup.due(reached.generation):
                     backup.rotate(ledger)
+        _train_switched_off(recipe, reached, ledger, pool, stop, progress)
+        finished = True
     best = reached.hall_of_fame[0] if reached.hall_of_fame else None
-    return Outcome(reached.generation >= recipe.generations, reached.generation, recipe.generations, best)
+    return Outcome(finished, reached.generation, recipe.generations, best)
 
 
 @contextlib.contextmanager
@@ -138,6 +142,23 @@ def _answer(search: Search, ledger: Ledger, pool: Pool, stop: Stop, progress: Pr
 
     with stop.at_once():
         request = search.ask(bred)
+    return _trained(request, ledger, pool, stop, progress)
+
+
+def _train_switched_off(
+    recipe: Recipe, reached: Checkpoint, ledger: Ledger, pool: Pool, stop: Stop, progress: Progress
+) -> None:
+    """Train the champion without its calibration of the mean where it has one, for the report. Raises Stopped."""
+    for champion in reached.hall_of_fame[:1]:
+        request = mean_share.request(recipe, champion.individual)
+        if request and len(ledger.results(lane.key for lane in request.lanes)) < len(request.lanes):
+            progress.say(f"champion {champion.individual.name} trains without its calibration of the outputs' mean")
+            _trained(request, ledger, pool, stop, progress)
+
+
+def _trained(request: Request, ledger: Ledger, pool: Pool, stop: Stop, progress: Progress) -> Results:
+    """The results of a request, from the ledger or from the workers. Raises Stopped before all are there."""
+    with stop.at_once():
         results = ledger.results(lane.key for lane in request.lanes)
     missing = [lane for lane in request.lanes if lane.key not in results]
     progress.request(request, len(results))

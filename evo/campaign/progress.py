@@ -149,5 +149,5 @@ class PlainProgress(Progress):
 
     def _beat(self) -> None:
         if time.monotonic() - self._last > HEARTBEAT_SECONDS:
-            number = f"{self.done_generations + 1}/{self.generations}"
+            number = f"{min(self.done_generations + 1, self.generations)}/{self.generations}"
             self._show(f"generation {number}: {self.under_way}")

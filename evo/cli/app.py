@@ -206,6 +206,13 @@ Seeds = Annotated[
 Epochs = Annotated[int, typer.Option(help="most epochs of a training")]
 Patience = Annotated[int, typer.Option(help="epochs without improvement that end a training")]
 Init = Annotated[str, typer.Option(help="initial weights: per_layer or shared")]
+WithoutCalibration = Annotated[
+    bool,
+    typer.Option(
+        "--without-calibration",
+        help="beside each genome that calibrates the outputs' mean, the same with that switched off",
+    ),
+]
 AccuracyFactor = Annotated[int, typer.Option(help="task seed alone: the higher, the harder")]
 Device = Annotated[str, typer.Option(help="cpu or cuda")]
 Picture = Annotated[
@@ -228,6 +235,7 @@ def evaluate(
     dtype: Annotated[str, typer.Option(help="float32, or float64 to check against other implementations")] = DTYPE,
     device: Device = DEVICE,
     workers: Workers = 0,
+    without_calibration: WithoutCalibration = False,
     as_json: Json = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="a row for each training")] = False,
 ) -> None:
@@ -236,8 +244,8 @@ def evaluate(
 
     complete = print_evaluation(
         targets, task=task, depths=depths, instances=instances, seeds=seeds, epochs=epochs, patience=patience,
-        init=init, accuracy_factor=accuracy_factor, dtype=dtype, device=device, workers=workers, as_json=as_json,
-        verbose=verbose,
+        init=init, accuracy_factor=accuracy_factor, dtype=dtype, device=device, workers=workers,
+        without_calibration=without_calibration, as_json=as_json, verbose=verbose,
     )  # fmt: skip
     if not complete:
         raise typer.Exit(INTERRUPTED)
@@ -256,6 +264,7 @@ def compare(
     accuracy_factor: AccuracyFactor = ACCURACY_FACTOR,
     device: Device = DEVICE,
     workers: Workers = 0,
+    without_calibration: WithoutCalibration = False,
     as_json: Json = False,
     out: Picture = None,
     force: Force = False,
@@ -265,8 +274,8 @@ def compare(
 
     complete = print_comparison(
         targets, task=task, depths=depths, instances=instances, seeds=seeds, epochs=epochs, patience=patience,
-        init=init, accuracy_factor=accuracy_factor, device=device, workers=workers, as_json=as_json, out=out,
-        force=force,
+        init=init, accuracy_factor=accuracy_factor, device=device, workers=workers,
+        without_calibration=without_calibration, as_json=as_json, out=out, force=force,
     )  # fmt: skip
     if not complete:
         raise typer.Exit(INTERRUPTED)
@@ -338,6 +347,14 @@ def simplify(
     from evo.cli.show import write_simplified
 
     write_simplified(file, out, force)
+
+
+@genome_app.command("without-calibration", epilog="Example: evo genome without-calibration calibrated_adam")
+def switch_off_calibration(file: GenomeFile, out: Out = STANDARD_OUTPUT, force: Force = False) -> None:
+    """Write the same genome without its calibration of the outputs' mean, to be judged beside it."""
+    from evo.cli.show import write_without_calibration
+
+    write_without_calibration(file, out, force)
 
 
 @app.command(epilog="Example: evo demo runs/quickstart")

@@ -15,6 +15,7 @@ from evo.files import STANDARD_OUTPUT, check_out, write_out
 from evo.recipe.limits import buffers
 from evo.search import screening
 from genomes import catalogue
+from genomes.analysis.calibration import calibrates, without_calibration
 from genomes.analysis.describe import describe
 from genomes.analysis.simplify import simplify
 from genomes.compiler.lowering import lower
@@ -64,6 +65,16 @@ def write_simplified(file: str, out: Path, force: bool) -> None:
     for line in result.removed or ("nothing could be removed",):
         say(f"removed: {line}" if result.removed else line)
     write_out(out, dump(result.genome), force=force)
+    print_written(out)
+
+
+def write_without_calibration(file: str, out: Path, force: bool) -> None:
+    """Write the genome with its calibration of the outputs' mean switched off; say on stderr where it has none."""
+    check_out(out, force=force)
+    found = load_genome(file)
+    if not calibrates(found):
+        say(f"{file}: does not calibrate the outputs' mean; written as it is")
+    write_out(out, dump(without_calibration(found)), force=force)
     print_written(out)
 
 

@@ -19,7 +19,7 @@ from evo.evaluation.seeds import (
     parse_seeds,
     shared_streams,
 )
-from evo.evaluation.targets import Target, resolve
+from evo.evaluation.targets import Target, resolve, with_switched_off
 from evo.recipe.rules import too_shallow
 from evo.recipe.schema import MAX_DEPTH
 from harness.sandbox import DEFAULT_LIMITS, Limits
@@ -90,11 +90,13 @@ def parse_question(
     dtype: str = DTYPE,
     limits: Limits = DEFAULT_LIMITS,
     default: str | int = INSTANCES,
+    without_calibration: bool = False,
 ) -> Question:
     """Read what the user asks for.
 
     ``depths``, ``instances``, ``seeds``: see `parse_depths`, `parse_instances`, `parse_seeds`. ``default``: the
-    instances where neither is given. Raises UsageError that names every mistake.
+    instances where neither is given. ``without_calibration``: see `with_switched_off`. Raises UsageError that names
+    every mistake.
     """
     errors: list[str] = []
 
@@ -106,6 +108,8 @@ def parse_question(
             return ()
 
     found = read(resolve, [str(name) for name in names], limits)
+    if found and without_calibration:
+        found = read(with_switched_off, found)
     if not names:
         errors.append("TARGET: name at least one, for example adam")
     if task not in TASKS:

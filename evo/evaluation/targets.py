@@ -20,6 +20,7 @@ from evo.recipe.validation import suggestion
 from evo.training import trainer
 from evo.training.worker import Answers, one_by_one
 from genomes import catalogue
+from genomes.analysis.calibration import calibrates, without_calibration
 from genomes.backends import torch_reference
 from genomes.compiler.lowering import lower, read
 from genomes.language import genome
@@ -79,6 +80,25 @@ def resolve(names: Iterable[str], limits: Limits = DEFAULT_LIMITS) -> list[Targe
     if errors:
         raise UsageError("\n".join(errors))
     return targets
+
+
+def with_switched_off(targets: Iterable[Target]) -> list[Target]:
+    """Targets, and after each genome that calibrates the outputs' mean the same one with that switched off.
+
+    Raises UsageError where none does.
+    """
+    asked, found = list(targets), []
+    for target in asked:
+        found.append(target)
+        optimizer = None if target.foreign else genome.parse(target.text)
+        if optimizer and calibrates(optimizer):
+            found.append(Target(f"{target.name} without calibration", genome.dump(without_calibration(optimizer))))
+    if len(found) == len(asked):
+        raise UsageError(
+            "--without-calibration: no genome here calibrates the outputs' mean, so there is nothing to switch off"
+            " (submissions cannot be looked into: give their genomes)"
+        )
+    return found
 
 
 def train_lanes(lanes: list[dict[str, Any]], **options: Any) -> Answers:

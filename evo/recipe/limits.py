@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from evo.recipe.schema import Limits
 from genomes.compiler.lowering import lower
-from genomes.compiler.shapes import ShapeClass
 from genomes.language.genome import Genome
 
 
@@ -18,8 +17,8 @@ def costs(genome: Genome) -> Iterator[tuple[str, int]]:
 
 
 def buffers(genome: Genome) -> int:
-    """How many state buffers as large as the model its program keeps. Raises GenomeError."""
-    return sum(slot.shape is ShapeClass.ELEMENT for slot in lower(genome).slots)
+    """How many state buffers as large as the model its program keeps, square ones included. Raises GenomeError."""
+    return sum(slot.is_large for slot in lower(genome).slots)
 
 
 def exceeded(genome: Genome, limits: Limits) -> tuple[str, int] | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from evo.evaluation.bounds import mean_blind_quality
+from evo.evaluation.mean_share import switched_off
 from evo.evaluation.reasons import Reason, reasons
 from evo.ledger.ledger import Ledger, Member
 from evo.recipe import reader
@@ -21,6 +22,8 @@ from genomes.analysis.describe import formula
 from genomes.compiler.identity import genome_identity
 from harness.result import Training, mean_quality
 from harness.task import Instance
+
+Trainings = Sequence[tuple[Instance, Training]]
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,21 @@ class BesideBound:
     """Qualities beside the bound of optimizers that ignore the mean, by instance, least bound first.
 
     ``depths``, ``bounds``: `[instance]`. ``qualities``: of each optimizer by name, `[instance]`, the champion's first;
-    None where a training has none.
+    None where a training has none. ``without_calibration``: the champion's with its calibration of the outputs' mean
+    switched off, `[instance]`; None where it has no calibration.
     """
 
     depths: list[int]
     bounds: list[float]
     qualities: dict[str, list[float | None]]
+    without_calibration: list[float | None] | None = None
+
+    @property
+    def with_and_without(self) -> list[tuple[float, float]]:
+        """The champion's quality and that without its calibration, where both are known."""
+        champion = next(iter(self.qualities.values()), [])
+        pairs = zip(champion, self.without_calibration or [], strict=False)
+        return [(ours, blind) for ours, blind in pairs if ours is not None and blind is not None]
 
 
 @dataclass(frozen=True)
@@ -99,14 +111,15 @@ def collect(ledger: Ledger) -> Report:
     champion = hall_of_fame[0].individual if hall_of_fame else None
     named = [(f"champion {champion.name}", champion.hash)] if champion else []
     named += [(name, genome_identity(catalogue.load(name))) for name in recipe.baselines]
-    selected = ledger.on_selection(hash for _, hash in named)
+    blind = switched_off(champion) if champion else None
+    selected = ledger.on_selection([*(hash for _, hash in named), *([blind.hash] if blind else [])])
     measured = {name: selected[hash] for name, hash in named if selected[hash]}
     return Report(
         recipe,
         ledger.past(),
         [Famous(fame, formula(fame.individual.genome)) for fame in hall_of_fame],
         [curve(name, [training for _, training in trainings]) for name, trainings in measured.items()],
-        beside_bound(measured),
+        beside_bound(measured, selected[blind.hash] if blind else None),
         draw(ancestors(ledger, champion)) if champion else None,
         operators(ledger, {fame.individual.id for fame in hall_of_fame}),
         list(ledger.statuses().items()),
@@ -124,21 +137,28 @@ def curve(name: str, trainings: list[Training]) -> Curve:
     return Curve(name, means, mean_quality(trainings), fmean(targets) if targets else math.nan, len(trainings))
 
 
-def beside_bound(measured: Mapping[str, Sequence[tuple[Instance, Training]]]) -> BesideBound | None:
+def beside_bound(measured: Mapping[str, Trainings], without_calibration: Trainings | None = None) -> BesideBound | None:
     """Qualities of optimizers on their instances beside each instance's bound.
 
-    None where there is no training, or where the task has no such bound.
+    ``without_calibration``: the champion's trainings with its calibration switched off, None where it has none. The
+    result is None where there is no training, or where the task has no such bound.
     """
     bounds = {instance: mean_blind_quality(instance) for trainings in measured.values() for instance, _ in trainings}
     bounded = {instance: bound for instance, bound in bounds.items() if bound is not None}
     if not bounded:
         return None
     order = sorted(bounded, key=lambda instance: (bounded[instance], instance.num_hidden_layers))
-    qualities: dict[str, list[float | None]] = {}
-    for name, trainings in measured.items():
+
+    def qualities(trainings: Trainings) -> list[float | None]:
         found = {instance: training.quality for instance, training in trainings}
-        qualities[name] = [found.get(instance) for instance in order]
-    return BesideBound([i.num_hidden_layers for i in order], [bounded[i] for i in order], qualities)
+        return [found.get(instance) for instance in order]
+
+    return BesideBound(
+        [instance.num_hidden_layers for instance in order],
+        [bounded[instance] for instance in order],
+        {name: qualities(trainings) for name, trainings in measured.items()},
+        None if without_calibration is None else qualities(without_calibration),
+    )
 
 
 def operators(ledger: Ledger, famous: set[str]) -> list[Operator]:

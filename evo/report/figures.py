@@ -99,7 +99,10 @@ def learning_curves(curves: Sequence[Curve]) -> str:
 
 
 def beside_bound(found: BesideBound) -> str:
-    """Qualities by instance, sorted by the bound of optimizers that ignore the mean; triangles lie below the axis."""
+    """Qualities by instance, sorted by the bound of optimizers that ignore the mean; triangles lie below the axis.
+
+    A line leads from the champion without its calibration, a circle, to the champion with it.
+    """
     places = range(len(found.bounds))
     depths = list(map(str, found.depths)) if len(places) <= 40 else []
     instances = "hidden layers of the selection instances" if depths else "selection instances"
@@ -113,11 +116,25 @@ def beside_bound(found: BesideBound) -> str:
             style = {"color": color, "markersize": 6 if color == BLUE else 4.5, "alpha": 0.85, "zorder": 3 - rank / 100}
             axes.plot(*_columns(inside), "o", label=name, **style)
             axes.plot(*_columns(below), "v", **style)
+        _without_calibration(axes, found, floor)
         width = min(14.0, 420 / len(places))
         axes.plot(places, found.bounds, "_", color=_INK, markersize=width, markeredgewidth=1.8, label=MEAN_BLIND)
         axes.set_xticks(places[: len(depths)], depths)
         axes.margins(x=0.5 / len(places))
         return _svg(figure, axes, "bound")
+
+
+def _without_calibration(axes: Axes, found: BesideBound, floor: float) -> None:
+    champion, *_ = found.qualities
+    sides = zip(found.qualities[champion], found.without_calibration or [], strict=False)
+    known = [(x, ours, blind) for x, (ours, blind) in enumerate(sides) if blind is not None]
+    if not known:
+        return
+    places, blind = [x for x, _, _ in known], [max(blind, floor) for _, _, blind in known]
+    style = {"color": BLUE, "markersize": 6, "markerfacecolor": "none", "zorder": 2.5}
+    axes.plot(places, blind, "o", label=f"{champion} without calibration", **style)
+    ends = [max(blind, floor) if ours is None else max(ours, floor) for _, ours, blind in known]
+    axes.vlines(places, blind, ends, color=BLUE, linewidth=1, alpha=0.5, zorder=2)
 
 
 def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:

@@ -95,8 +95,12 @@ def _beside_bound(report: Report) -> Markup | str:
     if found is None:
         return ""
     columns = ("optimizer", "instances", "quality", "bound", "above the bound", "spread", "spread above the bound")
+    champion, *others = found.qualities.items()
+    measured = [champion]
+    if found.without_calibration and any(value is not None for value in found.without_calibration):
+        measured.append((f"{champion[0]} without calibration", found.without_calibration))
     rows = []
-    for name, qualities in found.qualities.items():
+    for name, qualities in (*measured, *others):
         pairs = [(value, bound) for value, bound in zip(qualities, found.bounds, strict=True) if value is not None]
         above = [value - bound for value, bound in pairs]
         means = [quality(fmean(numbers)) for numbers in zip(*pairs, strict=True)]
@@ -104,6 +108,34 @@ def _beside_bound(report: Report) -> Markup | str:
         cells = [*means, f"{fmean(above):+.3f}", *spreads] if pairs else [quality(None)] * 5
         rows.append((name, len(pairs), *cells))
     return Markup(figures.beside_bound(found)) + table(columns, rows, left=("optimizer",))
+
+
+def _about_bound(report: Report) -> str:
+    """What the bound is, and what of the champion's quality comes from its calibration of the mean."""
+    text = (
+        "The bound of mean-blind optimizers is the quality of the true function less its mean: the network's frozen "
+        "end gives every training batch outputs of mean 0, so no gradient tells of the mean. Near it, an instance's "
+        "quality is a matter of that mean and not of skill. In the table: means over instances, and as spread the "
+        "standard deviation. "
+    )
+    found, best = report.beside_bound, _champion(report)
+    if found is None or best is None:
+        return text
+    if found.without_calibration is None:
+        return text + "The champion does not calibrate the mean: no part of its quality comes from that."
+    pairs = found.with_and_without
+    if not pairs:
+        return text + (
+            "The champion calibrates the mean; what of its quality comes from that is not known here: it has no "
+            "quality without. evo resume trains what is missing, evo compare --without-calibration other instances."
+        )
+    ours, blind = map(fmean, zip(*pairs, strict=True))
+    share = f", {(ours - blind) / ours:.0%} of its quality," if ours > 0 else ""
+    return text + (
+        f"The champion calibrates the mean. The same genome without that has {quality(blind)} instead of "
+        f"{quality(ours)} on {len(pairs)} instances: {ours - blind:+.3f}{share} come from the mean. The champion was "
+        "chosen on these instances: evo compare --without-calibration says it for others."
+    )
 
 
 def _about_champion(report: Report) -> str:
@@ -209,10 +241,7 @@ PANELS = (
     ),
     Panel(
         "Quality beside the bound",
-        "The bound of mean-blind optimizers is the quality of the true function less its mean: the network's frozen "
-        "end gives every training batch outputs of mean 0, so no gradient tells of the mean. Near it, an instance's "
-        "quality is a matter of that mean and not of skill. In the table: means over instances, and as spread the "
-        "standard deviation.",
+        _about_bound,
         _beside_bound,
     ),
     Panel("The champion", _about_champion, _formula, kind="formula"),

@@ -20,10 +20,10 @@ from genomes.language.printer import show
 @dataclass(frozen=True)
 class Description:
     """``formula``: plain text, one line per gene. ``latex``: the same for TeX. ``buffers``: names of the state buffers
-    with an entry per parameter. ``scalars``: how many other state values. ``operations``: arithmetic operations
-    per parameter and step. ``passes``: times that all parameters are gone through in a step, one more for each
-    reduction that another value waits for. ``identity``: of `genomes.compiler.identity`, equal for
-    equal programs.
+    with an entry per parameter, or per pair of rows or columns. ``scalars``: how many other state values.
+    ``operations``: arithmetic operations per parameter and step. ``passes``: times that all parameters are gone through
+    in a step, one more for each reduction that another value waits for. ``identity``: of `genomes.compiler.identity`,
+    equal for equal programs.
     """
 
     formula: tuple[str, ...]
@@ -38,7 +38,7 @@ class Description:
 def describe(genome: Genome) -> Description:
     """What a genome costs and how it reads. Raises GenomeError where it has no meaning."""
     program = lower(genome)
-    buffers = tuple(slot.name for slot in program.slots if slot.shape is ShapeClass.ELEMENT)
+    buffers = tuple(slot.name for slot in program.slots if slot.is_large)
     return Description(
         formula=tuple(formula(genome)),
         latex=tuple(latex.render(genome)),

@@ -30,7 +30,9 @@ GROUPS = {
     "where the network's end is frozen behind a BatchNorm; evaluation does.",
     "reduction": "From many entries to one: a tensor, each row, each column, the whole model. A tensor is seen as a "
     "matrix `[rows, columns]` = `[out, in]`; a vector of n entries is `[n, 1]`.",
-    "matrix": "On a tensor seen as a matrix. Costly: matrix products, so more per entry the larger the tensor.",
+    "matrix": "On a tensor seen as a matrix. Costly: matrix products, so more per entry the larger the tensor. Arguments "
+    "called `a` and `b` are square values, of class `left` or `right`, or numbers, which stand for that many times the "
+    "identity; `x` and `y` are others.",
     "noise": "Pseudo-random numbers: functions of the run's seed, the step, the tensor, the entry and the stream.",
     "schedule": "Factors that follow the training. Units are epochs unless the name says steps.",
     "gate": "Transforms of a direction or an update. All may stand anywhere, but those marked `post`.",
@@ -144,10 +146,21 @@ result.
 
 **Classes.** Every value belongs to a class that says along which axes it varies: `clock` (nothing but the step),
 `role` (the tensor), both known on the host in float64; `model` (nothing but the step), `tensor`, `row`, `column`,
-`element`, which come from gradients or parameters. Elementwise words give the smallest class that holds all their
-arguments. Constants (arguments with a range) are numbers within it, or made of clock and role values and held to it in
+`element`, which come from gradients or parameters, and the square classes `left` and `right`, below. Elementwise words
+give the smallest class that holds all their arguments. Constants (arguments with a range) are numbers within it, or made of clock and role values and held to it in
 every step: to its nearest number, rounded down where the range is whole. A schedule is a clock value, or a role value
 where roles have schedules of their own, as in `where(is_weight, cosine(100), 1)`; `lr_t` is then one, too.
+
+**Square values.** `outer(x, y)` is a matrix `[rows, rows]` for each tensor, of class `left`, `inner(x, y)` one `[columns,
+columns]`, of class `right`. All elementwise words and all that keep values act on them entry by entry, beside numbers of
+clock, role, model and tensor alone: `ema(outer(g, g), 0.95)`, `0.5 * L + 1e-6 * identity(L)`, `hold(L, t % 10 == 0)`; a
+number that is added is added to every entry. `matmul` brings them back to element values: `matmul(L, g)`, `matmul(g, R)`.
+They are no updates, and reductions do not take them, but for `matrix_trace`. A tensor of one column (a vector, or a weight
+behind one input) has left values as diagonals, `[rows, 1]`: products, roots and bases are then those of its entries, and
+its right values are `[1, 1]`. So `matmul(inverse_root(running_sum(outer(g, g)), 2), g)` is AdaGrad for vectors, and
+`soap` is Adam. A branch by role keeps statistics for weights alone: `where(is_weight, shampoo(g), adam(g))`. What a mask
+of the clock chooses, as in `hold(inverse_root(L, 4), t % 10 == 1)`, is computed in the steps that choose it, on a CPU and in
+exported Python; on a GPU, whose steps are recorded, in all.
 
 **Averages of any beta.** The `beta` of some averages may be any value at all, of the device too, and is then held to 0
 ... 1. In a step (or a tensor, or an entry) where it is 1, the average stays as it is and x plays no part, whatever it
@@ -160,7 +173,7 @@ a `where` sets it to 1: then all this is true of it, too. `debias` divides by 1 
 **Branches by role.** `where(is_weight, a, b)` is a for weights and b for the rest in every step, since its mask is made
 of role values and numbers alone. What one branch alone is made of, states included, is computed and kept for its
 tensors alone by the reference and by exported Python; the other back ends leave out the products of matrices, and keep
-states whole. A mask that may change from step to step divides nothing.
+states whole. A mask that may change from step to step divides no states.
 
 **Special values** mean the same on the host and on tensors, in every back end, but for the sign of zero. What the table
 does not say is arithmetic of IEEE 754: a NaN argument gives NaN, what is too large is infinite, and subnormal numbers
@@ -255,6 +268,8 @@ def _argument(parameter: Parameter, position: int) -> Expression:
         return number(round(middle) if whole else middle)
     if parameter.kind == "mask":
         return parse_expression("g > theta")
+    if parameter.kind == "square":
+        return parse_expression("inner(g, g)" if parameter.name == "b" else "outer(g, g)")
     if parameter.kind == "average":
         return parse_expression("ema(g, 0.9)")
     return parse_expression("g" if position == 0 else f"abs(theta) + {position}")

@@ -215,6 +215,9 @@ def _init_state(program: Program) -> str:
 
 
 def _extent(shape: ShapeClass, rows: str, columns: str) -> str:
+    if shape.is_square:
+        right = shape is ShapeClass.RIGHT
+        return f"({columns}, {columns})" if right else f"({rows}, {rows} if {columns} > 1 else 1)"
     _, per_row, per_column, _ = shape.value
     return f"({rows if per_row else 1}, {columns if per_column else 1})"
 
@@ -329,8 +332,8 @@ class _Step:
         program = self.program
         lines = self._conditional_lines(("tensor", level))
         here = [i for i, zone in enumerate(self.zones) if zone == ("tensor", level)]
-        nodes, slots = self.conditions.nodes, self.conditions.slots
-        lines += [(nodes[i], f"{self._saved(i)} = {self._operand(i)}") for i in here if i in self.saved]
+        slots = self.conditions.slots
+        lines += [(self._needed(i), f"{self._saved(i)} = {self._operand(i)}") for i in here if i in self.saved]
         if level == max(self.levels):
             # stores come last: until then the loop reads what the last step stored
             per_tensor = [(slot, node) for slot, node in program.stores if program.slots[slot].shape.per_tensor]
@@ -384,10 +387,15 @@ class _Step:
             text += [indent + line for _, line in group]
         return text
 
+    def _needed(self, i: int) -> Condition:
+        """For which tensors and in which steps a value is needed."""
+        return self.conditions.nodes[i] | self.conditions.moments[i]
+
     def _condition(self, condition: Condition) -> str:
         masks = []
         for mask, wanted in sorted(condition):
-            text, precedence = self._fixed(mask)
+            of_clock = self.program.nodes[mask].shape is ShapeClass.CLOCK
+            text, precedence = self.texts[mask] if of_clock else self._fixed(mask)
             text = text if precedence <= _NOT else f"({text})"
             masks.append(text if wanted else f"not {text}")
         return " and ".join(masks)
@@ -419,7 +427,7 @@ class _Step:
             if self._inline(i, node, text):
                 self.texts[i] = text, precedence
             else:
-                lines.append((self.conditions.nodes[i], f"{self.names[i]} = {text}"))
+                lines.append((self._needed(i), f"{self.names[i]} = {text}"))
                 self.texts[i] = self.names[i], _ATOM
         return lines
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from genomes.backends.readout import frozen_end, output_shifts
-from genomes.compiler.branches import conditions, needed
+from genomes.compiler.branches import Condition, conditions, needed
 from genomes.compiler.program import (
     CLOCK_SOURCES,
     MODEL_REDUCTIONS,
@@ -107,6 +107,90 @@ def _order_statistic(x: Tensor, k: float) -> Tensor:
     return (ordered[-1] if ordered[-1].isnan() else ordered[place]).reshape(1, 1)
 
 
+def _outer(x: Tensor, y: Tensor) -> Tensor:
+    """x y^T of ``[..., rows, columns]``; its diagonal ``[..., rows, 1]`` where there is one column."""
+    return x @ y.mT if x.shape[-1] > 1 else x * y
+
+
+def _inner(x: Tensor, y: Tensor) -> Tensor:
+    """x^T y ``[..., columns, columns]``."""
+    return x.mT @ y
+
+
+def _matmul(x: Tensor, y: Tensor) -> Tensor:
+    """x y; entry by entry where x is a diagonal ``[..., rows, 1]``."""
+    return x @ y if x.shape[-1] == y.shape[-2] else x * y
+
+
+def _transpose(x: Tensor) -> Tensor:
+    """x^T ``[..., n, n]``; a diagonal ``[..., n, 1]`` as it is."""
+    return (x.mT if x.shape[-1] == x.shape[-2] else x).clone(memory_format=torch.contiguous_format)
+
+
+def _identity(x: Tensor) -> Tensor:
+    """The identity of the shape of x ``[..., n, n]``; ones for a diagonal ``[..., n, 1]``."""
+    if x.shape[-1] != x.shape[-2]:
+        return torch.ones_like(x)
+    return torch.eye(x.shape[-1], dtype=x.dtype, device=x.device).expand(x.shape).contiguous()
+
+
+def _matrix_trace(x: Tensor) -> Tensor:
+    """``[..., 1, 1]``: sum of the diagonal of x ``[..., n, n]``, or of a diagonal ``[..., n, 1]``."""
+    diagonal = x.diagonal(dim1=-2, dim2=-1) if x.shape[-1] == x.shape[-2] else x.squeeze(-1)
+    return diagonal.sum(dim=-1)[..., None, None]
+
+
+def _gram_schmidt(x: Tensor) -> Tensor:
+    """The columns of x ``[..., n, n]``, each less its parts along those before, over its norm; 0 where that is 0.
+
+    The parts are taken away twice, after which what is left is orthogonal to working precision (Giraud et al. 2005,
+    Rounding error analysis of the classical Gram-Schmidt orthogonalization process). Of a diagonal ``[..., n, 1]``
+    the signs.
+    """
+    if x.shape[-1] != x.shape[-2]:
+        return x.sign()
+    columns = x.mT.contiguous()
+    for k in range(x.shape[-1]):
+        rest, before = columns[..., k, :, None], columns[..., :k, :]
+        for _ in range(2):
+            rest = rest - before.mT @ (before @ rest)
+        norm = (rest * rest).sum(dim=-2, keepdim=True).sqrt()
+        columns[..., k, :] = torch.where(norm == 0, torch.zeros_like(rest), rest / norm).squeeze(-1)
+    return columns.mT.contiguous()
+
+
+def _inverse_root(x: Tensor, p: float, epsilon: float) -> Tensor:
+    """(x + epsilon |x| I)^(-1/floor(p)) of a symmetric x ``[n, n]``; entry by entry of a diagonal ``[n, 1]``.
+
+    With A = x / |x| + epsilon I and z = (p + 1) / 2, M goes from z A to I and X from z^(1/p) I to A^(-1/p)::
+
+        T = ((p + 1) I - M) / p;  X = X T;  M = T^p M
+
+    Ends after the step behind the one at which M is as near to I as the root of the rounding error, at the latest
+    after 32. Source: Guo & Higham 2006, A Schur-Newton method for the matrix pth root and its inverse, equation 3.1.
+    """
+    norm = (x * x).sum().sqrt()
+    if norm == 0:
+        return torch.zeros_like(x)
+    p = math.floor(p)
+    factor = norm ** (-1 / p)
+    if x.shape[-1] != x.shape[-2]:
+        return factor * (x / norm + epsilon) ** (-1 / p)
+    eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    z = (p + 1) / 2
+    m, root = z * (x / norm + epsilon * eye), z ** (1 / p) * eye
+    close = torch.finfo(x.dtype).eps ** 0.5
+    for _ in range(32):
+        last = bool((m - eye).abs().max() <= close)
+        t = ((p + 1) * eye - m) / p
+        root = root @ t
+        if last:
+            break
+        square = t @ t if p > 1 else t
+        m = (square @ (square if p > 3 else t) if p > 2 else square) @ m
+    return factor * root
+
+
 def _sum_model(parts: list[Tensor]) -> Tensor:
     """Sum of one value per tensor, in order."""
     total = parts[0]
@@ -160,6 +244,14 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "max_column": lambda a: a.amax(dim=0, keepdim=True),
     "odd_polynomial": _odd_polynomial,
     "order_statistic": _order_statistic,
+    "outer": _outer,
+    "inner": _inner,
+    "matmul": _matmul,
+    "transpose": _transpose,
+    "identity": _identity,
+    "matrix_trace": _matrix_trace,
+    "gram_schmidt": _gram_schmidt,
+    "inverse_root": _inverse_root,
     "sum_model": _sum_model,
     "max_model": _max_model,
 }
@@ -177,8 +269,8 @@ def fit(value: float, dtype: torch.dtype) -> float:
 class State:
     """What lasts between steps. ``slots``: one entry per slot of the program; a list over tensors, or one value.
 
-    ``needed``: for each node of the program and each tensor whether its value is computed; ``kept``: the same of slots.
-    None stands for the others.
+    ``needed``: for each node of the program and each tensor whether its value is computed; ``moments``: for each node
+    in which steps; ``kept``: as ``needed``, of slots. None stands for the others.
     """
 
     trainable: list[int]
@@ -189,6 +281,7 @@ class State:
     dtype: torch.dtype
     device: torch.device
     needed: list[list[bool]]
+    moments: tuple[Condition, ...]
     kept: list[list[bool]]
     t: int = 0
     slots: list[Any] = field(default_factory=list)
@@ -215,6 +308,7 @@ class TorchOptimizer:
             trainable=trainable,
             roles=roles,
             needed=needed(self.program, found.nodes, roles),
+            moments=found.moments,
             kept=needed(self.program, found.slots, roles),
             known=known_values(
                 shapes,
@@ -296,9 +390,15 @@ class TorchOptimizer:
                 assert slot.init == "theta"
                 pairs = zip(sources["theta"], state.kept[k], strict=True)
                 state.slots[k] = [theta.clone() if kept else None for theta, kept in pairs]
-        values: list[Any] = []
-        for node, wanted in zip(self.program.nodes, state.needed, strict=True):
-            values.append(self._value(node, wanted, values, clock, sources, state))
+        values: list[Any] = [None] * len(self.program.nodes)
+        nodes = list(enumerate(self.program.nodes))
+        for i, node in (entry for entry in nodes if entry[1].shape is ShapeClass.CLOCK):
+            values[i] = self._value(node, [], values, clock, sources, state)
+        for i, node in (entry for entry in nodes if entry[1].shape is not ShapeClass.CLOCK):
+            if all(values[mask] == taken for mask, taken in state.moments[i]):
+                values[i] = self._value(node, state.needed[i], values, clock, sources, state)
+            elif node.shape.per_tensor:
+                values[i] = [None] * len(state.trainable)
         state.slots = [self._kept(node, values[node]) for _, node in sorted(self.program.stores)]
         updates = [torch.zeros_like(p) for p in model_params]
         for k, i in enumerate(state.trainable):
@@ -408,8 +508,11 @@ def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
 
 def extent(shape: ShapeClass, matrix: tuple[int, int]) -> tuple[int, int]:
     """Size of a device value of class ``shape`` for a tensor ``[out, in]``."""
+    rows, columns = matrix
+    if shape.is_square:
+        return (columns, columns) if shape is ShapeClass.RIGHT else (rows, rows if columns > 1 else 1)
     _, per_row, per_column, _ = shape.value
-    return (matrix[0] if per_row else 1, matrix[1] if per_column else 1)
+    return (rows if per_row else 1, columns if per_column else 1)
 
 
 def _matrix(tensor: Tensor) -> Tensor:

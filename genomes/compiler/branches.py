@@ -1,8 +1,9 @@
 """Branches of choices by role: for which tensors a program needs a value or a state at all.
 
 ``where(is_weight, a, b)`` is a for the weights and b for all others, in every step. What a alone is made of, states
-included, is needed for weights alone. Masks that may change from step to step divide nothing: a state must be kept
-while its branch is not taken.
+included, is needed for weights alone. Masks that may change from step to step divide no states: one must be
+kept while its branch is not taken. But products of matrices that a branch alone needs are left out in the steps that do
+not take it, where the step's clock decides: ``hold(inverse_root(a), t % 10 == 0)`` finds a root in every tenth step.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from genomes.compiler.program import MODEL_REDUCTIONS, ROLE_SOURCES, Program
+from genomes.compiler.program import MATRIX, MODEL_REDUCTIONS, ROLE_SOURCES, SQUARE, Program
 from genomes.compiler.shapes import ShapeClass
 from genomes.language.operations import ON_FLOATS
 
@@ -21,10 +22,15 @@ ALL: Condition = frozenset()
 
 @dataclass(frozen=True)
 class Conditions:
-    """``nodes``, ``slots``: for each a condition that all tensors fulfill for which its value is needed."""
+    """``nodes``, ``slots``: for each a condition that all tensors fulfill for which its value is needed.
+
+    ``moments``: for each node a condition, of masks of the clock, that all steps fulfill in which its value is needed;
+    empty but for products of matrices and for what is made of them.
+    """
 
     nodes: tuple[Condition, ...]
     slots: tuple[Condition, ...]
+    moments: tuple[Condition, ...]
 
 
 def conditions(program: Program) -> Conditions:
@@ -45,11 +51,21 @@ def conditions(program: Program) -> Conditions:
                 slot = int(node.attribute or 0)
                 slots[slot] = _common(slots[slot], condition)
         if slots == before:
-            return Conditions(tuple(c or ALL for c in nodes), tuple(c or ALL for c in slots))
+            return Conditions(tuple(c or ALL for c in nodes), tuple(c or ALL for c in slots), _moments(program))
+
+
+def _moments(program: Program) -> tuple[Condition, ...]:
+    """`Conditions.moments`."""
+    of_clock = [node.is_mask and node.shape is ShapeClass.CLOCK for node in program.nodes]
+    kept: list[Condition] = []
+    for node, here in zip(program.nodes, _nodes(program, of_clock, [ALL] * len(program.slots)), strict=True):
+        costly = node.op in (*MATRIX, *SQUARE) or any(kept[a] for a in node.arguments)
+        kept.append(here if here and costly else ALL)
+    return tuple(kept)
 
 
 def _nodes(program: Program, fixed: Sequence[bool], slots: Sequence[Condition | None]) -> list[Condition | None]:
-    """The condition of each node, given those of the slots; None where nothing needs it."""
+    """The condition of each node, of ``fixed`` masks, given those of the slots; None where nothing needs it."""
     found: list[Condition | None] = [None] * len(program.nodes)
     found[program.update] = ALL
     for slot, node in program.stores:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from genomes.compiler.graph import live, share_states
-from genomes.compiler.nodes import LoweringError, Nodes
+from genomes.compiler.nodes import Nodes
 from genomes.compiler.program import Evaluation, Node, Program, Query, Slot
 from genomes.compiler.rules import SIMPLIFY
-from genomes.compiler.shapes import ShapeClass, join
+from genomes.compiler.shapes import LoweringError, ShapeClass, join
 from genomes.language.expressions import Expression
 from genomes.language.operations import OPERATIONS, UNKNOWN
 from genomes.language.parser import body, unbiased_result
@@ -255,7 +255,7 @@ class Builder(Nodes):
             negative = [s for s in slots if signs[s] and not self.bounds[stored[s]] >= 0]
             if not wider and not negative:
                 for s, slot in slots.items():
-                    self.stores[slot] = self.expand(stored[s], shapes[s])
+                    self.stores[slot] = self.expand(stored[s], self.slots[slot].shape)
                 return result, held
             # guessed wrong: forget these slots (nothing live uses them) and begin again with what is known now
             del self.slots[mark[0] :]

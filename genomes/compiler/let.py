@@ -7,8 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from genomes.compiler.builder import Builder, Kept, Value
-from genomes.compiler.nodes import LoweringError
-from genomes.compiler.shapes import ShapeClass
+from genomes.compiler.shapes import LoweringError, ShapeClass
 from genomes.language.expressions import Expression
 from genomes.language.let import Line, names_in, needed
 from genomes.language.primitives import TABLE

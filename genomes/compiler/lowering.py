@@ -11,9 +11,9 @@ from genomes.compiler import program
 from genomes.compiler.builder import NAMES_IN_BODIES, Builder, Value
 from genomes.compiler.graph import live
 from genomes.compiler.let import Named, clock_lines, lower_lines
-from genomes.compiler.nodes import MAX_PROGRAM_NODES, LoweringError
+from genomes.compiler.nodes import MAX_PROGRAM_NODES
 from genomes.compiler.program import Program, Query
-from genomes.compiler.shapes import ShapeClass
+from genomes.compiler.shapes import LoweringError, ShapeClass
 from genomes.language import genome as genes
 from genomes.language.decay import DECAY_KINDS
 from genomes.language.expressions import Expression

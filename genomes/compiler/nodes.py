@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from genomes.compiler.program import Node, result_class
-from genomes.compiler.shapes import ShapeClass, join
+from genomes.compiler.program import Node, result_class, square_class
+from genomes.compiler.shapes import LoweringError, ShapeClass, join
 from genomes.language.operations import OPERATIONS, UNKNOWN, folded
 
 MAX_PROGRAM_NODES = 4000
@@ -20,10 +20,6 @@ Rule = Callable[["Nodes", tuple[int, ...], Numbers], int | None]
 def is_ordinary(value: float | None) -> bool:
     """Whether this is a number that float32 holds, and its inverse too, far from both ends."""
     return value is not None and SMALLEST_DIVISOR <= abs(value) <= 1 / SMALLEST_DIVISOR
-
-
-class LoweringError(ValueError):
-    """An expression that parses but has no meaning in its place."""
 
 
 class Nodes:
@@ -79,13 +75,29 @@ class Nodes:
                 return self._made(name, (matrix, *arguments[1:]), result_class(name))
             case "noise" | "readout":
                 return self._made(name, arguments, result_class(name))
+        numbers = [self.number(a) for a in arguments]
+        if operation.kind == "square":
+            simpler = self._rules[name](self, arguments, numbers) if name in self._rules else None
+            return simpler if simpler is not None else self._square(name, arguments)
         if operation.on_floats is None and self.nodes[arguments[0]].shape.on_host:
             return arguments[0]
-        numbers = [self.number(a) for a in arguments]
         if not operation.mask and all(n is not None for n in numbers) and name != "where":
             return self.const(folded(name, [n for n in numbers if n is not None]))
         simpler = self._rules[name](self, arguments, numbers) if name in self._rules else None
         return simpler if simpler is not None else self.elementwise(name, *arguments)
+
+    def _square(self, name: str, arguments: tuple[int, ...]) -> int:
+        """The node of an operation on square values. Raises LoweringError where an argument has another class."""
+        count = OPERATIONS[name].matrices
+        matrices = tuple(
+            a if self.nodes[a].shape.is_square else self.expand(a, ShapeClass.ELEMENT) for a in arguments[:count]
+        )
+        shapes = [self.nodes[a].shape for a in matrices]
+        shape = square_class(name, shapes)
+        if shape is None:
+            found = " and ".join(f"{shape}" for shape in shapes)
+            raise LoweringError(f"{name} does not take a value of class {found}: {OPERATIONS[name].meaning}")
+        return self._made(name, (*matrices, *arguments[count:]), shape)
 
     def elementwise(self, name: str, *arguments: int) -> int:
         """The node of an elementwise operation as it stands. Raises LoweringError for a mask in a number's place."""

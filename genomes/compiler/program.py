@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,11 +23,28 @@ ELEMENTWISE = of_kind("elementwise")
 REDUCTIONS = of_kind("reduction")
 MODEL_REDUCTIONS = of_kind("model reduction")
 MATRIX = of_kind("matrix")  # of a matrix and host numbers; they give a matrix of the same shape
+SQUARE = of_kind("square")  # of square values, or giving one
 
 
 def result_class(op: str) -> ShapeClass:
     """The class of an operation's result, for those whose arguments do not decide it."""
     return ShapeClass[OPERATIONS[op].shape.upper()]
+
+
+def square_class(op: str, shapes: Sequence[ShapeClass]) -> ShapeClass | None:
+    """The class of the result of an operation on square values; None where it does not take these classes.
+
+    ``shapes``: of its matrices.
+    """
+    first, last = shapes[0], shapes[-1]
+    if op in ("outer", "inner"):
+        return result_class(op) if first is last is ShapeClass.ELEMENT else None
+    if op != "matmul":
+        return None if not first.is_square else result_class(op) if OPERATIONS[op].shape else first
+    if first is last:
+        return first if first.is_square else None
+    sides = (ShapeClass.LEFT, ShapeClass.ELEMENT), (ShapeClass.ELEMENT, ShapeClass.RIGHT)
+    return ShapeClass.ELEMENT if (first, last) in sides else None
 
 
 @dataclass(frozen=True)
@@ -52,6 +69,11 @@ class Slot:
     name: str
     shape: ShapeClass
     init: float | str
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it has an entry per parameter, or per pair of rows or columns of each tensor."""
+        return self.shape is ShapeClass.ELEMENT or self.shape.is_square
 
 
 @dataclass(frozen=True)
@@ -184,6 +206,9 @@ def _fits(node: Node, shapes: list[ShapeClass]) -> bool:
         case "matrix":
             of_matrix = shapes[0] is ShapeClass.ELEMENT and node.shape is result_class(node.op)
             return of_matrix and all(s.on_host for s in shapes[1:])
+        case "square":
+            count = OPERATIONS[node.op].matrices
+            return square_class(node.op, shapes[:count]) is node.shape and all(s.on_host for s in shapes[count:])
         case "noise" | "readout":
             return shapes[0].on_host and node.shape is ShapeClass.ELEMENT
     return True

@@ -6,6 +6,8 @@ One rule per operation, listed in SIMPLIFY.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from genomes.compiler.nodes import SMALLEST_DIVISOR, Nodes, Numbers, Rule, is_ordinary
 from genomes.compiler.shapes import join
 from genomes.language.operations import ON_FLOATS, OPERATIONS
@@ -127,8 +129,28 @@ def _atan2(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int | None:
     return b.elementwise("atan2", *(b.expand(a, shape) if b.nodes[a].shape.on_host else a for a in args))
 
 
+def _matmul(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int | None:
+    return b.op("mul", *args) if any(b.nodes[a].shape.is_scalar for a in args) else None
+
+
+def _of_scalar(simplify: Callable[[Nodes, int], int]) -> Rule:
+    """A rule for an operation on one square value: a number is that multiple of the identity."""
+    return lambda b, args, numbers: simplify(b, args[0]) if b.nodes[args[0]].shape.is_scalar else None
+
+
+def _inverse_root(b: Nodes, args: tuple[int, ...], numbers: Numbers) -> int | None:
+    x, p, epsilon = args
+    if not b.nodes[x].shape.is_scalar:
+        return None
+    damped = b.op("mul", x, b.op("add", b.const(1.0), epsilon))
+    return b.op("power", damped, b.op("neg", b.op("safe_div", b.const(1.0), p)))
+
+
 SIMPLIFY: dict[str, Rule] = {
     "add": _add, "sub": _sub, "mul": _mul, "neg": _neg, "safe_div": _safe_div, "power": _power,
     "max": _extreme, "min": _extreme, "where": _where, "atan2": _atan2,
+    "matmul": _matmul, "inverse_root": _inverse_root, "transpose": _of_scalar(lambda b, x: x),
+    "identity": _of_scalar(lambda b, x: b.const(1.0)), "matrix_trace": _of_scalar(lambda b, x: x),
+    "gram_schmidt": _of_scalar(lambda b, x: b.op("sign", x)),
     **{o.name: _guarded(o.name, *o.guard) for o in OPERATIONS.values() if o.guard},
 }  # fmt: skip

@@ -22,7 +22,7 @@ from genomes.language import host_math
 
 Kind = Literal[
     "constant", "load", "view", "clock source", "role source", "elementwise", "reduction", "model reduction", "matrix",
-    "noise", "readout",
+    "square", "noise", "readout",
 ]  # fmt: skip
 UNKNOWN = -math.inf  # the bound of a value of which nothing is known
 
@@ -36,15 +36,15 @@ class Operation:
     bound of the result, NaN aside, given those of the arguments; 0 where it is not negative. ``chooses``: it chooses or
     rounds, so that it may lie still on some inputs and act on others; true of masks. ``guard``: ``max`` or ``min`` and
     the bound to which lowering limits its argument. ``partial``: the reduction of each tensor that a reduction over the
-    model starts from. ``on_floats``: its meaning on Python floats; it never raises. None where it acts on tensors
-    alone.
+    model starts from. ``matrices``: how many of a matrix or square operation's arguments are matrices; the others are
+    host numbers. ``on_floats``: its meaning on Python floats; it never raises. None where it acts on tensors alone.
     """
 
     name: str
     kind: Kind
     arity: int
     meaning: str
-    shape: Literal["", "clock", "role", "model", "tensor", "row", "column", "element"] = ""
+    shape: Literal["", "clock", "role", "model", "tensor", "row", "column", "element", "left", "right"] = ""
     mask: bool = False
     commutative: bool = False
     bound: Callable[[Sequence[float]], float] = lambda bounds: UNKNOWN
@@ -52,6 +52,7 @@ class Operation:
     guard: tuple[Literal["max", "min"], float] | None = None
     masks: tuple[int, ...] = ()
     partial: str = ""
+    matrices: int = 1
     on_floats: Callable[..., Any] | None = None
 
 
@@ -183,6 +184,18 @@ _RECORDS = [
     Operation("order_statistic", "matrix", 2, "entry floor(k) of each tensor's entries in ascending order, k held to 0 "
               "... size - 1 (0 where it is NaN); NaN where any entry is NaN; infinities are in order like any other",
               shape="tensor", bound=lambda bounds: 0.0 if bounds[0] >= 0 else UNKNOWN),
+    Operation("outer", "square", 2, "x y^T; the products x y of a tensor of one column", shape="left", matrices=2),
+    Operation("inner", "square", 2, "x^T y", shape="right", matrices=2),
+    Operation("matmul", "square", 2, "matrix product of a left value and an element value, of an element value and a "
+              "right one, or of two square values of one class; x y of a tensor of one column", matrices=2),
+    Operation("transpose", "square", 1, "x^T of a square value"),
+    Operation("identity", "square", 1, "the identity matrix, of the class of x"),
+    Operation("matrix_trace", "square", 1, "sum of the diagonal of a square value", shape="tensor"),
+    Operation("gram_schmidt", "square", 1, "orthonormal columns of a square value, from the first to the last: each "
+              "less its parts along those before, twice, over its norm; 0 where that is 0; the sign of a diagonal"),
+    Operation("inverse_root", "square", 3, "(x + k |x| I)^(-1/floor(p)) of a symmetric square value without negative "
+              "eigenvalues, |x| its Frobenius norm, by at most 32 steps of the coupled Newton iteration; 0 where |x| "
+              "is 0; p from 1 to 4 and k host numbers"),
     Operation("uniform", "noise", 1, "pseudo-random numbers in (0, 1], multiples of 2^-24, from (seed, t, tensor, "
               "entry, stream): see `program.random_word`", shape="element", bound=_always(2.0**-24)),
     Operation("output_shift", "readout", 1, "change of the trainable tensors that moves the evaluated mean of output "

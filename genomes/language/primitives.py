@@ -18,7 +18,7 @@ from typing import Literal
 
 from genomes.language.operations import OPERATIONS
 
-Kind = Literal["number", "mask", "average"]
+Kind = Literal["number", "mask", "average", "square"]
 Lowering = Literal["given", "kept", "unbiased", "query bias", "delayed", "window sum"]
 
 
@@ -62,6 +62,8 @@ LAGS = Domain(1, 128, (2, 16), "integer", "steps")
 PLACE = Domain(0, 1e9, (0, 10), "index")
 PROBE = Domain(0.01, 1e4, (10.0, 1e3), "log")
 OUTPUT = Domain(0, 15, (0, 1), "index")
+ROOT = Domain(1, 4, (1, 4), "index")
+DAMPING = Domain(1e-8, 0.1, (1e-7, 1e-2), "log")
 STREAM = Domain(0, 1_000_000, (1, 9), "integer")
 UNIFORM_STREAM = Domain(0, 2 * STREAM.high + 1, (1, 9), "integer")  # `noise` takes two of these for each of its own
 
@@ -70,6 +72,8 @@ UNIFORM_STREAM = Domain(0, 2 * STREAM.high + 1, (1, 9), "integer")  # `noise` ta
 class Parameter:
     """An argument. ``domain`` set: a constant, otherwise a value of ``kind``.
 
+    ``square``: a number of a square class (`genomes.compiler.shapes`), or one number for a tensor, which stands for so
+    many times the identity; lowering refuses others.
     A constant is a literal within its domain, or made of clock and role values and held to the domain in every step.
     ``varies``: it may be any value. One of the device is held to ``low <= value <= 1``, and so is one that a `where`
     sets to 1.
@@ -162,6 +166,7 @@ def varying(name: str, domain: Domain, default: float | None = None) -> Paramete
 
 
 X, Y = value("x"), value("y")
+SQUARE_A = value("a", "square")
 NAMED_IN_GATES, NAMED_IN_POST = "gates", "post"
 
 _SOURCES = [
@@ -532,6 +537,62 @@ _MATRIX = [
               source="Ma et al. 2024 (SWAN), arXiv:2412.13148, equation 2"),
 ]  # fmt: skip
 
+_SQUARE = [
+    Primitive("outer", "matrix", "x y^T, [rows, rows]: outer(g, g) is Shampoo's statistic of the rows. Of a tensor of "
+              "one column its diagonal, x times y", (X, Y), "square", op="outer"),
+    Primitive("inner", "matrix", "x^T y, [columns, columns]: inner(g, g) is Shampoo's statistic of the columns", (X, Y),
+              "square", op="inner"),
+    Primitive("matmul", "matrix", "matrix product of a left value and x, of x and a right value, or of two square "
+              "values of one class", (SQUARE_A, X), op="matmul"),
+    Primitive("transpose", "matrix", "a^T", (SQUARE_A,), "square", op="transpose", latex=r"({0})^{{\top}}"),
+    Primitive("identity", "matrix", "identity matrix of the class of a; all ones for a tensor of one column, where a "
+              "is a diagonal", (SQUARE_A,), "square", op="identity", latex="I"),
+    Primitive("matrix_trace", "matrix", "sum of the diagonal", (SQUARE_A,), op="matrix_trace",
+              latex=r"\mathrm{{tr}}({0})"),
+    Primitive("inverse_root", "matrix", "(a + epsilon |a| I)^(-1/p) of a symmetric a without negative eigenvalues, |a| "
+              "its Frobenius norm, by a coupled Newton iteration; 0 where a is 0",
+              (SQUARE_A, constant("p", ROOT, 2), constant("epsilon", DAMPING, 1e-6)), "square", op="inverse_root",
+              latex=r"({0})^{{-1/{1}}}", source="Anil et al. 2020, arXiv:2002.09018; Guo & Higham 2006, A Schur-Newton "
+              "method for the matrix pth root and its inverse"),
+    Primitive("gram_schmidt", "matrix", "the columns of a made orthonormal, from the first to the last: Q of a QR "
+              "decomposition whose R has a positive diagonal", (SQUARE_A,), "square", op="gram_schmidt"),
+    Primitive("eigenbasis", "matrix", "orthonormal columns that approach the eigenvectors of a symmetric a, those of "
+              "large eigenvalues first: the identity until step `period`, then moved by a step of orthogonal iteration "
+              "after every `period` steps; as it was before this step",
+              (SQUARE_A, constant("period", PERIOD, 10), constant("epsilon", DAMPING, 1e-6)), "square",
+              state=(State("q", "a"),),
+              body="""
+              basis = where(t > 1, q, identity(a))
+              q = where(t % period == 0, gram_schmidt(matmul(a, basis) / matrix_trace(a) + epsilon * basis), basis)
+              basis""",
+              source="Vyas et al. 2024 (SOAP), arXiv:2409.11321, algorithm 4"),
+    Primitive("rotate", "matrix", "a^T x b: x in the bases whose vectors are the columns of a (left) and b (right)",
+              (X, SQUARE_A, value("b", "square")), body="matmul(matmul(transpose(a), x), b)"),
+    Primitive("rotate_back", "matrix", "a x b^T: what rotate made of x, in the axes of the tensor again",
+              (X, SQUARE_A, value("b", "square")), body="matmul(matmul(a, x), transpose(b))"),
+    Primitive("shampoo", "matrix", "L^(-1/4) x R^(-1/4) with averages L of x x^T and R of x^T x; the roots are found "
+              "anew every `period` steps",
+              (X, constant("beta", BETA, 0.95), constant("period", PERIOD, 10), constant("epsilon", DAMPING, 1e-6)),
+              body="""
+              anew = (t - 1) % period == 0
+              left = hold(inverse_root(ema(outer(x, x), beta), 4, epsilon), anew)
+              right = hold(inverse_root(ema(inner(x, x), beta), 4, epsilon), anew)
+              matmul(matmul(left, x), right)""",
+              source="Gupta et al. 2018, arXiv:1802.09568, algorithm 1, with averages as in Anil et al. 2020, "
+              "arXiv:2002.09018"),
+    Primitive("soap", "matrix", "Adam in the eigenbases of averages of x x^T and x^T x, which are turned every "
+              "`period` steps",
+              (X, constant("beta1", BETA, 0.95), constant("beta2", BETA, 0.95), constant("period", PERIOD, 10),
+               constant("epsilon", EPSILON, 1e-8)),
+              body="""
+              left = eigenbasis(ema(outer(x, x), beta2), period)
+              right = eigenbasis(ema(inner(x, x), beta2), period)
+              m = rotate(debias(ema(x, beta1)), left, right)
+              v = debias(ema(square(rotate(x, left, right)), beta2))
+              rotate_back(m / (sqrt(v) + epsilon), left, right)""",
+              source="Vyas et al. 2024, arXiv:2409.11321, algorithm 3; the bases start as the identity"),
+]  # fmt: skip
+
 _NOISE = [
     Primitive("uniform", "noise", "pseudo-random numbers in (0, 1], others in every step; equal streams are equal",
               (constant("stream", UNIFORM_STREAM, 0),), op="uniform", latex=r"\mathcal{{U}}_{{{0}}}"),
@@ -749,7 +810,7 @@ _COMPOSITES = [
 
 TABLE: dict[str, Primitive] = {}
 for _primitive in (
-    *_SOURCES, *_SIGNALS, *_ROLES, *_ELEMENTWISE, *_STATEFUL, *_EVALUATION, *_REDUCTIONS, *_MATRIX, *_NOISE,
+    *_SOURCES, *_SIGNALS, *_ROLES, *_ELEMENTWISE, *_STATEFUL, *_EVALUATION, *_REDUCTIONS, *_MATRIX, *_SQUARE, *_NOISE,
     *_SCHEDULES, *_GATES, *_COMPOSITES,
 ):  # fmt: skip
     if _primitive.name in TABLE:

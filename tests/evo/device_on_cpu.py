@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
@@ -19,14 +17,12 @@ class Loader:
     """As `evo.training.gpu.launch.load`; each text is compiled once."""
 
     def __init__(self) -> None:
-        self.folder = tempfile.TemporaryDirectory()
         self.known: dict[str, Kernels] = {}
 
     def __call__(self, texts: Sequence[str]) -> list[Launcher]:
         new = {text: text for text in texts if text not in self.known}
         if new:
-            folder = Path(tempfile.mkdtemp(dir=self.folder.name))
-            self.known.update(compile_kernels(new, folder))
+            self.known.update(compile_kernels(new))
         return [self.known[text] for text in texts]
 
 

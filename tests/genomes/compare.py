@@ -51,7 +51,8 @@ def compare(name: str, genome: Genome | None = None) -> Comparison:
             everything = [frozen.get(i, torch.empty(0)) for i in range(len(trajectory.SHAPES))]
             for i, p in zip(trainable, at, strict=True):
                 everything[i] = p
-            return [now.gradient(everything)[i] for i in trainable]
+            found = now.gradient(everything)
+            return [found[i] for i in trainable]
 
         after = oracle.step(gradient, now)
         steps += 1

@@ -16,6 +16,7 @@ DEVICE = {
     "number": ("g", "theta", "abs(g) + theta"),
     "mask": ("g > theta", "theta >= 0.1"),
     "average": ("ema(g, 0.9)",),
+    "square": ("(outer(g, g) + identity(outer(g, g)))", "inner(g, g)"),
 }
 HOST = {"number": ("t", "epoch / 3 + 0.5", "val_loss"), "mask": ("t > 4", "has_loss"), "average": ("ema(t, 0.9)",)}
 ROLE = {"number": ("depth_fraction", "rows", "t"), "mask": ("is_bias", "is_last"), "average": ("ema(rows, 0.9)",)}
@@ -41,6 +42,8 @@ def call(primitive: Primitive, values: dict[str, tuple[str, ...]], first: str | 
         text = f"({text})"
     else:
         text = f"{primitive.name}({', '.join(arguments)})" if arguments else primitive.name
+    if primitive.result == "square":
+        return f"matmul(g, {text})" if primitive.name == "inner" else f"matmul({text}, g)"
     return f"where({text}, 1.5, 0.5)" if primitive.result == "mask" else text
 
 
@@ -84,6 +87,12 @@ def matrix_cases() -> dict[str, Program]:
         "product for weights": "where(is_weight, odd_polynomial(g, 1.5, -0.5, 0.1), prev(g))",
         "product for some weights": "where(is_weight and rows > 5, quantile(whiten(g), 0.4) * g, 0)",
         "products by role": "where(is_first, whiten(g), odd_polynomial(g, 1, 0.1, 0)) + where(is_last, 0, whiten(g))",
+        "square values that last": "matmul(hold(inverse_root(ema(outer(g, g), 0.9) + 0.1 * identity(outer(g, g)), 2, "
+        "0.01), t % 3 == 1), matmul(g, prev(inner(g, theta))))",
+        "square values of one kind": "matmul(matmul(transpose(outer(g, theta)), outer(theta, g)), theta) + "
+        "matrix_trace(inner(g, theta)) * rotate(g, outer(g, g), running_max(inner(g, g)))",
+        "square values for weights": "where(is_weight, soap(g, 0.9, 0.9, 2), 0)",
+        "square values times a mask": "matmul(where(outer(g, theta) > 0, norm(g), global_norm(g)) * outer(g, g), g)",
         "products and reductions in turn": "whiten(clip_global_norm(whiten(g) * norm_row(g), 0.1)) * norm(g)",
     }
     of_host = from_expression("odd_polynomial(g * (depth_fraction + 1 + 1 / t), 0.5, 0.1, 0.01)")

@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +24,8 @@ from genomes.backends.cuda.layout import PIECES, SIZES, Arguments, Launch, Model
 from genomes.backends.cuda.products import carry_out
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
+CACHE = Path(__file__).parents[2] / "build" / "kernels"  # libraries by the hash of all that they are made of
+KEPT = 7 * 24 * 3600  # seconds that a library is kept after its last use
 SEED = bytes(range(32))  # of every lane
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-Wno-overflow", "-Wno-unknown-pragmas")
 _KERNEL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(")
@@ -42,8 +47,8 @@ class Kernels:
         self.run(self.numbers[kernel], ctypes.byref(arguments), *blocks, threads, self.backwards)
 
 
-def compile_kernels(texts: Mapping[str, str], folder: Path, optimize: str = "-O1") -> dict[str, Kernels]:
-    """The kernels of each text, under the text's key. Skips the test where there is no g++.
+def compile_kernels(texts: Mapping[str, str], optimize: str = "-O1") -> dict[str, Kernels]:
+    """The kernels of each text, under the text's key; compiled once, see CACHE. Skips the test where there is no g++.
 
     Every kernel takes one struct by value and needs no other thread: no barrier, and what a thread keeps in shared
     memory it alone reads. Texts share no names. ``optimize``: -O1 compiles soonest, -O2 runs a quarter quicker where
@@ -54,15 +59,8 @@ def compile_kernels(texts: Mapping[str, str], folder: Path, optimize: str = "-O1
         pytest.skip("no g++ on this machine: kernel texts cannot be executed without a GPU")
     names = {key: _KERNEL.findall(text) for key, text in texts.items()}
     parts = [_entry(number, text, names[key]) for number, (key, text) in enumerate(texts.items())]
-    (folder / "kernels.cpp").write_text("\n\n".join(['#include "cuda_shim.h"', *parts]))
-    library = folder / "kernels.so"
-    command = [
-        compiler, "-std=c++17", optimize, "-ffp-contract=off", "-fPIC", "-shared", *WARNINGS,
-        f"-I{SHIM.parent}", "-o", str(library), str(folder / "kernels.cpp"),
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[:4000]
-    loaded = ctypes.CDLL(str(library))
+    code = "\n\n".join(['#include "cuda_shim.h"', *parts])
+    loaded = ctypes.CDLL(str(_library(compiler, code, optimize)))
     found = {}
     for number, key in enumerate(texts):
         run = loaded[f"run_{number}"]
@@ -72,9 +70,33 @@ def compile_kernels(texts: Mapping[str, str], folder: Path, optimize: str = "-O1
     return found
 
 
-def compile_sources(sources: Sequence[Source], folder: Path) -> dict[str, Kernels]:
+def compile_sources(sources: Sequence[Source]) -> dict[str, Kernels]:
     """The kernels of programs' texts, under their keys."""
-    return compile_kernels({source.key: source.text for source in sources}, folder)
+    return compile_kernels({source.key: source.text for source in sources})
+
+
+def _library(compiler: str, code: str, optimize: str) -> Path:
+    """The compiled ``code``, from CACHE where it is there; complete or not at all, whoever else compiles it."""
+    options = ["-std=c++17", optimize, "-ffp-contract=off", "-fPIC", "-shared", *WARNINGS, f"-I{SHIM.parent}"]
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
+    made_of = "\0".join((version, *options, SHIM.read_text(), code))
+    library = CACHE / f"{hashlib.sha256(made_of.encode()).hexdigest()[:32]}.so"
+    if library.is_file():
+        library.touch()
+        return library
+    CACHE.mkdir(parents=True, exist_ok=True)
+    for old in CACHE.glob("*.so"):
+        if time.time() - old.stat().st_mtime > KEPT:
+            old.unlink(missing_ok=True)
+    unfinished = library.with_suffix(f".{os.getpid()}.new")
+    command = [compiler, *options, "-x", "c++", "-o", str(unfinished), "-"]
+    try:
+        done = subprocess.run(command, input=code, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[:4000]
+        unfinished.replace(library)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return library
 
 
 def _entry(number: int, text: str, names: Sequence[str]) -> str:

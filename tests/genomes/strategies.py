@@ -45,6 +45,8 @@ def expressions(
         return Expression(draw(st.sampled_from(named)))
     fitting = [p for p in TABLE.values() if p.result == kind and (not p.scope or p.scope == scope)]
     leaves = [p for p in fitting if not p.parameters]
+    if depth <= 1 and kind == "square":
+        fitting = [TABLE["outer"], TABLE["inner"]]
     if depth <= 1 and (leaves or kind == "number"):
         options = st.sampled_from([Expression(p.name) for p in leaves])
         return draw(st.one_of(_PLAIN.map(number), options) if kind == "number" else options)

@@ -183,13 +183,13 @@ Kept = np.ndarray  # [moment, text, entry]
 
 
 @pytest.fixture(scope="module")
-def cuda(tmp_path_factory: pytest.TempPathFactory):
+def cuda():
     sources = {
         (shape, real): render(program, real)
         for shape, program in PROGRAMS.items()
         for real in (DTYPES if shape is ShapeClass.ELEMENT else ["double"])
     }
-    return sources, compile_kernels({s.key: s.text for s in sources.values()}, tmp_path_factory.mktemp("cuda"), "-O0")
+    return sources, compile_kernels({s.key: s.text for s in sources.values()}, "-O0")
 
 
 def kept_of(values: Iterable[Any]) -> np.ndarray:

@@ -31,9 +31,9 @@ REALS = list(lane_kernels.REALS)
 
 
 @pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[torch.dtype, KernelPasses]:
+def kernels() -> dict[torch.dtype, KernelPasses]:
     texts = {real: lane_kernels.text(real) for real in lane_kernels.REALS.values()}
-    compiled = compile_kernels(texts, tmp_path_factory.mktemp("kernels"))
+    compiled = compile_kernels(texts)
     return {dtype: KernelPasses(compiled[real]) for dtype, real in lane_kernels.REALS.items()}
 
 

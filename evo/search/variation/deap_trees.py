@@ -36,6 +36,10 @@ class Average(Value):
     """The result of ema: what debias takes."""
 
 
+class Square(metaclass=Type):
+    """A matrix of rows by rows or columns by columns."""
+
+
 class Role(Value):
     """A number or mask that depends on the tensor alone."""
 
@@ -140,7 +144,7 @@ def _never(*arguments: object) -> None:
 def _parameter_type(kind: str, domain: Domain | None, schedule: bool) -> Type:
     if domain is not None:
         return domain_type(domain)
-    return {"number": Clock if schedule else Value, "mask": Mask, "average": Average}[kind]
+    return {"number": Clock if schedule else Value, "mask": Mask, "average": Average, "square": Square}[kind]
 
 
 def _result_type(primitive: Primitive, schedule: bool) -> Type:
@@ -149,6 +153,8 @@ def _result_type(primitive: Primitive, schedule: bool) -> Type:
         return ClockMask if constant else Mask
     if primitive.result == "average":
         return Average
+    if primitive.result == "square":
+        return Square
     if schedule or primitive.name in _CLOCK_NAMES or primitive.group == "schedule":
         return Clock
     return Role if constant else Value
@@ -199,8 +205,9 @@ def grow(scope: str, kind: Type, depth: int, rng: random.Random) -> list:
         return [gp.Terminal(_draw_number(Number, rng), False, Number)]
     if terminals and (depth <= 1 or rng.random() < 0.25):
         return [rng.choices(*terminals)[0]]
-    if depth <= 1 and "ema" in names:  # a type without terminals (averages): its shallowest primitive
-        names, weights = ["ema"], [1.0]
+    for shallow in ("ema", "outer"):  # a type without terminals (averages, square values): its shallowest primitive
+        if depth <= 1 and shallow in names:
+            names, weights = [shallow], [1.0]
     node = pset.mapping[rng.choices(names, weights)[0]]
     nodes = [node]
     for wanted in node.args:

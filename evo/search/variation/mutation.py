@@ -10,7 +10,7 @@ from deap import gp
 
 from evo.randomness import global_random
 from evo.search.variation.constants import draw, perturbed, rounded, scaled
-from evo.search.variation.deap_trees import Average, Mask, Type, Value, from_tree, grow, primitive_set, to_tree
+from evo.search.variation.deap_trees import Average, Mask, Square, Type, Value, from_tree, grow, primitive_set, to_tree
 from evo.search.variation.operator import Edited, SameStepSize, operator
 from evo.search.variation.paths import (
     Gene,
@@ -279,13 +279,16 @@ def _by_deap(parent: Genome, rng: random.Random, mutate: Callable[[gp.PrimitiveT
     return SameStepSize(child) if gene[0] in ("terms", "gates", "let") else child
 
 
+_TYPES = {"mask": Mask, "average": Average, "square": Square}  # of names, by their kind; others are values
+
+
 def _grower(parent: Genome, gene: Gene, rng: random.Random) -> Callable[..., list]:
     """What DEAP's mutUniform calls for a new subtree: where there are names of its type, one of them now and then."""
     known = kinds(parent.let)
     place = gene[1] if gene[0] == "let" else None
     named: dict[Type, list[str]] = {}
     for line in visible(parent.let, place):
-        named.setdefault({"mask": Mask, "average": Average}.get(known[line.name], Value), []).append(line.name)
+        named.setdefault(_TYPES.get(known[line.name], Value), []).append(line.name)
 
     def grown(pset: gp.PrimitiveSetTyped, type_: Type) -> list:
         if type_ in named and rng.random() < _NAMES:

@@ -62,6 +62,8 @@ _COMMON = (
     ("n_rows", "const int n_rows = a.n_rows;"),
     ("n_columns", "const int n_columns = a.n_columns;"),
     ("n_tensors", "const int n_tensors = a.n_tensors;"),
+    ("n_left", "const int n_left = a.n_left;"),
+    ("n_right", "const int n_right = a.n_right;"),
     ("params", "const long long params = (long long)lane * n_params;"),
     ("constants", "const double* constants = a.constants + (long long)lane * {0};"),
     ("state", "real* state = a.state + (long long)lane * ({0});"),
@@ -98,6 +100,18 @@ _TILE_LOOP = (
     f"for (int i = a.tile_start[blockIdx.x] + threadIdx.x, end = a.tile_start[blockIdx.x] + {TILE};\n"
     "         i < end && i < tensor.rows * tensor.columns; i += blockDim.x) {"
 )
+
+
+def _square(name: str, size: str) -> Frame:
+    """A block for each (lane, tensor), whose threads go through the entries of its left or right values."""
+    return Frame(
+        _BLOCK,
+        "blockIdx.x",
+        f"for (int i = threadIdx.x; i < {size}; i += blockDim.x) {{",
+        ((name, f"const int {name} = tensor.{name}_offset + i;"),),
+        _OF_TENSOR,
+    )
+
 
 # the first word of a frame's name is the unit of its launches
 FRAMES = {
@@ -141,4 +155,6 @@ FRAMES = {
         "j == 0",
     ),
     "tile": Frame(_BLOCK, "a.tile_tensor[blockIdx.x]", _TILE_LOOP, _ENTRY, _OF_TENSOR),
+    "left": _square("left", "tensor.rows * (tensor.columns > 1 ? tensor.rows : 1)"),
+    "right": _square("right", "tensor.columns * tensor.columns"),
 }

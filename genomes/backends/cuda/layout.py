@@ -5,7 +5,7 @@ All arrays are ``[lanes, n]``, contiguous, so that lanes can be dropped by movin
 | array | numbers | content |
 |---|---|---|
 | theta, g, update, queried | real | all trainable tensors, one after the other, each row by row |
-| state | real | the slots of classes element, row, column, tensor, model, in this order, each over all tensors |
+| state | real | the slots of classes element, row, column, tensor, model, left, right, in this order, of all tensors |
 | scratch | real | what stages leave for later ones (`stages`), in the same order; partial sums of reductions |
 | host_state, host_values | double | clock values, then role values (all tensors of the first, of the second, ...) |
 
@@ -15,12 +15,13 @@ All arrays are ``[lanes, n]``, contiguous, so that lanes can be dropped by movin
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from genomes.backends.readout import frozen_end
-from genomes.backends.torch_reference import matrix_shape
+from genomes.backends.torch_reference import extent, matrix_shape
 from genomes.compiler.program import scramble
 from genomes.compiler.shapes import ShapeClass
 
@@ -33,6 +34,8 @@ EXTENT = {
     ShapeClass.COLUMN: ("n_columns", "column"),
     ShapeClass.TENSOR: ("n_tensors", "index"),
     ShapeClass.MODEL: ("", ""),
+    ShapeClass.LEFT: ("n_left", "left"),
+    ShapeClass.RIGHT: ("n_right", "right"),
 }
 ROLE_BITS = {
     "is_weight": 1, "is_bias": 2, "is_norm_scale": 4, "is_norm_shift": 8, "is_first": 16, "is_last": 32,
@@ -42,8 +45,8 @@ ROLE_BITS = {
 class Tensor(ctypes.Structure):
     """One trainable tensor, as the kernels see it.
 
-    ``offset``: of its elements (rows, columns) among all tensors'; ``param_index``: its index in the list of all
-    parameters.
+    ``offset``: of its elements (rows, columns, left and right values) among all tensors'; ``param_index``: its index in
+    the list of all parameters.
     """
 
     _fields_ = (
@@ -51,6 +54,8 @@ class Tensor(ctypes.Structure):
         ("offset", ctypes.c_int),
         ("row_offset", ctypes.c_int),
         ("column_offset", ctypes.c_int),
+        ("left_offset", ctypes.c_int),
+        ("right_offset", ctypes.c_int),
         ("rows", ctypes.c_int),
         ("columns", ctypes.c_int),
         ("roles", ctypes.c_int),
@@ -60,7 +65,8 @@ class Tensor(ctypes.Structure):
 
 
 SIZES = (
-    "n_tensors", "n_params", "n_rows", "n_columns", "n_layers", "steps_per_epoch", "n_outputs", "shift_tensor"
+    "n_tensors", "n_params", "n_rows", "n_columns", "n_left", "n_right", "n_layers", "steps_per_epoch", "n_outputs",
+    "shift_tensor",
 )  # fmt: skip
 
 
@@ -91,11 +97,12 @@ class Arguments(ctypes.Structure):
 DECLARATIONS = """\
 struct Tensor {  // one trainable tensor; offsets are those of its elements, rows and columns among all tensors'
     double depth_fraction;
-    int offset, row_offset, column_offset, rows, columns, roles, param_index, unused;
+    int offset, row_offset, column_offset, left_offset, right_offset, rows, columns, roles, param_index, unused;
 };
 
 struct Arguments {  // arrays of the model, then arrays [lanes, n]
-    int lanes, n_tensors, n_params, n_rows, n_columns, n_layers, steps_per_epoch, n_outputs, shift_tensor;
+    int lanes, n_tensors, n_params, n_rows, n_columns, n_left, n_right, n_layers, steps_per_epoch, n_outputs;
+    int shift_tensor;
     const Tensor* tensors;
     const int *tile_tensor, *tile_start, *tensor_of_row, *tensor_of_column;
     const int* alive;
@@ -179,6 +186,20 @@ class Model:
         return sum(columns for _, columns in self.shapes)
 
     @property
+    def n_left(self) -> int:
+        """Numbers per left value of all tensors."""
+        return self.offset(ShapeClass.LEFT, self.n_tensors)
+
+    @property
+    def n_right(self) -> int:
+        """Numbers per right value of all tensors."""
+        return self.offset(ShapeClass.RIGHT, self.n_tensors)
+
+    def offset(self, shape: ShapeClass, tensor: int) -> int:
+        """The index of a tensor's first number in a value of class ``shape``."""
+        return sum(math.prod(extent(shape, matrix)) for matrix in self.shapes[:tensor])
+
+    @property
     def shift_size(self) -> int:
         """Number of entries of the tensor before a frozen end; 0 without one."""
         return self.shapes[self.shift_tensor][0] if self.n_outputs else 0
@@ -191,14 +212,17 @@ class Model:
     def tensors(self) -> ctypes.Array:
         """The table of tensors."""
         table = (Tensor * self.n_tensors)()
-        offset = row = column = 0
+        offset = row = column = left = right = 0
         for entry, (rows, columns), *about in zip(
             table, self.shapes, self.roles, self.depths, self.param_indices, strict=True
         ):
             entry.offset, entry.row_offset, entry.column_offset = offset, row, column
+            entry.left_offset, entry.right_offset = left, right
             entry.rows, entry.columns = rows, columns
             entry.roles, entry.depth_fraction, entry.param_index = about
             offset, row, column = offset + rows * columns, row + rows, column + columns
+            left += math.prod(extent(ShapeClass.LEFT, (rows, columns)))
+            right += columns * columns
         return table
 
     def tiles(self) -> list[tuple[int, int]]:
@@ -227,11 +251,11 @@ class Slab:
     def index_text(self, value: int) -> str:
         """C text of the index of ``value``: the offset of its block plus the variable of its class. Raises KeyError."""
         terms: list[str] = []
-        for shape, (extent, variable) in EXTENT.items():
+        for shape, (size, variable) in EXTENT.items():
             block = [n for n, s in self.values if s is shape]
             before = block.index(value) if value in block else len(block)
             if before:
-                terms.append(_times(before, extent))
+                terms.append(_times(before, size))
             if value in block:
                 return " + ".join([*terms, variable] if variable else terms or ["0"])
         raise KeyError(value)
@@ -249,6 +273,10 @@ class Slab:
     def size_text(self) -> str:
         """C text of ``size``."""
         return _sum_text(EXTENT[shape][0] for _, shape in self.values)
+
+    def shape(self, value: int) -> ShapeClass:
+        """The class of ``value``."""
+        return dict(self.values)[value]
 
 
 @dataclass(frozen=True)
@@ -288,14 +316,14 @@ class Launch:
 class Product:
     """A library call between two kernels: see `genomes.backends.cuda.products.carry_out`.
 
-    ``op``: an operation of `program.MATRIX`; ``matrix``: the value in `Source.scratch` that it reads; ``result``: the
-    value there that it writes, a matrix over the one that it read, or one number per tensor; ``numbers``: for each time
-    that it is done, the values in `Source.scratch` (one number per tensor) that it takes besides the matrix; ``roles``:
-    the ``roles`` of the tensors that need it.
+    ``op``: an operation of `program.MATRIX` or `program.SQUARE`; ``matrices``: the values in `Source.scratch` that it
+    reads; ``result``: the value there that it writes, a matrix, which may be the one that it read, or one number per
+    tensor; ``numbers``: for each time that it is done, the values in `Source.scratch` (one number per tensor) that it
+    takes besides matrices; ``roles``: the ``roles`` of the tensors that need it.
     """
 
     op: str
-    matrix: int
+    matrices: tuple[int, ...]
     result: int
     numbers: tuple[tuple[int, ...], ...]
     roles: frozenset[int]
@@ -334,17 +362,17 @@ def grid(unit: str, model: Model, lanes: int) -> tuple[int, int]:
         return -(-lanes // PIECES), 1
     if unit in per_thread:
         return -(-per_thread[unit] // PIECES), lanes
-    return (model.n_tensors if unit == "piece" else len(model.tiles())), lanes
+    return (len(model.tiles()) if unit == "tile" else model.n_tensors), lanes
 
 
-def _sum_text(extents: Iterable[str]) -> str:
+def _sum_text(sizes: Iterable[str]) -> str:
     counts: dict[str, int] = {}
-    for extent in extents:
-        counts[extent] = counts.get(extent, 0) + 1
-    return " + ".join(_times(n, extent) for extent, n in counts.items()) or "0"
+    for size in sizes:
+        counts[size] = counts.get(size, 0) + 1
+    return " + ".join(_times(n, size) for size, n in counts.items()) or "0"
 
 
-def _times(count: int, extent: str) -> str:
-    if not extent:
+def _times(count: int, size: str) -> str:
+    if not size:
         return str(count)
-    return extent if count == 1 else f"{count} * {extent}"
+    return size if count == 1 else f"{count} * {size}"

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from genomes.backends.cuda.layout import Model, Product, Source
+from genomes.backends.torch_reference import OPERATIONS, extent
+from genomes.compiler.program import SQUARE
 
 
 def _odd_polynomial(x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -35,7 +37,34 @@ def _order_statistic(x: Tensor, k: Tensor) -> Tensor:
     return torch.where(last.isnan(), last, ordered.gather(1, place)).unsqueeze(2)
 
 
-PRODUCTS: dict[str, Callable[..., Tensor]] = {"odd_polynomial": _odd_polynomial, "order_statistic": _order_statistic}
+def _inverse_root(x: Tensor, p: Tensor, epsilon: Tensor) -> Tensor:
+    """(x + epsilon |x| I)^(-1/floor(p)) of each of ``x`` ``[batch, n, n]``, or of diagonals ``[batch, n, 1]``; ``p``,
+    ``epsilon``: ``[batch, 1, 1]``. All 32 steps, which change nothing once they are done. Source: as
+    `torch_reference`'s."""
+    norm, p = (x * x).sum(dim=(1, 2), keepdim=True).sqrt(), p.floor()
+    factor = norm ** (-1 / p)
+    scaled = x / norm
+    if x.shape[1] != x.shape[2]:
+        found = (scaled + epsilon) ** (-1 / p)
+    else:
+        eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        z = (p + 1) / 2
+        m, found = z * (scaled + epsilon * eye), z ** (1 / p) * eye
+        for _ in range(32):
+            t = ((p + 1) * eye - m) / p
+            found = found @ t
+            square = torch.where(p > 1, t @ t, t)
+            m = torch.where(p > 2, square @ torch.where(p > 3, square, t), square) @ m
+    return torch.where(norm == 0, torch.zeros_like(x), factor * found)
+
+
+PRODUCTS: dict[str, Callable[..., Tensor]] = {
+    "odd_polynomial": _odd_polynomial,
+    "order_statistic": _order_statistic,
+    **{op: OPERATIONS[op] for op in SQUARE},
+    "inverse_root": _inverse_root,
+}
+_SQUARES = 9  # matrices as large as the larger side's square that an operation on square values holds
 _SORTED = 6  # numbers per entry that sorting takes: the copy, the sorted ones, their places, the library's own
 
 
@@ -48,8 +77,11 @@ def carry_out(product: Product, source: Source, model: Model, scratch: Tensor, a
     Equal lanes come out equal to the bit where the library multiplies the matrices of a batch alike, as one does in one
     call; how it multiplies may change with the number of lanes.
     """
+    if product.op in SQUARE:
+        _carry_out_square(product, source, model, scratch, alive)
+        return
     lanes, size = scratch.shape
-    matrix, result = (source.scratch.offset(i, model) for i in (product.matrix, product.result))
+    matrix, result = (source.scratch.offset(i, model) for i in (*product.matrices, product.result))
     numbers = [[source.scratch.offset(i, model) for i in link] for link in product.numbers]
     start = scratch.storage_offset()
     for run in _runs(model, product.roles):
@@ -62,17 +94,39 @@ def carry_out(product: Product, source: Source, model: Model, scratch: Tensor, a
                 scratch.as_strided((lanes, run.count), (size, run.step), start + offset + run.index) for offset in link
             ]
             x = PRODUCTS[product.op](x, *(number.reshape(-1, 1, 1) for number in given))
-        if product.result == product.matrix:
+        if (product.result,) == product.matrices:
             results = matrices
         else:
             results = scratch.as_strided((lanes, run.count, 1, 1), (size, run.step, 1, 1), start + result + run.index)
         torch.where(alive[:, None, None, None] != 0, x.view(results.shape), results, out=results)
 
 
+def _carry_out_square(product: Product, source: Source, model: Model, scratch: Tensor, alive: Tensor) -> None:
+    """`carry_out` for an operation on square values: tensor by tensor."""
+    (numbers,) = product.numbers
+    for k, matrix in enumerate(model.shapes):
+        if model.roles[k] not in product.roles:
+            continue
+
+        def view(value: int, k: int = k, matrix: tuple[int, int] = matrix) -> Tensor:
+            shape = source.scratch.shape(value)
+            rows, columns = extent(shape, matrix)
+            start = scratch.storage_offset() + source.scratch.offset(value, model) + model.offset(shape, k)
+            return scratch.as_strided((len(scratch), rows, columns), (scratch.shape[1], columns, 1), start)
+
+        found = PRODUCTS[product.op](*(view(i) for i in (*product.matrices, *numbers)))
+        result = view(product.result)
+        torch.where(alive[:, None, None] != 0, found, result, out=result)
+
+
 def workspace(source: Source, model: Model) -> int:
     """Numbers per lane that `carry_out` holds at most, besides ``scratch``, for any product of the source."""
     products = [entry for entry in source.step if isinstance(entry, Product)]
-    return max((_held(product, run) for product in products for run in _runs(model, product.roles)), default=0)
+    square = [p for p in products if p.op in SQUARE]
+    of_square = (_SQUARES * max(s) ** 2 for p in square for s, role in zip(model.shapes, model.roles, strict=True)
+                 if role in p.roles and min(s) > 1)  # fmt: skip
+    others = (_held(p, run) for p in products if p not in square for run in _runs(model, p.roles))
+    return max((*of_square, *others, model.n_rows if square else 0), default=0)
 
 
 def _held(product: Product, run: _Run) -> int:

@@ -9,10 +9,11 @@ What runs in a step, in this order (``Source.step``; nothing is launched that th
    ``coefficients`` one thread per tensor: those of products of matrices.
 2. For each stage of reductions and products: ``sums_N`` (256 partial results per tensor) and ``finish_N``; ``rows_N``,
    ``columns_N`` (one thread per row or column); ``model_N`` (one thread per lane, tensor after tensor); ``matrices_N``,
-   one pass that writes the matrices of products, and for each a ``Product``: no kernel, but a library's work, see
-   `products`. A stage holds what needs only what earlier stages found.
+   ``left_matrices_N``, ``right_matrices_N``, passes that write the matrices of products, and for each a ``Product``: no
+   kernel, but a library's work, see `products`. A stage holds what needs only what earlier stages found.
 3. ``update_elements``: one pass that writes the update and the element slots; then ``store_rows``, ``store_columns``,
-   ``store_tensors``, ``store_lanes``: the smaller slots, each class after all that read it.
+   ``store_tensors``, ``store_lanes``: the smaller slots, each class after all that read it; ``store_left``,
+   ``store_right``: those of square values.
 
 Every pass computes what it needs from gradients, parameters, slots and what earlier stages found anew, instead of
 storing intermediate elements: passes wait for memory, not for arithmetic. Threads of a kernel never read what another
@@ -40,7 +41,7 @@ from genomes.backends.cuda.products import PRODUCTS, workspace
 from genomes.backends.cuda.statements import Statements, constants, number_text
 from genomes.backends.own_names import RESERVED_IN_C, distinct, without_names
 from genomes.compiler.branches import conditions, role_patterns
-from genomes.compiler.program import MODEL_REDUCTIONS, REDUCTIONS, Node, Program, Query
+from genomes.compiler.program import MODEL_REDUCTIONS, REDUCTIONS, SQUARE, Node, Program, Query
 from genomes.compiler.shapes import ShapeClass
 
 _UNITS = {ShapeClass.ROW: "row", ShapeClass.COLUMN: "column", ShapeClass.TENSOR: "tensor", ShapeClass.MODEL: "lane"}
@@ -51,6 +52,11 @@ _REDUCTION_FRAMES = {
 }
 
 
+_ENTRY_FRAMES = {  # of passes over all entries of a class
+    ShapeClass.ELEMENT: ("elements", "tile"),
+    ShapeClass.LEFT: ("left", "left"),
+    ShapeClass.RIGHT: ("right", "right"),
+}
 _BYTES = {"float": 4, "double": 8}
 
 
@@ -120,6 +126,7 @@ class _Writer(Statements):
         super().__init__(program, real, literal)
         self.apply = apply
         self.kernels: list[str] = []
+        self.written: set[int] = set()  # the matrices of products that are in scratch
 
     def source(self) -> Source:
         """The text, and what to launch."""
@@ -166,8 +173,9 @@ class _Writer(Statements):
         for shape in (ShapeClass.TENSOR, ShapeClass.COLUMN, ShapeClass.ROW):
             if lines[shape]:
                 launches.append(self._kernel(f"start_{_UNITS[shape]}s", _UNITS[shape], lines[shape]))
-        if lines[ShapeClass.ELEMENT]:
-            launches.append(self._kernel("start_elements", "tile", [], lines[ShapeClass.ELEMENT]))
+        for shape, (name, frame) in _ENTRY_FRAMES.items():
+            if lines[shape]:
+                launches.append(self._kernel(f"start_{name}", frame, [], lines[shape]))
         return tuple(launches)
 
     def _query(self) -> tuple[Launch, ...]:
@@ -268,23 +276,34 @@ class _Writer(Statements):
         return f"{name} += {value};" if "sum" in self.program.nodes[i].op else f"{name} = larger({name}, {value});"
 
     def _multiply(self, number: int, stage: list[int]) -> list[Launch | Product]:
-        """A kernel that writes the matrices of products into scratch, and the products, whose results replace them."""
+        """Kernels that write the matrices of products into scratch, and the products, whose results replace them."""
         ends = [i for i in stage if i in self.chains]
         if not ends:
             return []
         nodes = self.program.nodes
-        matrices = {self.matrix_of(i): nodes[self.chains[i][0]].arguments[0] for i in ends}
-        written = {place: matrix for place, matrix in matrices.items() if matrix not in self.stored or place != matrix}
-        before, inside = self.split(set(written.values()), FRAMES["tile"])
-        inside += [f"scratch[{self.scratch.index_text(i)}] = {self.atom(matrix)};" for i, matrix in written.items()]
-        launches = [self._kernel(f"matrices_{number}", "tile", before, inside)] if written else []
+        places = dict(pair for i in ends for pair in self.matrices_of(i))
+        launches = []
+        for shape, (name, frame) in _ENTRY_FRAMES.items():
+            written = {
+                place: matrix
+                for place, matrix in places.items()
+                if nodes[matrix].shape is shape
+                and place not in self.written
+                and (matrix not in self.stored or place != matrix)
+            }
+            self.written |= written.keys()
+            if written:
+                before, inside = self.split(set(written.values()), FRAMES[frame])
+                inside += [f"scratch[{self.scratch.index_text(i)}] = {self.atom(x)};" for i, x in written.items()]
+                kernel = f"matrices_{number}" if shape is ShapeClass.ELEMENT else f"{name}_matrices_{number}"
+                launches.append(self._kernel(kernel, frame, before, inside))
         found = conditions(self.program).nodes
         products = [
             Product(
                 nodes[i].op,
-                self.matrix_of(i),
+                tuple(place for place, _ in self.matrices_of(i)),
                 i,
-                tuple(nodes[link].arguments[1:] for link in self.chains[i]),
+                self.numbers_of(i),
                 role_patterns(self.program, found[i], ROLE_BITS),
             )
             for i in ends
@@ -294,13 +313,21 @@ class _Writer(Statements):
 
     def _remark(self, product: Product) -> str:
         """What the text's reader is told of a library's work between two kernels."""
-        x = f"scratch[{self.scratch.index_text(product.matrix)}]"
-        place = "x" if product.result == product.matrix else f"scratch[{self.scratch.index_text(product.result)}]"
-        lines = [
-            f"// Here a library computes {product.op} for each lane and tensor (index), of the matrix x: [rows,",
-            f"// columns] entries, {x}. It writes the result over {place}. In turn, with",
-        ]
-        for link, same in groupby(product.numbers):
+        place = f"scratch[{self.scratch.index_text(product.result)}]"
+        if product.op in SQUARE:
+            found = ", ".join(f"scratch[{self.scratch.index_text(i)}]" for i in product.matrices)
+            lines = [
+                f"// Here a library computes {product.op} for each lane and tensor (index), of the matrices",
+                f"// {found}. It writes the result over {place}." + (" With" if any(product.numbers) else ""),
+            ]
+        else:
+            (matrix,) = product.matrices
+            x = f"scratch[{self.scratch.index_text(matrix)}]"
+            lines = [
+                f"// Here a library computes {product.op} for each lane and tensor (index), of the matrix x: [rows,",
+                f"// columns] entries, {x}. It writes the result over {'x' if place == x else place}. In turn, with",
+            ]
+        for link, same in groupby(link for link in product.numbers if link):
             numbers = ", ".join(f"scratch[{self.scratch.index_text(i)}]" for i in link)
             count = len(list(same))
             lines.append(f"//     {numbers}" + (f"; {count} times" if count > 1 else ""))
@@ -324,6 +351,12 @@ class _Writer(Statements):
                 lines = [line for _, line in self.statements({i for _, i in stores})]
                 lines += [f"state[{self.state.index_text(slot)}] = {self.atom(i)};" for slot, i in stores]
                 launches.append(self._kernel(f"store_{unit}s", unit, lines))
+        for shape in (ShapeClass.LEFT, ShapeClass.RIGHT):
+            if stores := self.stores_of(shape):
+                name, frame = _ENTRY_FRAMES[shape]
+                before, inside = self.split({i for _, i in stores}, FRAMES[frame])
+                inside += [f"state[{self.state.index_text(slot)}] = {self.atom(i)};" for slot, i in stores]
+                launches.append(self._kernel(f"store_{name}", frame, before, inside))
         return launches
 
 

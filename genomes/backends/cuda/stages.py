@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from genomes.compiler.program import MATRIX, MODEL_REDUCTIONS, REDUCTIONS, Program
+from genomes.compiler.program import MATRIX, MODEL_REDUCTIONS, REDUCTIONS, SQUARE, Program
 
 
 def chains(program: Program) -> dict[int, tuple[int, ...]]:
     """Chains of matrix products, each under the node of its last one.
 
     All but the last of a chain are used by the next alone, so one library call does all and stores the last result.
+    Operations on square values stand alone.
     """
     nodes = program.nodes
     uses = Counter(a for node in nodes for a in node.arguments)
@@ -22,6 +23,8 @@ def chains(program: Program) -> dict[int, tuple[int, ...]]:
             first = node.arguments[0]
             follows = first in found and uses[first] == 1 and nodes[first].op == node.op
             found[i] = (*(found.pop(first) if follows else ()), i)
+        elif node.op in SQUARE:
+            found[i] = (i,)
     return found
 
 

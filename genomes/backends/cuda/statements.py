@@ -10,8 +10,9 @@ from genomes.backends.cuda.frames import Frame
 from genomes.backends.cuda.layout import HostSlab, Slab
 from genomes.backends.cuda.operations import CLOCK_TEXT, DEVICE, HOST, ROLE_TEXT
 from genomes.backends.cuda.stages import chains, stages
-from genomes.compiler.program import CLOCK_SOURCES, ROLE_SOURCES, Program
+from genomes.compiler.program import CLOCK_SOURCES, MATRIX, ROLE_SOURCES, Program
 from genomes.compiler.shapes import ShapeClass
+from genomes.language.operations import OPERATIONS
 
 
 def constants(program: Program) -> tuple[float, ...]:
@@ -44,15 +45,27 @@ class Statements:
         self.stages = stages(program, self.chains)
         stored = [(i, program.nodes[i].shape) for stage in self.stages for i in stage]
         self.stored = frozenset(i for i, _ in stored)
-        read = sorted({self.matrix_of(i) for i in self.chains} - self.stored)
+        read = sorted({place for i in self.chains for place, _ in self.matrices_of(i)} - self.stored)
         numbers = ((i, ShapeClass.TENSOR) for i in self.numbers)
-        self.scratch = Slab((*stored, *((i, ShapeClass.ELEMENT) for i in read), *numbers))
+        self.scratch = Slab((*stored, *((i, program.nodes[i].shape) for i in read), *numbers))
         self.partials = max((len(self.sums_of(stage)) for stage in self.stages), default=0)
 
-    def matrix_of(self, product: int) -> int:
-        """The value in scratch that a product of matrices reads: where its result will be, if that is a matrix."""
+    def matrices_of(self, product: int) -> list[tuple[int, int]]:
+        """The values in scratch that a product of matrices reads, and those that are to be found there.
+
+        A matrix alone is written where its result will be, if that is one.
+        """
         node = self.program.nodes[product]
-        return product if node.shape is ShapeClass.ELEMENT else node.arguments[0]
+        first = self.program.nodes[self.chains[product][0]]
+        matrices = first.arguments[: OPERATIONS[node.op].matrices]
+        if node.op in MATRIX and node.shape is ShapeClass.ELEMENT:
+            return [(product, matrices[0])]
+        return [(matrix, matrix) for matrix in matrices]
+
+    def numbers_of(self, product: int) -> tuple[tuple[int, ...], ...]:
+        """For each link of a chain of products the host values that it takes."""
+        nodes = self.program.nodes
+        return tuple(nodes[i].arguments[OPERATIONS[nodes[i].op].matrices :] for i in self.chains[product])
 
     def sums_of(self, stage: list[int]) -> list[int]:
         """The reductions over tensors of a stage."""
@@ -71,8 +84,7 @@ class Statements:
     @cached_property
     def numbers(self) -> list[int]:
         """The host values that products of matrices take."""
-        nodes = self.program.nodes
-        return sorted({a for chain in self.chains.values() for i in chain for a in nodes[i].arguments[1:]})
+        return sorted({a for i in self.chains for link in self.numbers_of(i) for a in link})
 
     def statements(self, roots: set[int], host: ShapeClass | None = None) -> list[tuple[ShapeClass, str]]:
         """Definitions of the roots and of all that they need here, in order, each with its class.

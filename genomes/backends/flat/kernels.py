@@ -258,16 +258,19 @@ def reduce(op: str, inputs: list[Tensor], outputs: list[Tensor]) -> Action:
 
 
 def matrix(
-    op: str, numbers: Callable[[int], list[float]], needed: Callable[[int], bool]
-) -> Callable[[list[Tensor], list[Tensor]], Action]:
-    """An operation on whole matrices. ``numbers``: its further arguments for each tensor; ``needed``: whether the
-    result for a tensor is; else it is 0."""
+    op: str, numbers: Callable[[int], list[float]], needed: Callable[[int], bool], now: Callable[[], bool]
+) -> Callable[..., Action]:
+    """An operation on whole matrices, of ``make(*inputs, outputs)``. ``numbers``: its further arguments for each
+    tensor; ``needed``: whether the result for a tensor is, else it is 0; ``now``: whether it is needed in this step,
+    else it is anything."""
 
-    def make(inputs: list[Tensor], outputs: list[Tensor]) -> Action:
+    def make(*lists: list[Tensor]) -> Action:
+        *inputs, outputs = lists
+
         def act() -> None:
-            for k, (x, out) in enumerate(zip(inputs, outputs, strict=True)):
+            for k, out in enumerate(outputs if now() else ()):
                 if needed(k):
-                    out.copy_(OPERATIONS[op](x, *numbers(k)))
+                    out.copy_(OPERATIONS[op](*(x[k] for x in inputs), *numbers(k)))
                 else:
                     out.zero_()
 

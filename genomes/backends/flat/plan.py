@@ -15,8 +15,10 @@ from typing import Any
 from genomes.backends.flat import adam, kernels
 from genomes.backends.flat.adam import AdamQuotient
 from genomes.backends.flat.kernels import KERNELS, Make, Number
-from genomes.compiler.program import MATRIX, MODEL_REDUCTIONS, REDUCTIONS, VIEWS, Node, Program
+from genomes.compiler.branches import conditions
+from genomes.compiler.program import MATRIX, MODEL_REDUCTIONS, REDUCTIONS, SQUARE, VIEWS, Node, Program
 from genomes.compiler.shapes import ShapeClass
+from genomes.language import operations
 
 Key = tuple[int, ShapeClass]
 OPERATIONS = {
@@ -24,6 +26,7 @@ OPERATIONS = {
     *REDUCTIONS,
     *MODEL_REDUCTIONS,
     *MATRIX,
+    *SQUARE,
     *VIEWS,
     "load",
     "where",
@@ -71,6 +74,7 @@ class Planner:
         ``needed``: whether a node's value is needed for a tensor."""
         self.program, self.nodes, self.host, self._limit = program, program.nodes, host, limit
         self._random_word, self._shifts, self._needed = random_word, shifts, needed
+        self._moments = conditions(program).moments
         self.kernels: list[Kernel] = []
         self.constants: dict[Key, float] = {}
         self.roles: list[Key] = []
@@ -113,6 +117,13 @@ class Planner:
 
     def _number(self, node: int) -> Number:
         return Number(self.host, node, self._limit)
+
+    def _host_values(self, nodes: tuple[int, ...], tensor: int) -> list[float]:
+        return [self._host_value(node, tensor) for node in nodes]
+
+    def _now(self, node: int) -> bool:
+        """Whether a node's value is needed in this step."""
+        return all(self.host[mask] == wanted for mask, wanted in self._moments[node])
 
     def _host_value(self, node: int, tensor: int) -> float:
         value = self.host[node]
@@ -167,10 +178,13 @@ class Planner:
         if node.op in MODEL_REDUCTIONS:
             x = self._operand(node.arguments[0], ShapeClass.TENSOR, whole=True)
             return Kernel(out, (x,), getattr(kernels, node.op))
-        if node.op in MATRIX:
-            x, *rest = node.arguments
-            make = kernels.matrix(node.op, lambda k: [self._host_value(a, k) for a in rest], partial(self._needed, i))
-            return Kernel(out, (self._operand(x, ShapeClass.ELEMENT, whole=True),), make, by_tensor=True)
+        if node.op in (*MATRIX, *SQUARE):
+            count = operations.OPERATIONS[node.op].matrices
+            matrices, rest = node.arguments[:count], node.arguments[count:]
+            numbers = partial(self._host_values, rest)
+            make = kernels.matrix(node.op, numbers, partial(self._needed, i), partial(self._now, i))
+            keys = tuple(self._operand(a, self.nodes[a].shape, whole=True) for a in matrices)
+            return Kernel(out, keys, make, by_tensor=True)
         if node.op == "uniform":
             (stream,) = node.arguments
             make = kernels.noise(lambda k: self._random_word(k, self._host_value(stream, k)))

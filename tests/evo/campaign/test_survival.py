@@ -84,7 +84,7 @@ def check_kills(tmp_path: Path, expected: tuple[str, str], kills: int, slowness:
 
 
 def test_killed_at_random_moments_and_resumed_it_ends_the_same(tmp_path, through):
-    check_kills(tmp_path, through[RECIPE], kills=4, slowness="0.01", seed=4)
+    check_kills(tmp_path, through[RECIPE], kills=2, slowness="0.01", seed=4)
 
 
 @pytest.mark.slow
@@ -166,7 +166,7 @@ def check_disks(tmp_path: Path, expected: tuple[str, str], sizes: Iterable[int])
 
 
 def test_a_disk_that_fills_up_costs_nothing(tmp_path, through, small_disks):
-    assert check_disks(tmp_path, through[SHORT], (60, 140, 260)) >= 2
+    assert check_disks(tmp_path, through[SHORT], (60, 140)) == 2
 
 
 @pytest.mark.slow

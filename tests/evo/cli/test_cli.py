@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from evo.exports.formats import formats
+from genomes import catalogue
+from genomes.analysis.calibration import without_calibration
+from genomes.language.genome import dump
 from tests.evo.campaign.test_run import Interrupting
 from tests.evo.fake_campaign import RECIPE, folder, run
 
@@ -185,3 +188,12 @@ def test_genomes_that_differ_late_are_shown_with_different_identities(evo):
         for name in ("same_hash_plain", "same_hash_look20", "same_hash_bydepth", "la20", "la30")
     ]
     assert len(set(shown)) == len(shown)
+
+
+def test_a_genome_is_written_without_its_calibration(evo):
+    code, out, err = evo("genome", "without-calibration", "calibrated_adam")
+    assert (code, err) == (0, "")
+    assert out == dump(without_calibration(catalogue.load("calibrated_adam")))
+    code, out, err = evo("genome", "without-calibration", "adam")
+    assert (code, out) == (0, dump(catalogue.load("adam")))
+    assert err == "adam: does not calibrate the outputs' mean; written as it is\n"

@@ -160,3 +160,17 @@ def test_progress_off_a_terminal_is_a_line_now_and_then(capsys, monkeypatch):
     for done in (1, 2, 3):
         progress(Event("training", done, 3))
     assert capsys.readouterr() == ("", "trained 2 of 3\n")
+
+
+def test_a_genome_is_compared_with_itself_without_its_calibration(evo):
+    options = ("--without-calibration", "--seeds", SEEDS, "--json")
+    code, out, _ = evo("compare", "calibrated_adam", *options)
+    assert code == 0
+    (pair,) = json.loads(out)["pairs"]
+    assert (pair["a"], pair["b"]) == ("calibrated_adam", "calibrated_adam without calibration")
+    assert (
+        len({entry["target"] for entry in json.loads(evo("evaluate", "calibrated_adam", *options)[1])["results"]}) == 2
+    )
+    code, _, err = evo("compare", "adam", "lion", *options)
+    assert code == 2
+    assert err.startswith("--without-calibration: no genome here calibrates the outputs' mean")

@@ -55,12 +55,12 @@ def test_foreign_messages_keep_to_one_line():
 
 def test_evaluate_and_compare_say_why(evo, cases):
     target = str(cases / "diverge.yaml")
-    code, out, _ = evo("evaluate", target, "--depths", "2", "--epochs", "2", "--seeds", "0")
+    code, out, _ = evo("evaluate", target, "--depths", "2", "--epochs", "2", "--seeds", "0", "--workers", "1")
     assert code == 0
     assert (
         f"{target}: 1 of 1 trainings diverged or failed:\n  1 diverged: running_mean of layer 0 is NaN (epoch 0)" in out
     )
-    arguments = ("compare", target, "adam", "--depths", "2", "--epochs", "2", "--seeds", "0,10000")
+    arguments = ("compare", target, "adam", "--depths", "2", "--epochs", "2", "--seeds", "0,10000", "--workers", "1")
     assert "\n  2 diverged: running_mean of layer 0 is NaN (epoch 0)\n" in evo(*arguments)[1]
     first, second = json.loads(evo(*arguments, "--json")[1])["summaries"]
     assert [reason["count"] for reason in first["reasons"]] == [2]

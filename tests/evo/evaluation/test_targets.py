@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from evo.errors import UsageError
-from evo.evaluation.targets import resolve, train_lanes
+from evo.evaluation.targets import resolve, train_lanes, with_switched_off
 from evo.records import Lane
 from evo.training.jobs import fields
 from genomes import catalogue
+from genomes.analysis.calibration import without_calibration
 from genomes.language import genome
 from harness.sandbox import Limits
 from harness.task import Instance, seed_bytes
@@ -140,3 +141,12 @@ def test_a_genome_without_meaning_is_no_target(name: str, tmp_path: Path):
     path.write_text(f"genome: 1\nname: x\nlr: 1e-3\n{genes}\n")
     with pytest.raises(UsageError, match=re.escape(f"{tmp_path}/{message}")):
         resolve([str(path)])
+
+
+def test_beside_a_genome_that_calibrates_stands_the_same_without(folder):
+    targets = with_switched_off(resolve(["adam", "calibrated_adam", "theirs.py"]))
+    names = ["adam", "calibrated_adam", "calibrated_adam without calibration", "theirs.py"]
+    assert [target.name for target in targets] == names
+    assert genome.parse(targets[2].text) == without_calibration(catalogue.load("calibrated_adam"))
+    with pytest.raises(UsageError, match="--without-calibration: no genome here calibrates"):
+        with_switched_off(resolve(["adam", "theirs.py"]))

@@ -16,7 +16,7 @@ lists = st.lists(words, unique=True, max_size=4).map(tuple)
 shares = st.floats(0, 1)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     name=names,
     seed=st.integers(0, 2**62 - 1) | st.just(2**62 - 1),

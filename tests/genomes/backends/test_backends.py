@@ -74,6 +74,18 @@ AWKWARD = {
         "text": "g * quantile(abs(g), 0.9) + quantile(theta, depth_fraction) + quantile(norm_row(g), 1 / t)",
         "gates": ["where(abs(u) >= order_statistic(abs(u), 0.8 * rows * columns), u, quantile(u))"],
     },
+    "square values": {
+        "text": "matmul(r, matmul(p * matrix_trace(hold(a, t % 3 == 1)), b)) + 0.01 * rotate_back(g, r, b) - p",
+        "let": [
+            "a from 0 = 0.9 * a + outer(g + theta, g + theta)",
+            "b from 0.1 = 0.5 * b + inner(g, where(is_weight, g, theta)) * norm(g)",
+            "r = where(t % 4 < 2, inverse_root(a, 3, 0.01), transpose(gram_schmidt(a + identity(a))))",
+            "p = matmul(prev(r), theta)",
+        ],
+    },
+    "square values in a branch": {
+        "text": "where(rows > 4, soap(g, 0.9, 0.9, 2), where(is_bias, g, shampoo(g, 0.9, 3)))",
+    },
     "schedule by role": {"text": "g + lr_t * theta", "schedule": "where(is_weight, cosine(9, 0.1), 1 / t)"},
     "schedule by role with state": {
         "text": "adam(g)",
@@ -137,13 +149,13 @@ def assert_bit_equal(program: Program, folder: Path, steps: int, dtype: torch.dt
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", catalogue.names())
 def test_source_is_bit_equal_for_known_optimizers(name: str, dtype: torch.dtype, tmp_path: Path):
-    assert_bit_equal(lower(catalogue.load(name)), tmp_path, 30, dtype)
+    assert_bit_equal(lower(catalogue.load(name)), tmp_path, 30 if dtype is torch.float32 else 12, dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("case", AWKWARD.values(), ids=AWKWARD)
 def test_source_is_bit_equal_for_awkward_programs(case: dict, dtype: torch.dtype, tmp_path: Path):
-    assert_bit_equal(from_expression(**case), tmp_path, 60, dtype)
+    assert_bit_equal(from_expression(**case), tmp_path, 32, dtype)
 
 
 def test_awkward_programs_hold_slots_of_every_class():
@@ -164,7 +176,7 @@ def _check_drawn(genome: Genome, folder: Path, dtype: torch.dtype) -> None:
 
 
 _quick = settings(
-    max_examples=40, deadline=None, derandomize=True, database=None,
+    max_examples=20, deadline=None, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
 )  # fmt: skip
 

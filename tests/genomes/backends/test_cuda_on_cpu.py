@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -25,8 +24,8 @@ class Arguments(ctypes.Structure):
     _fields_ = (("n", ctypes.c_int), ("order", ctypes.c_void_p), ("count", ctypes.c_void_p))
 
 
-def test_texts_share_no_names_and_run_in_both_orders(tmp_path: Path):
-    compiled = compile_kernels({"once": TEXT.replace("FACTOR", "1"), "twice": TEXT.replace("FACTOR", "2")}, tmp_path)
+def test_texts_share_no_names_and_run_in_both_orders():
+    compiled = compile_kernels({"once": TEXT.replace("FACTOR", "1"), "twice": TEXT.replace("FACTOR", "2")})
     backwards = replace(compiled["once"], backwards=True)
     for kernels, wanted in (
         (compiled["once"], np.arange(11)),

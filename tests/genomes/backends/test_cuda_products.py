@@ -10,7 +10,7 @@ from genomes.backends.cuda.products import PRODUCTS, carry_out, workspace
 from genomes.backends.cuda.source import bytes_per_lane, render
 from genomes.backends.torch_reference import OPERATIONS
 from genomes.compiler.lowering import lower
-from genomes.compiler.program import MATRIX
+from genomes.compiler.program import MATRIX, SQUARE
 from tests.genomes import cuda_cases
 
 # vectors that lie equally far apart and others, matrices of both orientations, a tensor of one entry
@@ -39,7 +39,7 @@ def test_the_product_is_that_of_the_reference_for_each_lane_and_tensor_and_dead_
     wanted = before.clone()
     for lane in (0, 2):
         row, changed = before[7:].view(3, size)[lane], wanted[7:].view(3, size)[lane]
-        start = source.scratch.offset(product.matrix, MODEL)
+        start = source.scratch.offset(product.matrices[0], MODEL)
         for k, (rows, columns) in enumerate(MODEL.shapes):
             x = row[start : start + rows * columns].view(rows, columns)
             for link in product.numbers:
@@ -53,11 +53,42 @@ def test_the_product_is_that_of_the_reference_for_each_lane_and_tensor_and_dead_
 
 def test_nothing_depends_on_values_so_that_a_step_can_be_captured():
     """On the meta device there are no values: reading one raises."""
-    for program in (lower(catalogue.load("muon")), cuda_cases.matrix_cases()["quantile of quantiles"]):
+    known = [lower(catalogue.load(name)) for name in ("muon", "shampoo", "kl_shampoo", "soap")]
+    for program in (*known, cuda_cases.matrix_cases()["quantile of quantiles"]):
         source = render(program)
         scratch = torch.empty(4, source.sizes(MODEL)["scratch"], device="meta")
         for product in products(source):
             carry_out(product, source, MODEL, scratch, torch.ones(4, dtype=torch.int32, device="meta"))
+
+
+def test_square_values_lie_tensor_after_tensor_and_diagonals_where_there_is_one_column():
+    """Of outer(g, theta) alone: what the library writes is x y^T of each tensor, in lanes that are alive."""
+    source = render(cuda_cases.primitive_cases()["outer"], "double")
+    outer = next(product for product in products(source) if product.op == "outer")
+    scratch = torch.rand(2, source.sizes(MODEL)["scratch"], dtype=torch.float64)
+    before = scratch.clone()
+    carry_out(outer, source, MODEL, scratch, torch.tensor([1, 0], dtype=torch.int32))
+    x, y = (before[0, source.scratch.offset(i, MODEL) :][: MODEL.n_params] for i in outer.matrices)
+    wanted, offset = [], 0
+    for rows, columns in MODEL.shapes:
+        a, b = (part[offset : offset + rows * columns].view(rows, columns) for part in (x, y))
+        wanted.append((a * b if columns == 1 else a @ b.T).flatten())
+        offset += rows * columns
+    start = source.scratch.offset(outer.result, MODEL)
+    found = scratch[0, start : start + MODEL.n_left]
+    torch.testing.assert_close(found, torch.cat(wanted))
+    scratch[0, start : start + MODEL.n_left] = before[0, start : start + MODEL.n_left]
+    torch.testing.assert_close(scratch, before, rtol=0, atol=0)
+
+
+def test_memory_of_square_values_is_counted():
+    """SOAP at one matrix: parameters, gradients, updates; averages, statistics and bases; what products leave."""
+    one = Model(((256, 256),), (1,), (0.0,), (0,), 1)
+    program = lower(catalogue.load("soap"))
+    source = render(program)
+    assert one.n_left == one.n_right == 256 * 256
+    assert source.sizes(one)["state"] == 6 * 256 * 256
+    assert bytes_per_lane(program, one) >= 4 * (source.sizes(one)["scratch"] + workspace(source, one) + 9 * 256 * 256)
 
 
 def test_tensors_that_do_not_need_a_product_are_left_out():
@@ -68,7 +99,7 @@ def test_tensors_that_do_not_need_a_product_are_left_out():
     scratch = torch.rand(2, source.sizes(model)["scratch"], dtype=torch.float64)
     before = scratch.clone()
     carry_out(product, source, model, scratch, torch.ones(2, dtype=torch.int32))
-    start = source.scratch.offset(product.matrix, model)
+    start = source.scratch.offset(product.matrices[0], model)
     sizes = [rows * columns for rows, columns in model.shapes]
     changed = (scratch != before)[:, start : start + model.n_params].split(sizes, dim=1)
     assert [bool(part.any()) for part in changed] == [role == "weight" for role in roles]
@@ -77,13 +108,13 @@ def test_tensors_that_do_not_need_a_product_are_left_out():
 def test_quantiles_of_one_value_share_its_slab():
     source = render(cuda_cases.primitive_cases()["quantile"])
     below, above = products(source)
-    assert below.matrix == above.matrix
+    assert below.matrices == above.matrices
     assert below.result != above.result
     assert source.scratch.size(MODEL) == MODEL.n_params + 4 * MODEL.n_tensors
 
 
 def test_every_matrix_operation_has_a_library_call():
-    assert set(PRODUCTS) == set(MATRIX)
+    assert set(PRODUCTS) == {*MATRIX, *SQUARE}
 
 
 def test_products_that_follow_one_another_are_one_library_call_and_one_slab():

@@ -42,13 +42,14 @@ PROGRAMS = {
     **AWKWARD_PROGRAMS,
     **MATRIX_PROGRAMS,
 }
-# every second variant of a primitive's call; every eighth known optimizer, and Muon, in all forms; slow tests take all
-QUICK = {name: program for name, program in PROGRAMS.items() if not name.endswith((" role", " swapped"))}
+# two variants of a primitive's call; every eighth known optimizer, and Muon, in all forms; slow tests take all
+QUICK = {name: program for name, program in PROGRAMS.items() if not name.endswith((" host", " role", " swapped"))}
 SAMPLE = sorted({*list(CATALOGUE)[::8], "muon"})
 READABLE = [*(f"known {name}" for name in SAMPLE), "names that mean something in code"]
 DTYPES = {"float": torch.float32, "double": torch.float64}
 # largest difference of an update from the reference's, relative to the tensor's largest update so far
 BOUND = {"double": 1e-12, "float": 2e-5}
+ILL_CONDITIONED = ("inverse_root", "gram_schmidt")  # condition numbers of 1e6: rounding errors count so much more
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 2.0, -0.5, 3.0, 1e-40, 100.0, -1e30, math.inf, -math.inf, math.nan)
 ELEMENTWISE = [p.name for p in TABLE.values() if p.group == "elementwise" and p.op]
 REDUCING = [p.name for p in TABLE.values() if p.group == "reduction" and p.op]
@@ -63,62 +64,92 @@ TRAINABLE = [i for i, flag in enumerate(trajectory.TRAINABLE) if flag]
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory):
+def library():
     sources = [render(program, "double") for program in QUICK.values()]
     sources += [render(CATALOGUE[name], "float") for name in SAMPLE]
     sources += [render(PROGRAMS[name], "double", literal=True) for name in READABLE]
     sources += [render(PROGRAMS[name], "double", apply=True) for name in READABLE]
     sources += [render(_of_numbers(op), "double") for op in HOST_OPERATIONS]
-    return compile_sources(sources, tmp_path_factory.mktemp("cuda"))
+    return compile_sources(sources)
 
 
 def flat(tensors: list[Tensor]) -> np.ndarray:
     return torch.cat([tensors[i].flatten() for i in TRAINABLE]).numpy()
 
 
-def tell(run: Lanes, lane: int, now: trajectory.Moment, theta: list[Tensor]) -> None:
+def shifts(program: Program, theta: list[Tensor]) -> np.ndarray | None:
+    """What the program may read as output_shift; None where it does not."""
+    reads = any(node.op == "output_shift" for node in program.nodes)
+    return output_shifts(*(theta[i] for i in END[:-1])).numpy() if reads else None
+
+
+def tell(
+    run: Lanes, lane: int, now: trajectory.Moment, theta: list[Tensor], output_shift: np.ndarray | None = None
+) -> None:
+    """Without ``output_shift`` it stays NaN, for programs that do not read it."""
     a = run.arrays
-    a["output_shift"][lane] = output_shifts(*(theta[i] for i in END[:-1]))
+    if output_shift is not None:
+        a["output_shift"][lane] = output_shift
     a["theta"][lane], a["epoch"][lane], a["has_loss"][lane] = flat(theta), now.epoch, now.train_loss is not None
     if now.train_loss is not None:
         a["train_loss"][lane], a["val_loss"][lane] = now.train_loss, now.val_loss
 
 
-def assert_follows(run: Lanes, programs: dict[int, Program], real: str) -> None:
-    """Lanes follow the references of their programs along the trajectory of each reference."""
-    dtype = DTYPES[real]
-    functions = {lane: optimizer(program) for lane, program in programs.items()}
-    states = {
-        lane: f.init_state(SEED, trajectory.sizes(), **trajectory.context(dtype)) for lane, f in functions.items()
-    }
-    thetas = {lane: trajectory.start(dtype) for lane in programs}
-    largest = {lane: np.full(MODEL.n_params, 1e-300) for lane in programs}
-    starts = np.cumsum([0, *(rows * columns for rows, columns in MODEL.shapes)])
-    for number, now in enumerate(MOMENTS):
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A step of a reference: what it was told, and what it answered. ``gradient``, ``update``: `[n_params]`;
+    ``output_shift``: `[outputs, n]`."""
+
+    now: trajectory.Moment
+    theta: list[Tensor]
+    output_shift: np.ndarray | None
+    queried: list[Tensor] | None
+    gradient: np.ndarray
+    update: np.ndarray
+
+
+def reference(program: Program, real: str) -> list[Step]:
+    """The trajectory of a program's reference."""
+    dtype, found = DTYPES[real], []
+    functions, theta = optimizer(program), trajectory.start(DTYPES[real])
+    state = functions.init_state(SEED, trajectory.sizes(), **trajectory.context(dtype))
+    for now in MOMENTS:
         signals = (now.epoch, now.train_loss, now.val_loss)
-        expected = {}
-        for lane in functions:
-            tell(run, lane, now, thetas[lane])
+        queried = functions.query_at_params(state, theta, *signals)
+        gradients = now.gradient(theta if queried is None else queried)
+        updates = functions.step(state, theta, gradients, *signals)
+        found.append(Step(now, theta, shifts(program, theta), queried, flat(gradients), flat(updates)))
+        theta = [p + torch.tanh(u) for p, u in zip(theta, updates, strict=True)]
+    return found
+
+
+def bound_of(program: Program, real: str) -> float:
+    """The largest relative error of an update."""
+    return BOUND[real] * (1e3 if any(node.op in ILL_CONDITIONED for node in program.nodes) else 1)
+
+
+def assert_follows(run: Lanes, references: dict[int, list[Step]], bound: float) -> None:
+    """Lanes follow their references along the trajectory of each."""
+    largest = {lane: np.full(MODEL.n_params, 1e-300) for lane in references}
+    starts = np.cumsum([0, *(rows * columns for rows, columns in MODEL.shapes)])
+    for number in range(len(MOMENTS)):
+        steps = {lane: steps[number] for lane, steps in references.items()}
+        for lane, step in steps.items():
+            tell(run, lane, step.now, step.theta, step.output_shift)
         if number == 0:
             run.start()
         run.query()
-        for lane, f in functions.items():
-            queried = f.query_at_params(states[lane], thetas[lane], *signals)
+        for lane, step in steps.items():
             if run.source.query:
-                assert bool(run.arrays["active"][lane]) == (queried is not None)
-                at = flat(thetas[lane] if queried is None else queried)
-                np.testing.assert_allclose(run.arrays["queried"][lane], at, rtol=BOUND[real], atol=BOUND[real])
-                bias = thetas[lane][-1] if queried is None else queried[-1]
+                assert bool(run.arrays["active"][lane]) == (step.queried is not None)
+                at = step.theta if step.queried is None else step.queried
+                np.testing.assert_allclose(run.arrays["queried"][lane], flat(at), rtol=bound, atol=bound)
                 added = torch.from_numpy(run.arrays["output_bias"][lane])
-                torch.testing.assert_close(thetas[lane][-1] + added, bias)
-            gradients = now.gradient(thetas[lane] if queried is None else queried)
-            run.arrays["g"][lane] = flat(gradients)
-            updates = f.step(states[lane], thetas[lane], gradients, *signals)
-            expected[lane] = flat(updates)
-            thetas[lane] = [p + torch.tanh(u) for p, u in zip(thetas[lane], updates, strict=True)]
+                torch.testing.assert_close(step.theta[-1] + added, at[-1])
+            run.arrays["g"][lane] = step.gradient
         run.step()
-        for lane, wanted in expected.items():
-            found = run.arrays["update"][lane]
+        for lane, step in steps.items():
+            found, wanted = run.arrays["update"][lane], step.update
             finite = np.isfinite(wanted)
             np.testing.assert_array_equal(found[~finite], wanted[~finite])
             assert bool(run.arrays["not_finite"][lane]) or finite.all()
@@ -126,7 +157,7 @@ def assert_follows(run: Lanes, programs: dict[int, Program], real: str) -> None:
                 top = np.abs(wanted[a:b][finite[a:b]]).max(initial=0.0)
                 largest[lane][a:b] = np.maximum(largest[lane][a:b], top)
             error = (np.abs(found[finite] - wanted[finite]) / largest[lane][finite]).max(initial=0.0)
-            assert error <= BOUND[real], f"step {number}, lane {lane}: {error:.2g}"
+            assert error <= bound, f"step {number}, lane {lane}: {error:.2g}"
 
 
 def assert_parity(library, program: Program, real: str) -> None:
@@ -135,12 +166,14 @@ def assert_parity(library, program: Program, real: str) -> None:
     source = render(program, real)
     assert source.key == render(other, real).key
     rows = [constants(program), constants(other), constants(program), constants(program)]
+    bound = bound_of(program, real)
+    first, second = reference(program, real), reference(other, real)
     finals = []
     for backwards in (False, True):
         run = lanes(library, source, MODEL, rows, real, backwards)
         run.arrays["alive"][3] = 0
         dead = {name: array[3].copy() for name, array in run.arrays.items() if len(array) == 4}
-        assert_follows(run, {0: program, 1: other, 2: program} if not backwards else {0: program}, real)
+        assert_follows(run, {0: first, 1: second, 2: first} if not backwards else {0: first}, bound)
         finals.append(run.arrays)
         for name, array in dead.items():
             np.testing.assert_array_equal(run.arrays[name][3], array, err_msg=f"{name} of the dead lane")
@@ -161,8 +194,8 @@ def test_follows_the_reference_in_float(name: str, library):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("real", ["float", "double"])
-def test_every_program_follows_the_reference(real: str, tmp_path: Path):
-    library = compile_sources([render(program, real) for program in PROGRAMS.values()], tmp_path)
+def test_every_program_follows_the_reference(real: str):
+    library = compile_sources([render(program, real) for program in PROGRAMS.values()])
     for program in PROGRAMS.values():
         assert_parity(library, program, real)
 
@@ -175,7 +208,7 @@ def test_literal_numbers_and_updates_in_place_mean_the_same(name: str, library):
         run = lanes(library, render(program, "double", **options), MODEL, [constants(program)])
         theta = trajectory.start()
         for now in MOMENTS[:6]:
-            tell(run, 0, now, theta)
+            tell(run, 0, now, theta, shifts(program, theta))
             if now is MOMENTS[0]:
                 run.start()
             run.query()
@@ -270,18 +303,17 @@ def drawn(count: int, depth: int) -> list[Program]:
 
 
 @pytest.mark.slow
-def test_random_genomes_follow_the_reference(tmp_path: Path):
+def test_random_genomes_follow_the_reference():
     """A sum's last bit depends on the order of its terms, and may decide a comparison (x >= rms(x) where all x are
     equal) or be all that is left of a difference: a few programs with sums may part, those without may not."""
     programs = drawn(300, 4)
-    library = compile_sources([render(program, "double") for program in programs], tmp_path)
+    library = compile_sources([render(program, "double") for program in programs])
     assert len(programs) == 300
     parted = []
     for program in programs:
         try:
-            assert_follows(
-                lanes(library, render(program, "double"), MODEL, [constants(program)]), {0: program}, "double"
-            )
+            run = lanes(library, render(program, "double"), MODEL, [constants(program)])
+            assert_follows(run, {0: reference(program, "double")}, bound_of(program, "double"))
         except AssertionError:
             parted.append(program)
     assert len(parted) <= 3

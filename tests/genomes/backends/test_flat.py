@@ -85,7 +85,7 @@ def test_awkward_programs(case: dict):
     assert_agree(from_expression(**case), STEPS, torch.float64, 1e-9)
 
 
-@settings(_quick, max_examples=60)
+@settings(_quick, max_examples=30)
 @given(genome=strategies.genomes())
 def test_random_genomes(genome: Genome):
     _agree_when_smooth(genome)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -75,6 +77,32 @@ def test_matrix_products_are_computed_for_tensors_that_need_them(monkeypatch: py
         done.clear()
         drive(functions, 3)
         assert done.total() == 3 * 5 * WEIGHTS
+
+
+def test_products_of_matrices_wait_for_the_steps_that_need_them(monkeypatch: pytest.MonkeyPatch):
+    """SOAP with a period of 3: in 10 steps the bases are made orthonormal after steps 3, 6 and 9 alone."""
+    program, done = from_expression("soap(g, 0.9, 0.9, 3) + where(t > 8, matmul(outer(g, theta), g), g)"), Counter()
+    for name in ("gram_schmidt", "outer", "inner"):
+        original = torch_reference.OPERATIONS[name]
+
+        def counted(*given: torch.Tensor, name: str = name, original: Callable = original) -> torch.Tensor:
+            done[name] += 1
+            return original(*given)
+
+        monkeypatch.setitem(torch_reference.OPERATIONS, name, counted)
+    tensors = sum(trajectory.TRAINABLE)
+    for functions in (optimizer(program), Flat(program)):
+        done.clear()
+        drive(functions, 10)
+        assert done == {"gram_schmidt": 2 * 3 * tensors, "outer": (10 + 2) * tensors, "inner": 10 * tensors}
+    text = render_python(program)
+    assert re.search(r"if v\d+:\n +\w+ = _outer\(g, theta\)|_outer\(g, theta\), g\) if ", text)
+    assert re.search(r"_gram_schmidt\(.*\) if v\d+ else ", text)
+
+
+def test_values_of_a_branch_by_step_that_are_kept_or_shared_are_always_computed():
+    program = from_expression("where(t > 8, ema(orthogonalise(g), 0.9), whiten(g)) + whiten(g)")
+    assert not any(conditions(program).moments)
 
 
 def test_the_reference_keeps_no_states_that_nobody_needs():

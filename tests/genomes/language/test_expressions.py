@@ -14,7 +14,7 @@ from genomes.language.parser import MAX_CHARACTERS, MAX_DEPTH, MAX_NODES, Expres
 from genomes.language.printer import show
 from tests.genomes import strategies
 
-_quick = settings(max_examples=300, deadline=None, derandomize=True, database=None)
+_quick = settings(max_examples=120, deadline=None, derandomize=True, database=None)
 
 
 @_quick

@@ -30,7 +30,7 @@ def problems(text: str, source: str = "my.yaml") -> list[str]:
     return caught.value.problems
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@settings(max_examples=50, deadline=None, derandomize=True, database=None)
 @given(drawn=strategies.genomes())
 def test_parse_and_dump_are_inverse(drawn: Genome):
     assert genome.parse(genome.dump(drawn)) == drawn

@@ -191,3 +191,10 @@ def test_names_that_mean_something_in_code_are_changed_there(tmp_path):
     program = lower(read(*lines, expr=" + ".join([*names[:6], "abs_"])))
     expected, found = drive(optimizer(program), 5, torch.float64), drive(Generated(program, tmp_path), 5, torch.float64)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_state_that_starts_at_the_parameters_may_keep_a_number(tmp_path):
+    """It is as large as the parameters, whatever it keeps."""
+    program = lower(read("m from 0 = kept", "kept from theta = 1 / t", expr="g + m"))
+    found, expected = drive(Generated(program, tmp_path), 5), drive(optimizer(program), 5)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))

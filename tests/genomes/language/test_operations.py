@@ -27,7 +27,8 @@ def test_a_record_is_whole(record: Operation):
     arities = {"constant": 0, "load": 0, **dict.fromkeys(SOURCES, 0), "reduction": 1, "model reduction": 1, "noise": 1}
     assert record.arity == arities.get(record.kind, record.arity)
     assert all(i < record.arity for i in record.masks)
-    assert bool(record.shape) == (record.kind not in ("elementwise", "load")), "else the arguments decide the class"
+    if record.kind != "square":
+        assert bool(record.shape) == (record.kind not in ("elementwise", "load")), "else the arguments decide the class"
     assert bool(record.partial) == (record.kind == "model reduction")
     assert not record.partial or OPERATIONS[record.partial].kind == "reduction"
     assert record.chooses or not record.mask, "a mask chooses"
@@ -91,7 +92,12 @@ def _program_with(record: Operation, on_device: bool) -> Program:
     else:
         numbers = [nodes.const(k + 1.0) for k in range(record.arity)]
         first = [number] if record.kind == "matrix" else numbers[:1]
-        result = nodes.op(record.name, *first, *numbers[1:])
+        if record.kind == "square":
+            first = [number] * 2 if record.name in ("outer", "inner") else [nodes.op("outer", number, number), number]
+        count = record.matrices
+        result = nodes.op(record.name, *first[:count], *numbers[count:])
+        if nodes.nodes[result].shape.is_square:
+            result = nodes.op("matmul", *((number, result) if record.name == "inner" else (result, number)))
     if record.name in MASKS:
         result = nodes.elementwise("where", result, nodes.source("g"), nodes.source("theta"))
     update = nodes.expand(nodes.elementwise("mul", result, nodes.source("g")), ShapeClass.ELEMENT)

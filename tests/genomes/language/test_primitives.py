@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from genomes.analysis.reference import example
 from genomes.backends import torch_reference
 from genomes.backends.torch_reference import optimizer
-from genomes.compiler.shapes import ShapeClass, join
+from genomes.compiler.shapes import LoweringError, ShapeClass, join
 from genomes.language.operations import ON_FLOATS, OPERATIONS
 from genomes.language.parser import ExpressionError, parse_expression
 from genomes.language.primitives import TABLE, Primitive, State, constant, value
@@ -27,6 +27,8 @@ def in_place(primitive: Primitive) -> dict:
     text = show(example(primitive))
     if primitive.result == "mask":
         text = f"where({text}, g, 0.5 * g)"
+    if primitive.result == "square":
+        text = f"matmul(g, {text})" if primitive.name == "inner" else f"matmul({text}, g)"
     if primitive.scope == "gates":
         return {"text": "g", "gates": [text]}
     if primitive.scope == "post":
@@ -169,14 +171,25 @@ def test_clock_and_element_values_agree(text: str):
 
 
 def test_join_is_broadcasting():
+    plain = [shape for shape in ShapeClass if not shape.is_square]
     assert join(ShapeClass.ROW, ShapeClass.COLUMN) is ShapeClass.ELEMENT
     assert join(ShapeClass.ROLE, ShapeClass.MODEL) is ShapeClass.TENSOR
     assert join(ShapeClass.CLOCK, ShapeClass.ROLE) is ShapeClass.ROLE
-    for a in ShapeClass:
+    for a in plain:
         assert join(a, a) is a
         assert join(a, ShapeClass.ELEMENT) is ShapeClass.ELEMENT
-        for b in ShapeClass:
+        for b in plain:
             assert join(a, b) is join(b, a)
+
+
+def test_square_classes_join_themselves_and_numbers():
+    for square in (ShapeClass.LEFT, ShapeClass.RIGHT):
+        for other in ShapeClass:
+            if other is square or other.is_scalar:
+                assert join(square, other) is join(other, square) is square
+            else:
+                with pytest.raises(LoweringError, match="no entries in common"):
+                    join(square, other)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from(SPECI
 names = st.sampled_from(LOOKALIKES) | st.from_regex(rf"[A-Za-z0-9][A-Za-z0-9_.+-]{{0,{MAX_NAME - 1}}}", fullmatch=True)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(genomes() | genomes(named=True), names, texts, texts)
 def test_a_genome_is_read_as_it_was_written(drawn: Genome, name: str, source: str, oracle: str):
     drawn = replace(drawn, name=name, source=source, oracle=oracle)
@@ -45,7 +45,7 @@ def test_a_genome_is_read_as_it_was_written(drawn: Genome, name: str, source: st
     assert genome.parse(text.encode("ascii", "backslashreplace").decode()) == drawn  # as a stream of ASCII takes it
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(texts | names, texts | names)
 def test_a_scalar_is_read_as_it_was_written(key: str, value: str):
     assert parse(f"{word(key)}: {word(value)}").value == {key: value}

@@ -33,7 +33,7 @@ def output_shifts(shift: np.ndarray) -> np.ndarray:
     weight, bias, scale, mean, var, last_weight = (p.numpy() for p in trajectory.start()[10:16])
     center = weight @ shift + bias
     low, high = np.full_like(center, 1e-6), np.full_like(center, 1e3)
-    for _ in range(200):
+    for _ in range(80):  # of a range of 21 nats: to the last bit
         middle = np.sqrt(low * high)
         below = _mean_above_zero(center, middle) < mean
         low, high = np.where(below, middle, low), np.where(below, high, middle)
@@ -80,10 +80,11 @@ class EvaluatedElsewhere:
         gradients = [g.numpy() for g in gradient([torch.from_numpy(p.copy()) for p in at])]
         with np.errstate(all="ignore"):
             updates = [self.rule(s, p, g, now) for s, p, g in zip(self.memory, self.theta, gradients, strict=True)]
-        shifts = output_shifts(self.theta[-1])
+        last = n % STEPS_PER_EPOCH == 0
+        shifts = output_shifts(self.theta[-1]) if self.calibrated and last else np.zeros((2, self.held.size))
         self.theta = [p + u for p, u in zip(self.theta, updates, strict=True)]
         offsets = self.offset(self, shifts, now)
-        if n % STEPS_PER_EPOCH:
+        if not last:
             return [torch.from_numpy(p.copy()) for p in self.theta]
         self.held = self.losses.error @ shifts
         return [torch.from_numpy(p + o) for p, o in zip(self.theta, offsets, strict=True)]

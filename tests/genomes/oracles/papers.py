@@ -302,9 +302,82 @@ class ZClipAdam:
         return [p.clone() for p in self.theta]
 
 
+# --- statistics of rows and columns -----------------------------------------------------------------------------------
+
+
+def _inverse_root(a, p, epsilon=1e-6):
+    """(a + epsilon |a| I)^(-1/p), by eigenvalues."""
+    values, vectors = np.linalg.eigh(a)
+    return (vectors * (values + epsilon * np.linalg.norm(a)) ** (-1 / p)) @ vectors.T
+
+
+def _rows(x, y):
+    """x y^T; of one column the diagonal alone."""
+    return np.diag((x * y)[:, 0]) if x.shape[1] == 1 else x @ y.T
+
+
+def _adagrad(s, g):
+    s.v = s.v + g**2
+    return np.divide(g, np.sqrt(s.v) + 1e-8)
+
+
+def shampoo(s, theta, g, now):
+    """Gupta et al. 2018, algorithm 1, roots in every tenth step; order 1: diagonal."""
+    if s.role != "weight":
+        return -3e-3 * _adagrad(s, g)
+    s.l, s.r = s.l + _rows(g, g), s.r + g.T @ g
+    if now.number % 10 == 1:
+        s.left, s.right = _inverse_root(s.l, 4), _inverse_root(s.r, 4)
+    return -1e-2 * s.left @ g @ s.right
+
+
+def one_sided_shampoo(s, theta, g, now):
+    """An et al. 2025, algorithm 1, on a momentum; roots in every tenth step."""
+    if s.role != "weight":
+        return -3e-3 * _adagrad(s, g)
+    s.m, s.l = 0.9 * s.m + 0.1 * g, s.l + _rows(g, g)
+    if now.number % 10 == 1:
+        s.root = _inverse_root(s.l, 2)
+    return -1e-2 * s.root @ s.m
+
+
+def kl_shampoo(s, theta, g, now):
+    """Lin et al. 2025, equations of the moving averages, with exact roots in every tenth step."""
+    if s.role != "weight":
+        return -3e-3 * _adam(s, g, now.number, 0.9, 0.95, 1e-10)
+    rows, columns = g.shape
+    s.m = 0.9 * s.m + 0.1 * g
+    a, b = (np.eye(rows), np.eye(columns)) if now.number == 1 else (s.a, s.b)
+    anew = now.number % 10 == 1
+    if anew:
+        s.inverses = _inverse_root(a, 1, 1e-4), _inverse_root(b, 1, 1e-4)
+    s.a = 0.95 * a + 0.05 / columns * _rows(g @ s.inverses[1], g)
+    s.b = 0.95 * b + 0.05 / rows * (s.inverses[0] @ g).T @ g
+    if anew:
+        s.roots = _inverse_root(s.a, 2, 1e-4), _inverse_root(s.b, 2, 1e-4)
+    return -3e-3 * s.roots[0] @ (s.m / (1 - 0.9**now.number)) @ s.roots[1]
+
+
+def soap(s, theta, g, now):
+    """Vyas et al. 2024, algorithms 3 and 4, from the identity; an orthogonal iteration in every tenth step."""
+    if s.role != "weight":
+        return -3e-3 * _adam(s, g, now.number, 0.95, 0.95)
+    t = now.number
+    left, right = (np.eye(g.shape[0]), np.eye(g.shape[1])) if t == 1 else s.bases
+    s.m = 0.95 * s.m + 0.05 * g
+    s.v = 0.95 * s.v + 0.05 * (left.T @ g @ right) ** 2
+    m = left.T @ s.m @ right / (1 - 0.95**t)
+    update = left @ (m / (np.sqrt(s.v / (1 - 0.95**t)) + 1e-8)) @ right.T
+    s.l, s.r = 0.95 * s.l + 0.05 * _rows(g, g), 0.95 * s.r + 0.05 * g.T @ g
+    if t % 10 == 0:
+        left, right = (np.linalg.qr(a @ q / np.trace(a) + 1e-6 * q)[0] for a, q in ((s.l, left), (s.r, right)))
+    s.bases = left, right
+    return -3e-3 * update
+
+
 _RULES = (
     padam, qhadam, adam_atan2, lamb, evolved_2025, adam8bit, lion_kappa, cautious_lion, powersign, addsign, ef_signsgd,
-    cautious_adamw, cautious_adanw, muon, normuon, swan,
+    cautious_adamw, cautious_adanw, muon, normuon, swan, shampoo, one_sided_shampoo, kl_shampoo, soap,
 )  # fmt: skip
 
 
