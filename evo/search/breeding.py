@@ -65,8 +65,8 @@ class Breeder:
         )
 
 
-def first_generation(breeder: Breeder, start: Sequence[Genome], bred: Callable[[int, int], None]) -> list[Individual]:
-    """Known optimizers, the genomes of ``recipe.start.genomes``, random genomes, and mutants of all of them.
+def founders(breeder: Breeder, start: Sequence[Genome], bred: Callable[[int, int], None]) -> list[Individual]:
+    """Known optimizers, the genomes of ``recipe.start.genomes``, and random genomes.
 
     ``bred``: see `evo.search.protocol.Search.ask`. Raises ValueError where ``start``, these genomes, does not fit the
     recipe.
@@ -74,26 +74,38 @@ def first_generation(breeder: Breeder, start: Sequence[Genome], bred: Callable[[
     recipe = breeder.recipe
     if len(start) != (named := len(recipe.start.genomes)):
         raise ValueError(f"start: {len(start)} genomes, and the recipe names {named}")
-    founders = [("catalogue", breeder.known(name)) for name in recipe.start.catalogue]
-    founders += [("genome", genome) for genome in start]
+    found = [("catalogue", breeder.known(name)) for name in recipe.start.catalogue]
+    found += [("genome", genome) for genome in start]
     for i in range(recipe.start.random):
-        bred(len(founders), recipe.population)
-        rng = generator(recipe.seed, 0, len(founders), "random")
-        founders.append(("random", breeder.random(f"random{i + 1}", rng)))
-    population = [breeder.individual(0, i, genome, operator=kind) for i, (kind, genome) in enumerate(founders)]
-    seen = {founder.hash for founder in population}
+        bred(len(found), recipe.population)
+        rng = generator(recipe.seed, 0, len(found), "random")
+        found.append(("random", breeder.random(f"random{i + 1}", rng)))
+    return [breeder.individual(0, i, genome, operator=kind) for i, (kind, genome) in enumerate(found)]
+
+
+def is_founder(individual: Individual) -> bool:
+    """Whether a campaign began with it: mutants of the first generation are none."""
+    return individual.generation == 0 and individual.operator in FOUNDERS
+
+
+def first_generation(breeder: Breeder, start: Sequence[Genome], bred: Callable[[int, int], None]) -> list[Individual]:
+    """The founders, and mutants of them. ``start``, ``bred``: see `founders`."""
+    recipe, population = breeder.recipe, founders(breeder, start, bred)
+    count, seen = len(population), {founder.hash for founder in population}
     while len(population) < recipe.population:
         bred(len(population), recipe.population)
-        parent = population[len(population) % len(founders)]
+        parent = population[len(population) % count]
         population.append(new_child(breeder, 0, len(population), [parent], seen))
     bred(recipe.population, recipe.population)
-    return population[: recipe.population]
+    return population
 
 
 def baselines(breeder: Breeder) -> tuple[Individual, ...]:
     """The recipe's baselines; they take part in no selection."""
     names = breeder.recipe.baselines
-    return tuple(breeder.individual(0, -1 - i, breeder.known(name), operator="baseline") for i, name in enumerate(names))
+    return tuple(
+        breeder.individual(0, -1 - i, breeder.known(name), operator="baseline") for i, name in enumerate(names)
+    )
 
 
 def new_child(
