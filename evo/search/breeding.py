@@ -7,12 +7,14 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from evo.randomness import generator
+from evo.recipe import limits
 from evo.recipe.schema import Recipe
 from evo.records import Individual
 from evo.search.variation import skeleton
 from evo.search.variation.random_genome import random_genome
 from evo.search.variation.vary import Child, vary
 from genomes import catalogue
+from genomes.analysis.probe import probe_genome
 from genomes.compiler.identity import genome_identity
 from genomes.language.genome import Genome
 
@@ -56,6 +58,21 @@ class Breeder:
         """Equal for equal programs."""
         return genome_identity(genome)
 
+    def operations(self, genome: Genome) -> int:
+        """What a step costs: operations per parameter."""
+        return limits.operations(genome)
+
+    def states(self, genome: Genome) -> int:
+        """What it costs in memory: state buffers as large as the model."""
+        return limits.buffers(genome)
+
+    def memory(self, genome: Genome) -> float:
+        """How far its updates look back, from 0 (the present gradient alone) to 1 (anything but that).
+
+        One less the median cosine of update and descent direction, over the steps of the probe.
+        """
+        return probe_genome(genome).memory
+
     def individual(
         self, generation: int, index: int, genome: Genome, parents: Sequence[Individual] = (), operator: str = ""
     ) -> Individual:
@@ -65,22 +82,27 @@ class Breeder:
         )
 
 
-def founders(breeder: Breeder, start: Sequence[Genome], bred: Callable[[int, int], None]) -> list[Individual]:
-    """Known optimizers, the genomes of ``recipe.start.genomes``, and random genomes.
+def named_founders(breeder: Breeder, start: Sequence[Genome]) -> list[Individual]:
+    """Known optimizers, and ``start``, the genomes of ``recipe.start.genomes``.
 
-    ``bred``: see `evo.search.protocol.Search.ask`. Raises ValueError where ``start``, these genomes, does not fit the
-    recipe.
+    Raises ValueError where ``start`` does not fit the recipe.
     """
     recipe = breeder.recipe
     if len(start) != (named := len(recipe.start.genomes)):
         raise ValueError(f"start: {len(start)} genomes, and the recipe names {named}")
     found = [("catalogue", breeder.known(name)) for name in recipe.start.catalogue]
     found += [("genome", genome) for genome in start]
+    return [breeder.individual(0, i, genome, operator=kind) for i, (kind, genome) in enumerate(found)]
+
+
+def founders(breeder: Breeder, start: Sequence[Genome], bred: Callable[[int, int], None]) -> list[Individual]:
+    """The `named_founders`, and random genomes. ``bred``: see `evo.search.protocol.Search.ask`."""
+    recipe, found = breeder.recipe, named_founders(breeder, start)
     for i in range(recipe.start.random):
         bred(len(found), recipe.population)
-        rng = generator(recipe.seed, 0, len(found), "random")
-        found.append(("random", breeder.random(f"random{i + 1}", rng)))
-    return [breeder.individual(0, i, genome, operator=kind) for i, (kind, genome) in enumerate(found)]
+        genome = breeder.random(f"random{i + 1}", generator(recipe.seed, 0, len(found), "random"))
+        found.append(breeder.individual(0, len(found), genome, operator="random"))
+    return found
 
 
 def is_founder(individual: Individual) -> bool:

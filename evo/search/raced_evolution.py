@@ -27,10 +27,9 @@ from evo.records import Individual, Purpose, Request, Results
 from evo.search.breeding import first_generation, new_child
 from evo.search.instances import block, block_size
 from evo.search.protocol import Bred, Find, Search, Step
-from evo.search.tuning import Tuning, sample_count
+from evo.search.tuning import TUNED, Tuning, sample_count
 from evo.search.variation.registry import OPERATORS
 
-TUNED = "tune_constants"  # the operator of children that are samples of a tuning
 _FORGET = 0.9  # of credit, per generation
 _BEST = 3  # of a generation, whose origin is credited
 
