@@ -1,8 +1,9 @@
 """CMA-ES on the numbers of the founders, whose structures stay as they are.
 
 After the founders have trained, a generation is rounds of CMA-ES, each on the numbers of one founder, as many as there
-is room for. Those come first whose best individual is likely the best of all, by a draw from what is known of it, and
-what its last round gained is taken to come once more: the budget goes to the structure that earns.
+is room for; all rounds are of one size. Those come first whose best individual is likely the best of all, by a draw
+from what is known of it, and what its last round gained is taken to come once more: the budget goes to the structure
+that earns.
 """
 
 from __future__ import annotations
@@ -95,14 +96,15 @@ class ConstantsSearch(Generational):
         for founder in (*self._best(found, len(found)), *found):
             if self.breeder.coordinates(founder.genome):
                 owners.setdefault(self.breeder.structure(founder.genome), founder)
-        lines = []
-        for owner in owners.values():
-            start = self.breeder.coordinates(owner.genome)
-            start = start if len(start) > 1 else (*start, 0.0)  # CMA-ES wants two
-            room = self.recipe.population // len(owners) - 1
-            samples = min(max(sample_count(len(start)), room), self.recipe.population - 1)
-            lines.append(_Line(Tuning.begun(owner, start, samples, self.recipe.seed), owner))
-        return lines
+        starts = [self.breeder.coordinates(owner.genome) for owner in owners.values()]
+        least = max(map(sample_count, map(len, starts)), default=0) + 1
+        rounds = max(1, min(len(owners), self.recipe.population // least))
+        samples = self.recipe.population // rounds - 1
+        return [
+            # CMA-ES wants two coordinates
+            _Line(Tuning.begun(owner, start if len(start) > 1 else (*start, 0.0), samples, self.recipe.seed), owner)
+            for owner, start in zip(owners.values(), starts, strict=True)
+        ]
 
     def _after(self, line: _Line, trained: Sequence[Individual]) -> _Line:
         """The line after a round; the last of ``trained`` is the mean of the samples."""
