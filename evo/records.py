@@ -151,7 +151,10 @@ class Estimate:
 
 
 class Observation(NamedTuple):
-    """What a search keeps of one training. ``instance``: `Lane.key` without the hash; ``quality``: None for none."""
+    """What a search keeps of one training. ``instance``: `Lane.key` without the hash.
+
+    ``quality``: None where it did not finish, or has none.
+    """
 
     hash: str
     instance: tuple

@@ -210,8 +210,8 @@ class GeneticSearch(Search):
         selected = list(self._selected)
         for individual in distinct(i for i in current.newcomers if i.hash not in known):
             found = trainings(results, individual, self._instances(Purpose.SELECTION), self.recipe.epochs)
-            qualities = [training.quality for training in found if training.quality is not None]
-            if len(qualities) == len(found):
+            if mean_quality(found) is not None:
+                qualities = [training.quality for training in found if training.quality is not None]
                 spread = stdev(qualities) / len(qualities) ** 0.5 if len(qualities) > 1 else 0.0
                 selected.append(Fame(individual, Estimate(fmean(qualities), spread, len(qualities)), self.generation))
         self._selected = tuple(sorted(selected, key=lambda fame: -fame.estimate.mean)[:HALL_OF_FAME])

@@ -46,6 +46,7 @@ from evo.search.evidence import Evidence, fit
 from evo.search.instances import block, block_size
 from genomes.language.genome import Genome
 from genomes.language.printer import show
+from harness.result import finished_quality
 from harness.task import Instance
 from harness.train import STEPS_PER_EPOCH
 
@@ -355,7 +356,8 @@ class Search(ABC):
     def _observe(self, answer: Results) -> None:
         new = {key: training for key, training in answer.items() if (key[0], key[1:]) not in self._observed}
         for key, training in new.items():
-            self._observed[key[0], key[1:]] = Observation(key[0], key[1:], training.quality)
+            quality = finished_quality(training.status, training.quality)
+            self._observed[key[0], key[1:]] = Observation(key[0], key[1:], quality)
         self._evidence = None
         steps = sum(training.epochs_run for training in new.values()) * STEPS_PER_EPOCH
         self._tally = replace(

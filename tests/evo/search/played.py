@@ -56,8 +56,10 @@ def climbing(lane: Lane) -> float:
 
 
 def training(lane: Lane, quality: float | None) -> Training:
+    """``quality`` None: it diverges, having saved a model that would be the best of all."""
     status, epochs = ("diverged", 1) if quality is None else ("finished", lane.epochs)
-    return Training(status, "", epochs, 1, [1.0], [1.0], 0.1, 0.2, quality, None, 0.0)
+    found = 9.0 if quality is None else quality
+    return Training(status, "", epochs, 1, [1.0], [1.0], 0.1, 0.2, found, None, 0.0)
 
 
 Quality = Callable[[Lane], float | None]
@@ -107,9 +109,7 @@ def play(recipe, quality: Quality = climbing, resume: bool = False) -> Played:
         played.checkpoints.append(search.checkpoint())
         assert not played.known.keys() & {i.id for i in told.individuals}
         played.known |= {i.id: i for i in told.individuals}
-        played.observed |= {
-            lane.key: Observation(lane.hash, lane.key[1:], results[lane.key].quality) for lane in request.lanes
-        }
+        played.observed |= {lane.key: Observation(lane.hash, lane.key[1:], quality(lane)) for lane in request.lanes}
         assert (told.statistics is not None) == (search.generation == told.generation + 1)
     return played
 
