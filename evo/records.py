@@ -15,7 +15,6 @@ from harness.task import Instance
 
 STANDARD_DEVIATIONS = 1.959963984540054  # on either side: 95 % of a normal distribution
 
-FOUNDERS = ("catalogue", "genome", "random")  # operators of the individuals that a campaign begins with
 
 
 class Purpose(StrEnum):
@@ -153,7 +152,10 @@ class Estimate:
 
 
 class Observation(NamedTuple):
-    """What a search keeps of one training. ``instance``: `Lane.key` without the hash; ``quality``: None for none."""
+    """What a search keeps of one training. ``instance``: `Lane.key` without the hash.
+
+    ``quality``: None where it did not finish, or has none.
+    """
 
     hash: str
     instance: tuple
@@ -174,7 +176,10 @@ class Fame:
 
 @dataclass(frozen=True)
 class Champion:
-    """The first of the hall of fame, in words. ``gain``: over the reference, the first baseline; ``expr``: its direction."""
+    """The first of the hall of fame, in words.
+
+    ``gain``: over the reference, the first baseline. ``expr``: its direction.
+    """
 
     id: str
     name: str
@@ -266,7 +271,8 @@ class Told:
     """What a search made of the results that it was told: the ledger saves one in one transaction.
 
     ``generation``: the one that asked, from 0. ``individuals``: those that came into being, with their ``fitness``
-    (what the algorithm ranks them by at first, None for a failed one). ``statistics``: of the generation, where this completed it.
+    (what the algorithm ranks them by at first, None for a failed one). ``statistics``: of the generation, where this
+    completed it.
     """
 
     generation: int

@@ -50,11 +50,17 @@ class Training:
         return cls(**values)
 
 
+def finished_quality(status: str, quality: float | None) -> float | None:
+    """What a training counts as: its quality where it finished; one that was cut off has none, whatever it saved."""
+    return quality if status == "finished" else None
+
+
 def mean_quality(trainings: Iterable[Training]) -> float | None:
     """The mean quality; None where a training did not finish or has no quality, or where there is none at all."""
     qualities = []
     for training in trainings:
-        if training.status != "finished" or training.quality is None:
+        quality = finished_quality(training.status, training.quality)
+        if quality is None:
             return None
-        qualities.append(training.quality)
+        qualities.append(quality)
     return fmean(qualities) if qualities else None

@@ -60,6 +60,12 @@ MaxMinutes = Annotated[
     float | None, typer.Option(min=0.01, help="stop after so many minutes, with exit code 75", show_default=False)
 ]
 Out = Annotated[Path, typer.Option(metavar="PATH", help="a file; -: standard output")]
+Algorithm = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="a search algorithm: its settings, and what else its source says", show_default=False
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="let --out overwrite a file")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object")]
 
@@ -366,27 +372,30 @@ def demo(run: Run = Path("runs/quickstart"), workers: Workers = 0) -> None:
         raise typer.Exit(CHECKPOINTED)
 
 
-@app.command(epilog="Example: evo new runs/mine")
+@app.command(epilog="Example: evo new runs/mine --algorithm nsga2")
 def new(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="the folder to make", show_default=False)],
     name: Annotated[
         str | None, typer.Option(help="the campaign's name; by default the folder's", show_default=False)
     ] = None,
+    algorithm: Algorithm = None,
     force: Annotated[bool, typer.Option("--force", help="overwrite the recipe that is there")] = False,
 ) -> None:
     """Make a campaign's folder with a recipe in it: every key, its default and its meaning."""
     from evo.cli.new import make_folder
 
-    make_folder(run, name, force=force)
+    make_folder(run, name, algorithm, force=force)
 
 
 @app.command(epilog="Example: evo recipe --name mine > recipe.yaml")
-def recipe(name: Annotated[str, typer.Option(help="the campaign's name")] = "mine") -> None:
+def recipe(
+    name: Annotated[str, typer.Option(help="the campaign's name")] = "mine", algorithm: Algorithm = None
+) -> None:
     """Print what `evo new` writes: a recipe with every key, its default and its meaning."""
     from evo.files import write_out
     from evo.recipe import reader
 
-    write_out(STANDARD_OUTPUT, reader.dump(reader.named(name), comments=True))
+    write_out(STANDARD_OUTPUT, reader.dump(reader.named(name, algorithm), comments=True))
 
 
 @app.command()

@@ -11,7 +11,7 @@ from evo.campaign.progress import PlainProgress, Progress
 from evo.campaign.run import Machine, Outcome, launch, resume
 from evo.cli.messages import say
 from evo.formatting import command, uncertain
-from evo.records import FOUNDERS
+from evo.search.breeding import is_founder
 
 FOUNDER_STAYS = "it is one of the genomes that the campaign began with: nothing was surely better on fresh instances"
 
@@ -41,7 +41,7 @@ def _ended(run: Path, outcome: Outcome) -> bool:
     if champion:
         found = f"quality {uncertain(champion.estimate)} from {champion.estimate.count} instances"
         say(f"champion {champion.individual.name}, {found} ({RunFolder.find(run).champion})")
-        if champion.individual.operator in FOUNDERS:
+        if is_founder(champion.individual):
             say(FOUNDER_STAYS)
     if not outcome.finished:
         say(f"stopped after {outcome.generation} of {outcome.generations} generations, all that was trained is kept")

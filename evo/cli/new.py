@@ -12,14 +12,14 @@ from evo.formatting import command
 from evo.recipe import reader
 
 
-def make_folder(run: Path, name: str | None, *, force: bool) -> None:
+def make_folder(run: Path, name: str | None, algorithm: str | None = None, *, force: bool) -> None:
     """Make the folder ``run`` with a commented recipe in it, and say what comes next.
 
-    ``name``: the campaign's; None: the folder's, as far as its characters may stand in one. ``force``: over a recipe
-    that is there. Raises UsageError, EvoError.
+    ``name``: the campaign's; None: the folder's, as far as its characters may stand in one. ``algorithm``: whose preset
+    it is; None: all defaults. ``force``: over a recipe that is there. Raises UsageError, EvoError.
     """
     path = run / "recipe.yaml"
-    text = reader.dump(reader.named(_slug(run) if name is None else name), comments=True)
+    text = reader.dump(reader.named(_slug(run) if name is None else name, algorithm), comments=True)
     if path.exists() and not force:
         raise UsageError(f"{path}: there is such a file; overwrite it with --force, or launch it with: {_launch(run)}")
     try:

@@ -50,7 +50,7 @@ from evo.records import (
     Told,
 )
 from genomes.language.genome import Genome, parse
-from harness.result import Training
+from harness.result import Training, finished_quality
 from harness.task import Instance
 
 
@@ -227,9 +227,12 @@ class Ledger:
 
     def observations(self) -> list[Observation]:
         """What the search was told, training by training: all but results that the next tell is to be about."""
+        names = EVALUATIONS.key_names[1:]
         return [
             Observation(
-                row["hash"], tuple(row[name] for name in EVALUATIONS.key_names[1:]), codec.number(row["quality"])
+                row["hash"],
+                tuple(row[name] for name in names),
+                finished_quality(row["status"], codec.number(row["quality"])),
             )
             for row in self._rows(EVALUATIONS, "WHERE tell < ?", (self.tells(),))
         ]

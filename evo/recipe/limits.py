@@ -6,7 +6,11 @@ from collections.abc import Iterator
 
 from evo.recipe.schema import Limits
 from genomes.compiler.lowering import lower
+from genomes.compiler.program import ELEMENTWISE, MATRIX
+from genomes.compiler.shapes import ShapeClass
 from genomes.language.genome import Genome
+
+MATRIX_OPERATIONS = 60  # elementwise ones that take as long as three products of 256 wide matrices, on one CPU thread
 
 
 def costs(genome: Genome) -> Iterator[tuple[str, int]]:
@@ -19,6 +23,12 @@ def costs(genome: Genome) -> Iterator[tuple[str, int]]:
 def buffers(genome: Genome) -> int:
     """How many state buffers as large as the model its program keeps, square ones included. Raises GenomeError."""
     return sum(slot.is_large for slot in lower(genome).slots)
+
+
+def operations(genome: Genome) -> int:
+    """Elementwise operations per step, and what those on matrices are worth in them. Raises GenomeError."""
+    nodes = [node for node in lower(genome).nodes if node.shape is ShapeClass.ELEMENT]
+    return sum((node.op in ELEMENTWISE) + MATRIX_OPERATIONS * (node.op in MATRIX) for node in nodes)
 
 
 def exceeded(genome: Genome, limits: Limits) -> tuple[str, int] | None:

@@ -90,9 +90,13 @@ def _read(
     return recipe
 
 
-def named(name: str) -> Recipe:
-    """The recipe with all defaults. Raises RecipeError where the name is not one."""
-    recipe, faults = _validated({"name": name})
+def named(name: str, algorithm: str | None = None) -> Recipe:
+    """The recipe with all defaults, or the preset of an algorithm. Raises RecipeError where a name is not one."""
+    value: dict[str, Any] = {"name": name}
+    if algorithm is not None:
+        settings = ALGORITHMS.get(algorithm)
+        value |= {"search": {"algorithm": algorithm}} | (dict(settings.preset) if settings else {})
+    recipe, faults = _validated(value)
     if recipe is None or faults:
         raise RecipeError([str(fault) for fault in faults])
     return recipe

@@ -136,8 +136,8 @@ class Recipe(Closed):
     limits: Limits = Field(default=Limits(), description="bounds on a genome and on a training")
 
     def count(self, purpose: Purpose) -> int:
-        """How many instances there are for a purpose."""
-        return getattr(self.instances, purpose.value)
+        """How many instances there are for a purpose; at most, for a trial of the gate."""
+        return self.gate.instances if purpose is Purpose.GATE else getattr(self.instances, purpose.value)
 
 
 @cache

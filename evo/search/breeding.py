@@ -7,15 +7,18 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from evo.randomness import generator
+from evo.recipe import limits
 from evo.recipe.schema import Recipe
 from evo.records import Individual
 from evo.search.variation import skeleton
 from evo.search.variation.random_genome import random_genome
 from evo.search.variation.vary import Child, vary
 from genomes import catalogue
+from genomes.analysis.probe import probe_genome
 from genomes.compiler.identity import genome_identity
 from genomes.language.genome import Genome
 
+FOUNDERS = ("catalogue", "genome", "random")  # operators of the individuals that a campaign begins with
 DRAWS_FOR_NEW = 4  # children drawn before one with a known program is let in
 
 
@@ -55,6 +58,21 @@ class Breeder:
         """Equal for equal programs."""
         return genome_identity(genome)
 
+    def operations(self, genome: Genome) -> int:
+        """What a step costs: operations per parameter."""
+        return limits.operations(genome)
+
+    def states(self, genome: Genome) -> int:
+        """What it costs in memory: state buffers as large as the model."""
+        return limits.buffers(genome)
+
+    def memory(self, genome: Genome) -> float:
+        """How far its updates look back, from 0 (the present gradient alone) to 1 (anything but that).
+
+        One less the median cosine of update and descent direction, over the steps of the probe.
+        """
+        return probe_genome(genome).memory
+
     def individual(
         self, generation: int, index: int, genome: Genome, parents: Sequence[Individual] = (), operator: str = ""
     ) -> Individual:
@@ -64,29 +82,44 @@ class Breeder:
         )
 
 
-def first_generation(breeder: Breeder, start: Sequence[Genome], bred: Callable[[int, int], None]) -> list[Individual]:
-    """Known optimizers, the genomes of ``recipe.start.genomes``, random genomes, and mutants of all of them.
+def named_founders(breeder: Breeder, start: Sequence[Genome]) -> list[Individual]:
+    """Known optimizers, and ``start``, the genomes of ``recipe.start.genomes``.
 
-    ``bred``: see `evo.search.protocol.Search.ask`. Raises ValueError where ``start``, these genomes, does not fit the
-    recipe.
+    Raises ValueError where ``start`` does not fit the recipe.
     """
     recipe = breeder.recipe
     if len(start) != (named := len(recipe.start.genomes)):
         raise ValueError(f"start: {len(start)} genomes, and the recipe names {named}")
-    founders = [("catalogue", breeder.known(name)) for name in recipe.start.catalogue]
-    founders += [("genome", genome) for genome in start]
+    found = [("catalogue", breeder.known(name)) for name in recipe.start.catalogue]
+    found += [("genome", genome) for genome in start]
+    return [breeder.individual(0, i, genome, operator=kind) for i, (kind, genome) in enumerate(found)]
+
+
+def founders(breeder: Breeder, start: Sequence[Genome], bred: Callable[[int, int], None]) -> list[Individual]:
+    """The `named_founders`, and random genomes. ``bred``: see `evo.search.protocol.Search.ask`."""
+    recipe, found = breeder.recipe, named_founders(breeder, start)
     for i in range(recipe.start.random):
-        bred(len(founders), recipe.population)
-        rng = generator(recipe.seed, 0, len(founders), "random")
-        founders.append(("random", breeder.random(f"random{i + 1}", rng)))
-    population = [breeder.individual(0, i, genome, operator=kind) for i, (kind, genome) in enumerate(founders)]
-    seen = {founder.hash for founder in population}
+        bred(len(found), recipe.population)
+        genome = breeder.random(f"random{i + 1}", generator(recipe.seed, 0, len(found), "random"))
+        found.append(breeder.individual(0, len(found), genome, operator="random"))
+    return found
+
+
+def is_founder(individual: Individual) -> bool:
+    """Whether a campaign began with it: mutants of the first generation are none."""
+    return individual.generation == 0 and individual.operator in FOUNDERS
+
+
+def first_generation(breeder: Breeder, start: Sequence[Genome], bred: Callable[[int, int], None]) -> list[Individual]:
+    """The founders, and mutants of them. ``start``, ``bred``: see `founders`."""
+    recipe, population = breeder.recipe, founders(breeder, start, bred)
+    count, seen = len(population), {founder.hash for founder in population}
     while len(population) < recipe.population:
         bred(len(population), recipe.population)
-        parent = population[len(population) % len(founders)]
+        parent = population[len(population) % count]
         population.append(new_child(breeder, 0, len(population), [parent], seen))
     bred(recipe.population, recipe.population)
-    return population[: recipe.population]
+    return population
 
 
 def baselines(breeder: Breeder) -> tuple[Individual, ...]:

@@ -12,7 +12,7 @@ Ramdas (2024), "Anytime-valid t-tests", for both together.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -55,16 +55,25 @@ class UnderWay:
             "beaten": list(self.beaten),
         }
 
-    def looked(self, differences: Sequence[Sequence[float]], error_rate: float, most: int) -> UnderWay | Trial:
+    def looked(
+        self,
+        differences: Sequence[Sequence[float]],
+        error_rate: float,
+        most: int,
+        failed: Collection[str] = (),
+    ) -> UnderWay | Trial:
         """The trial after a further look, or how it ended.
 
         ``differences``: challenger less rival, of each of ``rivals``, on the instances that both were trained on.
-        ``most``: instances that a trial may take.
+        ``most``: instances that a trial may take. ``failed``: hashes of those with a failed training: a challenger
+        among them has lost, a rival is beaten.
         """
+        if self.challenger.hash in failed:
+            return self.ended(differences, False, "failed a training")
         beaten = tuple(
             rival.id
             for rival, seen in zip(self.rivals, differences, strict=True)
-            if rival.id in self.beaten or evidence(seen) >= 1 / error_rate
+            if rival.id in self.beaten or rival.hash in failed or evidence(seen) >= 1 / error_rate
         )
         after = replace(self, looks=self.looks + 1, beaten=beaten)
         count = max(map(len, differences))

@@ -25,7 +25,7 @@ from evo.recipe.search_settings import Genetic
 from evo.records import Estimate, Fame, Individual, Purpose, Request, Results, trainings
 from evo.search.breeding import first_generation, new_child
 from evo.search.instances import instances
-from evo.search.protocol import HALL_OF_FAME, Bred, Find, Search, Step
+from evo.search.protocol import HALL_OF_FAME, Bred, Find, Search, Step, distinct
 from harness.result import mean_quality
 from harness.task import Instance
 
@@ -179,7 +179,7 @@ class GeneticSearch(Search):
         chosen, epochs = self._instances(Purpose.SEARCH), self.recipe.epochs
         fitness = {i.hash: mean_quality(trainings(results, i, chosen, epochs)) for i in self._bred}
         ranked = sorted(self._bred, key=lambda i: self._order(i, fitness[i.hash]))
-        sound = _distinct(i for i in ranked if fitness[i.hash] is not None)
+        sound = distinct(i for i in ranked if fitness[i.hash] is not None)
         contenders = sound[: self._settings.contenders]
         qualities = (trainings(results, i, chosen, epochs) for i in contenders)
         retest = bool(contenders and self._instances(Purpose.RETEST))
@@ -208,10 +208,10 @@ class GeneticSearch(Search):
         """Rank the newcomers by the selection instances and close the generation."""
         known = {fame.individual.hash for fame in self._selected}
         selected = list(self._selected)
-        for individual in _distinct(i for i in current.newcomers if i.hash not in known):
+        for individual in distinct(i for i in current.newcomers if i.hash not in known):
             found = trainings(results, individual, self._instances(Purpose.SELECTION), self.recipe.epochs)
-            qualities = [training.quality for training in found if training.quality is not None]
-            if len(qualities) == len(found):
+            if mean_quality(found) is not None:
+                qualities = [training.quality for training in found if training.quality is not None]
                 spread = stdev(qualities) / len(qualities) ** 0.5 if len(qualities) > 1 else 0.0
                 selected.append(Fame(individual, Estimate(fmean(qualities), spread, len(qualities)), self.generation))
         self._selected = tuple(sorted(selected, key=lambda fame: -fame.estimate.mean)[:HALL_OF_FAME])
@@ -246,14 +246,6 @@ class _Candidate:
     def __init__(self, individual: Individual, quality: float | None) -> None:
         self.individual = individual
         self.fitness = _Quality((float("-inf") if quality is None else quality,))
-
-
-def _distinct(individuals: Iterable[Individual]) -> list[Individual]:
-    """The first of each program, in order."""
-    first: dict[str, Individual] = {}
-    for individual in individuals:
-        first.setdefault(individual.hash, individual)
-    return list(first.values())
 
 
 SEARCH = GeneticSearch

@@ -10,9 +10,9 @@ An algorithm is a class of settings in `evo.recipe.search_settings` and a module
         keep(told, search.checkpoint())
 
 What all algorithms share is here: the baselines train on every instance that is used, all results go into one model
-(`evo.search.evidence`), a generation ends with a trial of the best challenger (`evo.search.gate`), and the hall of fame
-has the champion first. Given the recipe, the checkpoint and the results, every draw is fixed: a search that goes on from
-a checkpoint asks for what it would have asked for without the interruption.
+(`evo.search.evidence`), a generation ends with a trial of the best challenger (`evo.search.gate`), and the hall of
+fame has the champion first. Given the recipe, the checkpoint and the results, every draw is fixed: a search that goes
+on from a checkpoint asks for what it would have asked for without the interruption.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from typing import Any
 
 from evo.recipe.schema import Recipe
 from evo.records import (
-    FOUNDERS,
     Champion,
     Checkpoint,
     Estimate,
@@ -42,11 +41,12 @@ from evo.records import (
     Trial,
 )
 from evo.search import gate
-from evo.search.breeding import Breeder, baselines
+from evo.search.breeding import Breeder, baselines, is_founder
 from evo.search.evidence import Evidence, fit
 from evo.search.instances import block, block_size
 from genomes.language.genome import Genome
 from genomes.language.printer import show
+from harness.result import finished_quality
 from harness.task import Instance
 from harness.train import STEPS_PER_EPOCH
 
@@ -146,7 +146,8 @@ class Search(ABC):
             raise ValueError("a request needs lanes, each of them once: see Request.crossed")
         lanes = {lane.key: lane for lane in request.lanes}
         for lane in Request.crossed(request.purpose, self.baselines, request.instances, self.recipe.epochs).lanes:
-            lanes.setdefault(lane.key, lane)
+            if (lane.hash, lane.key[1:]) not in self._observed:
+                lanes.setdefault(lane.key, lane)
         self._asked = replace(request, lanes=tuple(lanes.values()))
         return self._asked
 
@@ -165,7 +166,7 @@ class Search(ABC):
             if len(step.individuals) != len(step.fitness):
                 raise ValueError("a step has a fitness for each individual")
             told = replace(told, individuals=step.individuals, fitness=step.fitness)
-            self._founders += tuple(i for i in step.individuals if i.operator in FOUNDERS)
+            self._founders += tuple(filter(is_founder, step.individuals))
             born = (*self._tally.born, *(i.hash for i in step.individuals))
             self._tally = replace(self._tally, born=born, dismissed=self._tally.dismissed + step.dismissed)
             complete = step.complete and self._rank()
@@ -211,6 +212,11 @@ class Search(ABC):
     def _restore(self, state: Any, individual: Find) -> None:
         """The inverse of ``_state``."""
 
+    @property
+    def _trained(self) -> set[str]:
+        """Hashes of all programs that the campaign has trained."""
+        return {hash for hash, _ in self._observed}
+
     def _estimate(self, individual: Individual) -> Estimate | None:
         """What the evidence says of an individual; None for one with a failed training, or none."""
         return self.evidence.estimates.get(individual.hash)
@@ -219,6 +225,15 @@ class Search(ABC):
         """The means of their estimates."""
         return tuple(found and found.mean for found in map(self._estimate, individuals))
 
+    def _best(self, individuals: Sequence[Individual], count: int, parsimony: float = 0.0) -> tuple[Individual, ...]:
+        """The best by estimate, one of each program; where all have failed, the first ones.
+
+        ``parsimony``: quality that a node must earn.
+        """
+        able = [i for i in distinct(individuals) if self._estimate(i)]
+        able.sort(key=lambda i: (-self._mean(i) + parsimony * i.genome.size, i.generation, i.index))
+        return tuple(able[:count]) or tuple(individuals[:count])
+
     # --- champion and hall of fame -----------------------------------------------------------------------------------
 
     def _rank(self) -> bool:
@@ -226,14 +241,22 @@ class Search(ABC):
         known = {fame.individual.hash: fame.individual for fame in self.hall_of_fame}
         known |= {i.hash: i for i in (*self._founders, *self._living()) if i.hash not in known}
         candidates = [i for i in known.values() if self._estimate(i)]
-        champion = self.hall_of_fame[0].individual if self.hall_of_fame else None
-        if champion is None or champion.operator in FOUNDERS or not self.recipe.gate.instances:
-            # among founders, or without a gate, the better estimate stands
-            entitled = [i for i in candidates if i.operator in FOUNDERS or not self.recipe.gate.instances]
-            champion = max(entitled or candidates, key=self._mean, default=champion)
+        champion = self._champion(candidates)
         self._enthrone(champion, candidates)
         self._trial = self._challenger(champion, candidates) if champion else None
         return self._trial is None
+
+    def _champion(self, candidates: Sequence[Individual]) -> Individual | None:
+        """Who is champion before any trial: the present one, unless it is a founder or has failed a training.
+
+        Then the founder with the best estimate is. Without a gate, and where all founders have failed, anyone may be.
+        """
+        gated = bool(self.recipe.gate.instances)
+        for fame in self.hall_of_fame[:1]:
+            if gated and not is_founder(fame.individual) and self._estimate(fame.individual):
+                return fame.individual
+        founders = [i for i in candidates if is_founder(i)] if gated else []
+        return max(founders or candidates, key=self._mean, default=None)
 
     def _mean(self, individual: Individual) -> float:
         found = self._estimate(individual)
@@ -275,7 +298,7 @@ class Search(ABC):
         founders = [
             i
             for i in candidates
-            if i.operator in FOUNDERS
+            if is_founder(i)
             and i.hash not in (champion.hash, challenger.hash)
             and difference[i.hash].above_zero >= AS_GOOD
         ]
@@ -295,7 +318,8 @@ class Search(ABC):
 
     def _judge(self, trial: gate.UnderWay) -> bool:
         """Look at a trial; False where it goes on."""
-        looked = trial.looked(self._differences(trial), self.recipe.gate.error_rate, self.recipe.gate.instances)
+        settings = self.recipe.gate
+        looked = trial.looked(self._differences(trial), settings.error_rate, settings.instances, self.evidence.failed)
         if isinstance(looked, gate.UnderWay):
             self._trial = looked
             return False
@@ -303,18 +327,16 @@ class Search(ABC):
         self._tally = replace(self._tally, trials=(*self._tally.trials, looked))
         candidates = [fame.individual for fame in self.hall_of_fame] + [trial.challenger]
         candidates = list({i.hash: i for i in candidates if self._estimate(i)}.values())
-        if looked.promoted:
-            self._enthrone(trial.challenger, candidates)
-        else:
+        if not looked.promoted:
             self._failed_trials |= {trial.challenger.hash}
-            self._enthrone(self.hall_of_fame[0].individual, candidates)
+        self._enthrone(trial.challenger if looked.promoted else self._champion(candidates), candidates)
         return True
 
     def _differences(self, trial: gate.UnderWay) -> list[list[float]]:
         """Challenger less rival on the trial's instances so far, for each rival that trained on them."""
         differences: list[list[float]] = []
         for rival in trial.rivals:
-            seen = []
+            seen: list[float] = []
             for look in range(trial.looks + 1):
                 for instance in block(self.recipe, Purpose.GATE, self._trial_block, trial.number, look):
                     own, other = (self._quality(i, instance) for i in (trial.challenger, rival))
@@ -332,17 +354,19 @@ class Search(ABC):
     # --- what a generation was like ----------------------------------------------------------------------------------
 
     def _observe(self, answer: Results) -> None:
-        for key, training in answer.items():
-            self._observed[key[0], key[1:]] = Observation(key[0], key[1:], training.quality)
+        new = {key: training for key, training in answer.items() if (key[0], key[1:]) not in self._observed}
+        for key, training in new.items():
+            quality = finished_quality(training.status, training.quality)
+            self._observed[key[0], key[1:]] = Observation(key[0], key[1:], quality)
         self._evidence = None
-        steps = sum(training.epochs_run for training in answer.values()) * STEPS_PER_EPOCH
+        steps = sum(training.epochs_run for training in new.values()) * STEPS_PER_EPOCH
         self._tally = replace(
-            self._tally, trained=self._tally.trained + len(answer), lane_steps=self._tally.lane_steps + steps
+            self._tally, trained=self._tally.trained + len(new), lane_steps=self._tally.lane_steps + steps
         )
 
     def _statistics(self) -> Statistics:
         tally, known = self._tally, self.evidence.estimates
-        found = sorted((known[hash] for hash in set(tally.born) if hash in known), key=lambda e: -e.mean)
+        found = sorted((known[hash] for hash in dict.fromkeys(tally.born) if hash in known), key=lambda e: -e.mean)
         reference = known.get(self.baselines[0].hash) if self.baselines else None
         return Statistics(
             best=found[0] if found else None,
@@ -384,6 +408,14 @@ class Search(ABC):
         self._trials, self._failed_trials = state["trials"], frozenset(state["failed"])
         born, *counts = state["tally"]
         self._tally = _Tally(tuple(born), *counts)
+
+
+def distinct(individuals: Iterable[Individual]) -> list[Individual]:
+    """The first of each program, in order."""
+    first: dict[str, Individual] = {}
+    for individual in individuals:
+        first.setdefault(individual.hash, individual)
+    return list(first.values())
 
 
 def champion(hall_of_fame: Sequence[Fame], reference: Estimate | None) -> Champion | None:

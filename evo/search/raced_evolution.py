@@ -2,16 +2,16 @@
 
 One generation::
 
-    breed     on every island, children of parents chosen by tournament among its members, by draws from what is known of
-              them (Thompson sampling); other children are samples of CMA-ES on the numbers of the best structures
+    breed     on every island, children of parents chosen by tournament among its members, by draws from what is known
+              of them (Thompson sampling); other children are samples of CMA-ES on the numbers of the best structures
     race      all children train on a first block of instances, one of each depth; then, again and again, the half of
               those in the race that is most likely to matter trains on a further block: children and members together,
               by draws from what is known of them
     survive   the best of an island's members and children, by their estimates, are its next members
     migrate   now and then the best of an island joins the next one
 
-Operators of variation whose children beat their parents are chosen more often, and tuning gets the more children the more
-often the best of a generation come from it.
+Operators of variation whose children beat their parents are chosen more often, and tuning gets the more children the
+more often the best of a generation come from it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ from evo.records import Individual, Purpose, Request, Results
 from evo.search.breeding import first_generation, new_child
 from evo.search.instances import block, block_size
 from evo.search.protocol import Bred, Find, Search, Step
-from evo.search.tuning import Tuning, sample_count
+from evo.search.tuning import TUNED, Tuning, sample_count
 from evo.search.variation.registry import OPERATORS
 
-TUNED = "tune_constants"  # the operator of children that are samples of a tuning
 _FORGET = 0.9  # of credit, per generation
 _BEST = 3  # of a generation, whose origin is credited
 
@@ -62,7 +61,6 @@ class Raced(Search):
         self._tunings: tuple[Tuning, ...] = ()
         self._credits: dict[str, tuple[float, float]] = {}  # operator -> children, and those that beat their parents
         self._earned = (0.0, 0.0)  # how many of generations' best came from tuning, and from the other operators
-        self._seen: set[str] = set()
         super().__init__(recipe, *arguments, **options)
 
     # --- ask ---------------------------------------------------------------------------------------------------------
@@ -99,12 +97,10 @@ class Raced(Search):
     def _breed(self, bred: Bred) -> _Race:
         if self.generation:
             return self._children(bred)
-        population = first_generation(self.breeder, self.start, bred)
-        self._seen = {i.hash for i in population}
-        return _Race(self._dealt(population))
+        return _Race(self._dealt(first_generation(self.breeder, self.start, bred)))
 
     def _children(self, bred: Bred) -> _Race:
-        recipe, seen = self.recipe, set(self._seen)
+        recipe, seen = self.recipe, self._trained
         children: list[Individual] = []
         tuned: list[tuple[int, ...]] = []
         for tuning in self._tunings:
@@ -128,7 +124,6 @@ class Raced(Search):
             parents = [self._parent(island, rng) for _ in range(2)]
             children.append(new_child(self.breeder, self.generation, index, parents, seen, weights=weights))
         bred(len(children), recipe.population)
-        self._seen = seen | {child.hash for child in children}
         return _Race(self._dealt(children), tuned=tuple(tuned))
 
     def _dealt(self, individuals: Sequence[Individual]) -> tuple[tuple[Individual, ...], ...]:
@@ -178,22 +173,16 @@ class Raced(Search):
         self._give_credit(race)
         size = max(2, self.recipe.population // (2 * len(self._islands)))
         self._islands = tuple(
-            self._best([*members, *children], size)
+            self._best([*members, *children], size, self._settings.parsimony)
             for members, children in zip(self._islands, race.children, strict=True)
         )
         if len(self._islands) > 1 and self.generation % self._settings.migration == self._settings.migration - 1:
             leaders = [island[:1] for island in self._islands]
             self._islands = tuple(
-                self._best([*island, *leaders[i - 1]], size) for i, island in enumerate(self._islands)
+                self._best([*island, *leaders[i - 1]], size, self._settings.parsimony)
+                for i, island in enumerate(self._islands)
             )
         self._tune(race)
-
-    def _best(self, individuals: Sequence[Individual], count: int) -> tuple[Individual, ...]:
-        """The best by estimate, one of each program; where all have failed, the first ones."""
-        distinct = {i.hash: i for i in reversed(individuals)}
-        able = [i for i in distinct.values() if self._estimate(i)]
-        able.sort(key=lambda i: (-self._mean(i) + self._settings.parsimony * i.genome.size, i.generation, i.index))
-        return tuple(able[:count]) or tuple(individuals[:count])
 
     def _give_credit(self, race: _Race) -> None:
         parents = {i.id: i for i in (*self._living(), *race.all, *self._founders)}
@@ -205,7 +194,7 @@ class Raced(Search):
                 better = own is not None and all(own.mean > found.mean for found in known)
                 tried, count = credit.get(child.operator, (0.0, 0.0))
                 credit[child.operator] = tried + 1, count + better
-        self._credits = credit
+        self._credits = dict(sorted(credit.items()))  # sums are in this order, before and after a checkpoint
 
     # --- tune --------------------------------------------------------------------------------------------------------
 
@@ -265,7 +254,7 @@ class Raced(Search):
             },
             "tunings": [tuning.state() for tuning in self._tunings],
             "earned": list(self._earned),
-            "credits": {name: list(values) for name, values in sorted(self._credits.items())},
+            "credits": {name: list(values) for name, values in self._credits.items()},
         }
 
     def _restore(self, state: Any, individual: Find) -> None:
@@ -279,7 +268,6 @@ class Raced(Search):
         self._tunings = tuple(Tuning.restored(kept, individual(kept["owner"])) for kept in state["tunings"])
         self._earned = tuple(state["earned"])
         self._credits = {name: (tried, better) for name, (tried, better) in state["credits"].items()}
-        self._seen = {hash for hash, _ in self._observed}
 
 
 SEARCH = Raced

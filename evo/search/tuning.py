@@ -16,6 +16,7 @@ from cmaes import CMA
 from evo.randomness import generator
 from evo.records import Individual
 
+TUNED = "tune_constants"  # the operator of individuals that are samples of a tuning, or their mean
 STEP = 0.7  # first standard deviation, in steps of `evo.search.variation.skeleton`
 
 

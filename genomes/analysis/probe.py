@@ -62,6 +62,20 @@ class Probe:
         """Whether all updates and offsets are finite numbers."""
         return bool(np.isfinite(self.trace).all())
 
+    @property
+    def memory(self) -> float:
+        """How far the updates look back: one less their median cosine with the descent direction, from 0 to 1.
+
+        0 for steepest descent, 0.2 for its sign, 0.6 for Adam, 1 for what the present gradient does not move.
+        """
+        _, gradients = _trajectory()
+        down = -torch.stack(gradients[: len(self.updates)]).numpy()
+        with np.errstate(all="ignore"):
+            norms = np.sqrt((self.updates**2).sum(1) * (down**2).sum(1))
+            cosines = (self.updates * down).sum(1) / norms
+        known = cosines[np.isfinite(cosines)]
+        return float(np.clip(1 - np.median(known), 0, 1)) if len(known) else 1.0
+
 
 def probe(program: Program, backend: Callable[[Program], Any] = FlatProgram) -> Probe:
     """Drive a program through the fixed trajectory. ``backend``: makes of it what can be bound, like `FlatProgram`."""

@@ -11,8 +11,9 @@ from statistics import fmean
 import pytest
 
 from evo.recipe.reader import from_text
-from evo.records import Checkpoint, Purpose
-from evo.search import population
+from evo.records import Checkpoint, Observation, Purpose
+from evo.search import breeding
+from evo.search.breeding import Breeder, first_generation
 from evo.search.genetic import GeneticSearch
 from evo.search.instances import instances
 from evo.search.variation.vary import Child
@@ -21,7 +22,7 @@ from genomes.analysis.probe import probe_hash
 from genomes.compiler.identity import genome_identity
 from genomes.language.genome import load, parse
 from genomes.language.parser import parse_expression
-from harness.result import Training
+from harness.result import Training, finished_quality
 
 CASES = Path(__file__).parents[2] / "cases"
 RECIPE = """
@@ -32,6 +33,7 @@ epochs: 2
 difficulty: {depths: [3, 4]}
 instances: {search: 2, retest: 2, selection: 4}
 search: {tournament: 3, elites: 2, contenders: 3}
+gate: {instances: 0}
 start: {catalogue: [adam, lion, sgd], random: 2}
 """
 
@@ -54,18 +56,24 @@ class Generation:
 
     def __init__(self, recipe, before=None, answer=training, start=()):
         found = {i.id: i for i in before.individuals.values()} if before else {}
-        search = GeneticSearch(recipe, before.checkpoint if before else Checkpoint(), found.__getitem__, start)
+        self.observed = dict(before.observed) if before else {}
+        checkpoint = before.checkpoint if before else Checkpoint()
+        search = GeneticSearch(recipe, checkpoint, found.__getitem__, start, self.observed.values())
         self.requests, self.members, self.statistics = [], (), None
         while self.statistics is None:
             self.requests.append(search.ask())
-            told = search.tell({lane.key: answer(lane) for lane in self.requests[-1].lanes})
+            results = {lane.key: answer(lane) for lane in self.requests[-1].lanes}
+            told = search.tell(results)
+            self.observed |= {
+                key: Observation(key[0], key[1:], finished_quality(t.status, t.quality)) for key, t in results.items()
+            }
             self.members, self.statistics = self.members or told.individuals, told.statistics
             if told.individuals:
                 self.fitness = dict(zip((i.id for i in told.individuals), told.fitness, strict=True))
         self.individuals = found | {i.id: i for i in self.members}
         self.checkpoint = search.checkpoint()
         self.fame = search.hall_of_fame
-        last = self.checkpoint.state["last"]
+        last = self.checkpoint.state["own"]["last"]
         self.ranked, self.elites = ([self.individuals[id] for id in last[key]] for key in ("population", "elites"))
 
 
@@ -118,7 +126,7 @@ def test_the_curriculum_follows_the_generations_and_selection_has_it_all():
 
 
 def test_elites_stay_and_the_hall_of_fame_never_falls(campaign):
-    best = [generation.statistics.selection_best for generation in campaign]
+    best = [generation.fame[0].estimate.mean for generation in campaign]
     assert best == sorted(best)
     assert best[-1] > best[0], "selection is at work on this fixed landscape"
     for before, after in pairwise(campaign):
@@ -136,9 +144,12 @@ def test_parents_and_operators_are_recorded(campaign):
 
 def test_equal_behavior_is_trained_once():
     found = Generation(from_text(RECIPE + "baselines: [adam, lion]\n"))
-    assert found.statistics.saved >= 4, "adam and lion are both founders and baselines: two lanes each"
     keys = [lane.key for request in found.requests for lane in request.lanes]
     assert len(keys) == len(set(keys)) == found.statistics.trained
+    searched = found.requests[0]
+    programs = {i.hash for i in found.members}
+    assert {genome_identity(catalogue.load(name)) for name in ("adam", "lion")} <= programs
+    assert len(searched.lanes) == 2 * len(programs), "adam and lion are both founders and baselines"
 
 
 def test_optimizers_that_differ_late_are_trained_apart():
@@ -149,7 +160,7 @@ def test_optimizers_that_differ_late_are_trained_apart():
     found = Generation(recipe, start=[load(file) for file in files])
     assert len({i.hash for i in found.members}) == 3
     assert found.statistics.distinct == 3
-    assert found.statistics.saved == 0
+    assert len(found.requests[0].lanes) == 3 * len(found.requests[0].instances)
 
 
 def test_a_child_is_drawn_again_for_a_program_that_is_there_and_for_nothing_less(monkeypatch):
@@ -162,12 +173,12 @@ def test_a_child_is_drawn_again_for_a_program_that_is_there_and_for_nothing_less
         drawn.append(draws[len(drawn)])
         return Child(drawn[-1], "drawn", 1)
 
-    monkeypatch.setattr(population, "vary", vary)
+    monkeypatch.setattr(breeding, "vary", vary)
     recipe = from_text(
         "name: n\npopulation: 3\nsearch: {tournament: 2, elites: 1, contenders: 1}\n"
         "start: {catalogue: [adam], random: 0}\n"
     )
-    members = population.first_population(recipe, (), lambda done, total: None)
+    members = first_generation(Breeder(recipe), (), lambda done, total: None)
     assert drawn == draws
     assert [member.hash for member in members] == [genome_identity(genome) for genome in (adam, early, late)]
 
@@ -242,7 +253,7 @@ def test_of_a_greedier_tournament_come_better_parents(monkeypatch):
     def rescaled(genomes, crossover, weights, limits, rng):
         return Child(replace(genomes[0], lr=genomes[0].lr * rng.uniform(0.5, 2)), "rescaled", 2)
 
-    monkeypatch.setattr(population, "vary", rescaled)  # nothing else is in question, and it is slow
+    monkeypatch.setattr(breeding, "vary", rescaled)  # nothing else is in question, and it is slow
     recipes = [
         from_text(RECIPE.replace("population: 10", "population: 40").replace("tournament: 3", f"tournament: {size}"))
         for size in (1, 2, 6)
@@ -266,7 +277,8 @@ def test_as_many_are_retested_and_stay_as_the_recipe_says(elites, contenders):
     search, retest, _ = first.requests
     assert (search.purpose, retest.purpose) == (Purpose.SEARCH, Purpose.RETEST)
     distinct = list(dict.fromkeys(i.hash for i in first.ranked))
-    assert {lane.hash for lane in retest.lanes} == set(distinct[:contenders])
+    baselines = {genome_identity(catalogue.load(name)) for name in recipe.baselines}
+    assert {lane.hash for lane in retest.lanes} == set(distinct[:contenders]) | baselines
     assert len(first.elites) == elites
     assert [i.hash for i in second.members if i.operator == "elite"] == [i.hash for i in first.elites]
 
