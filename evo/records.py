@@ -16,19 +16,20 @@ from harness.task import Instance
 STANDARD_DEVIATIONS = 1.959963984540054  # on either side: 95 % of a normal distribution
 
 
-
 class Purpose(StrEnum):
     """What an instance is for. Seeds of different purposes never meet.
 
     ``search`` ranks a generation; ``retest``: fresh instances for the best of it; ``selection``: the fixed instances
-    of the hall of fame; ``gate``: fresh instances for a challenger and those it must beat; ``final``: those that no
-    campaign trains on, for the comparison at the end.
+    of the hall of fame; ``gate``: fresh instances for a challenger and those it must beat; ``share``: instances of the
+    champion, for itself without its calibration of the outputs' mean; ``final``: those that no campaign trains on, for
+    the comparison at the end.
     """
 
     SEARCH = "search"
     RETEST = "retest"
     SELECTION = "selection"
     GATE = "gate"
+    SHARE = "share"
     FINAL = "final"
 
 

@@ -37,6 +37,15 @@ class Task:
         """The least ``num_hidden_layers`` with a Linear layer that is trained."""
         return max(1, self.frozen_linears)
 
+    @property
+    def hides_mean(self) -> bool:
+        """Whether no gradient depends on the mean of the outputs.
+
+        So it is where the last BatchNorm and the last Linear are frozen: their shift and bias are 0, so the outputs of
+        a batch have mean 0 in training mode, whatever the trained tensors are.
+        """
+        return self.frozen_norms > 0 and self.frozen_linears > 0
+
 
 def _float32(value: float) -> float:
     """``value`` rounded to float32; in numpy's place, whose import takes longer than all that a recipe needs."""

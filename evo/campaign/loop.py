@@ -14,7 +14,6 @@ from evo.campaign.folder import RunFolder
 from evo.campaign.progress import Progress
 from evo.campaign.stop import Stop, Stopped
 from evo.errors import UsageError
-from evo.evaluation import mean_share
 from evo.ledger import backup
 from evo.ledger.ledger import Ledger
 from evo.recipe.schema import Recipe
@@ -98,7 +97,6 @@ def run(
             search = begin(recipe, reached, ledger.individual, genomes, ledger.observations())
         while search.generation < recipe.generations:
             started = time.monotonic()
-            _train_switched_off(recipe, reached, ledger, pool, stop, progress)
             results = _answer(search, ledger, pool, stop, progress)
             told = search.tell(results)
             reached = search.checkpoint()
@@ -111,7 +109,6 @@ def run(
                 spent = 0.0
                 if backup.due(reached.generation):
                     backup.rotate(ledger)
-        _train_switched_off(recipe, reached, ledger, pool, stop, progress)
         finished = True
     best = reached.hall_of_fame[0] if reached.hall_of_fame else None
     return Outcome(finished, reached.generation, recipe.generations, best)
@@ -143,17 +140,6 @@ def _answer(search: Search, ledger: Ledger, pool: Pool, stop: Stop, progress: Pr
     with stop.at_once():
         request = search.ask(bred)
     return _trained(request, ledger, pool, stop, progress)
-
-
-def _train_switched_off(
-    recipe: Recipe, reached: Checkpoint, ledger: Ledger, pool: Pool, stop: Stop, progress: Progress
-) -> None:
-    """Train the champion without its calibration of the mean where it has one, for the report. Raises Stopped."""
-    for champion in reached.hall_of_fame[:1]:
-        request = mean_share.request(recipe, champion.individual)
-        if request and len(ledger.results(lane.key for lane in request.lanes)) < len(request.lanes):
-            progress.say(f"champion {champion.individual.name} trains without its calibration of the outputs' mean")
-            _trained(request, ledger, pool, stop, progress)
 
 
 def _trained(request: Request, ledger: Ledger, pool: Pool, stop: Stop, progress: Progress) -> Results:

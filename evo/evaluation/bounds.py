@@ -42,16 +42,6 @@ def zero_loss(task: str, seed: bytes) -> float:
     return float(np.mean(load_data(task, seed).y[TEST].astype(np.float64) ** 2))
 
 
-def hides_mean(task: str) -> bool:
-    """Whether no gradient depends on the mean of the outputs.
-
-    So it is where the last BatchNorm and the last Linear are frozen: their shift and bias are 0, so the outputs of a
-    batch have mean 0 in training mode, whatever the trained tensors are.
-    """
-    spec = TASKS[task]
-    return spec.frozen_norms > 0 and spec.frozen_linears > 0
-
-
 def mean_blind_loss(task: str, seed: bytes) -> float:
     """Test loss of the best predictor whose outputs have mean 0 over the training rows: f less its mean there.
 
@@ -69,7 +59,9 @@ def mean_blind_quality(instance: Instance) -> float | None:
 
     A run passes it by what lags: running means are not those of the evaluated network, and rounding moves them.
     """
-    return _mean_blind_quality(instance.task, instance.seed, instance.alpha) if hides_mean(instance.task) else None
+    return (
+        _mean_blind_quality(instance.task, instance.seed, instance.alpha) if TASKS[instance.task].hides_mean else None
+    )
 
 
 @lru_cache(maxsize=_CACHED_SEEDS)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from evo.errors import UsageError
-from evo.evaluation.bounds import MEAN_BLIND, gaussian_process_loss, hides_mean, mean_blind_loss, zero_loss
+from evo.evaluation.bounds import MEAN_BLIND, gaussian_process_loss, mean_blind_loss, zero_loss
 from evo.evaluation.defaults import BASELINE_INSTANCES, BASELINES, CALIBRATION_EPOCHS, CALIBRATION_INSTANCES, DEVICE
 from evo.evaluation.question import Question, parse_question
 from evo.evaluation.trainings import FAILED_QUALITY, Result, evaluate_targets, finite
@@ -176,7 +176,7 @@ def calibrate_task(
         _reached("Gaussian process", None, task, {seed: gaussian_process_loss(task, seed) for seed in seeds}),
         _reached("zero", None, task, {seed: zero_loss(task, seed) for seed in seeds}),
     ]
-    if hides_mean(task):
+    if TASKS[task].hides_mean:
         reached.append(_reached(MEAN_BLIND, None, task, {seed: mean_blind_loss(task, seed) for seed in seeds}))
     if question.targets and baseline_instances:
         few = replace(question, seeds={seed: question.seeds[seed] for seed in seeds[:baseline_instances]})

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from evo.evaluation.bounds import mean_blind_quality
-from evo.evaluation.mean_share import switched_off
 from evo.evaluation.reasons import Reason, reasons
 from evo.ledger.ledger import Ledger, Member
 from evo.recipe import reader
 from evo.recipe.schema import Recipe
 from evo.records import Fame, Generation
 from evo.report.lineage import Drawing, ancestors, draw
+from evo.search.mean_share import switched_off
 from genomes import catalogue
 from genomes.analysis.describe import formula
 from genomes.compiler.identity import genome_identity

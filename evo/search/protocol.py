@@ -44,10 +44,11 @@ from evo.search import gate
 from evo.search.breeding import Breeder, baselines, is_founder
 from evo.search.evidence import Evidence, fit
 from evo.search.instances import block, block_size
+from evo.search.mean_share import switched_off
 from genomes.language.genome import Genome
 from genomes.language.printer import show
 from harness.result import finished_quality
-from harness.task import Instance
+from harness.task import TASKS, Instance
 from harness.train import STEPS_PER_EPOCH
 
 HALL_OF_FAME = 10
@@ -125,6 +126,7 @@ class Search(ABC):
         self._trials = 0
         self._failed_trials: frozenset[str] = frozenset()  # hashes of challengers
         self._tally = _Tally()
+        self._ranked = False  # the generation under way is over, but for the champion's share
         if checkpoint.state is not None:
             assert individual is not None, "a checkpoint names individuals by id"
             self._restore_common(checkpoint.state["common"], individual)
@@ -141,7 +143,10 @@ class Search(ABC):
         """
         if self._asked is not None:
             raise OrderError("ask() was called twice: call tell(results) with the results of the last request first")
-        request = self._challenge(self._trial) if self._trial else self._ask(bred)
+        if self._trial is not None:
+            request = self._challenge(self._trial)
+        else:
+            request = self._switched_off() or self._ask(bred)
         if not request.lanes or len({lane.key for lane in request.lanes}) < len(request.lanes):
             raise ValueError("a request needs lanes, each of them once: see Request.crossed")
         lanes = {lane.key: lane for lane in request.lanes}
@@ -161,6 +166,8 @@ class Search(ABC):
         told = Told(self.generation, request.purpose)
         if self._trial is not None:
             complete = self._judge(self._trial)
+        elif request.purpose is Purpose.SHARE:
+            complete = True
         else:
             step = self._tell(request, answer)
             if len(step.individuals) != len(step.fitness):
@@ -170,7 +177,9 @@ class Search(ABC):
             born = (*self._tally.born, *(i.hash for i in step.individuals))
             self._tally = replace(self._tally, born=born, dismissed=self._tally.dismissed + step.dismissed)
             complete = step.complete and self._rank()
-        if complete:
+        self._ranked = complete
+        if complete and self._switched_off() is None:
+            self._ranked = False
             told = replace(told, statistics=self._statistics())
             self.generation += 1
             self._tally = _Tally()
@@ -351,6 +360,24 @@ class Search(ABC):
         found = self._observed.get((key[0], key[1:]))
         return found.quality if found else None
 
+    def _switched_off(self) -> Request | None:
+        """The champion without its calibration of the outputs' mean, on instances that it was trained on itself.
+
+        None before a generation is over, and where there is nothing to switch off or to train.
+        """
+        if not self._ranked or not self.hall_of_fame or not TASKS[self.recipe.task].hides_mean:
+            return None
+        champion = self.hall_of_fame[0].individual
+        blind = switched_off(champion)
+        if blind is None:
+            return None
+        own = [instance for hash, instance in self._observed if hash == champion.hash]
+        both = [instance for instance in own if (blind.hash, instance) in self._observed]
+        missing = sorted(set(own) - set(both), key=lambda instance: instance[2])  # by seed
+        wanted = missing[: max(0, self.recipe.instances.selection - len(both))]
+        lanes = [blind.lane(_instance(key), self.recipe.epochs) for key in wanted]
+        return Request(Purpose.SHARE, tuple(lanes)) if lanes else None
+
     # --- what a generation was like ----------------------------------------------------------------------------------
 
     def _observe(self, answer: Results) -> None:
@@ -391,6 +418,7 @@ class Search(ABC):
             "trial": self._trial and self._trial.state(),
             "trials": self._trials,
             "failed": sorted(self._failed_trials),
+            "ranked": self._ranked,
             "tally": [list(tally.born), tally.dismissed, tally.trained, tally.lane_steps],
         }
 
@@ -406,6 +434,7 @@ class Search(ABC):
                 tuple(kept["beaten"]),
             )
         self._trials, self._failed_trials = state["trials"], frozenset(state["failed"])
+        self._ranked = state["ranked"]
         born, *counts = state["tally"]
         self._tally = _Tally(tuple(born), *counts)
 
@@ -416,6 +445,12 @@ def distinct(individuals: Iterable[Individual]) -> list[Individual]:
     for individual in individuals:
         first.setdefault(individual.hash, individual)
     return list(first.values())
+
+
+def _instance(key: tuple) -> Instance:
+    """The instance of an observation."""
+    task, num_hidden_layers, seed, init, accuracy_factor, _ = key
+    return Instance(task, num_hidden_layers, bytes.fromhex(seed), init, accuracy_factor)
 
 
 def champion(hall_of_fame: Sequence[Fame], reference: Estimate | None) -> Champion | None:

@@ -1,6 +1,6 @@
 """The numbers of a genome apart from its structure: as a vector on the scales that they are varied on.
 
-A step of 1 in a coordinate is a factor of 2 for learning rates, weights, rates and constants on a log scale, a factor of
+A step of 1 in a coordinate is a factor of 2 for learning rates, weights, rates and constants on a log scale, of
 2 in ``1 - beta``, and a fifth of the prior's range for constants on a linear scale.
 """
 
@@ -41,8 +41,8 @@ class _Place:
 def coordinates(genome: Genome) -> tuple[float, ...]:
     """The genome's numbers as a vector; as long as `with_coordinates` of the same structure wants it.
 
-    Left out: zeros, which are structure on a log scale; whole numbers that count or name things; the weight of the first
-    term, which the learning rate covers.
+    Left out: zeros, which are structure on a log scale; whole numbers that count or name things; the weight of the
+    first term, which the learning rate covers.
     """
     return tuple(_coordinate(place.read(genome), place.domain) for place in _places(genome))
 
