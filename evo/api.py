@@ -16,6 +16,9 @@ import evo.campaign.run
 from evo import files
 from evo.campaign.progress import Progress
 from evo.campaign.run import Machine, Outcome
+from evo.errors import UsageError
+from evo.evaluation import ablation
+from evo.evaluation.ablation import Explanation
 from evo.evaluation.calibration import Calibration, calibrate_task, parse_calibration
 from evo.evaluation.comparison import Comparison, compare_targets, parse_comparison
 from evo.evaluation.defaults import (
@@ -27,8 +30,11 @@ from evo.evaluation.defaults import (
     DEVICE,
     DTYPE,
     EPOCHS,
+    EXPLAINING_INSTANCES,
     INIT,
+    LOOP,
     PATIENCE,
+    QUICK,
     TASK,
 )
 from evo.evaluation.question import Question, parse_question
@@ -37,6 +43,7 @@ from evo.events import Event, Listener, ignore
 from evo.exports.formats import find_format
 from evo.exports.source import find
 from evo.records import Generation
+from genomes.language.genome import parse
 from harness.result import Training
 
 Targets = str | Path | Sequence[str | Path]
@@ -93,6 +100,7 @@ def evaluate(
     dtype: str = DTYPE,
     without_calibration: bool = False,
     device: str = DEVICE,
+    loop: str = LOOP,
     workers: int = 0,
     progress: Listener = ignore,
 ) -> Evaluation:
@@ -103,14 +111,15 @@ def evaluate(
     drawn is in ``question.labeled``. ``seeds``, instead: numbers, or the command line's text, ``from:to:step`` or
     ``hex:`` and 64 digits. ``patience``: epochs without improvement that end a training. ``without_calibration``: train
     each genome that calibrates the outputs' mean a second time with that switched off, under its name with `` without
-    calibration``; UsageError where none does. Events: ``training``, ``warning``. Raises UsageError, EvoError.
+    calibration``; UsageError where none does. ``loop``: ``literal``, which defines what a training is, or ``quick``,
+    the same but for rounding, on the CPU. Events: ``training``, ``warning``. Raises UsageError, EvoError.
     """
     question = parse_question(
         _names(targets), task=task, depths=depths, instances=instances, seeds=seeds, epochs=epochs, patience=patience,
         init=init, accuracy_factor=accuracy_factor, dtype=dtype, without_calibration=without_calibration,
     )  # fmt: skip
     _warn(question, progress)
-    return evaluate_targets(question, workers=workers, device=device, progress=progress)
+    return evaluate_targets(question, workers=workers, device=device, progress=progress, loop=loop)
 
 
 def compare(
@@ -126,6 +135,7 @@ def compare(
     accuracy_factor: int = ACCURACY_FACTOR,
     without_calibration: bool = False,
     device: str = DEVICE,
+    loop: str = LOOP,
     workers: int = 0,
     progress: Listener = ignore,
 ) -> Comparison:
@@ -135,7 +145,38 @@ def compare(
         init=init, accuracy_factor=accuracy_factor, without_calibration=without_calibration,
     )  # fmt: skip
     _warn(question, progress)
-    return compare_targets(evaluate_targets(question, workers=workers, device=device, progress=progress))
+    return compare_targets(evaluate_targets(question, workers=workers, device=device, progress=progress, loop=loop))
+
+
+def explain(
+    target: str | Path,
+    *,
+    task: str = TASK,
+    depths: Depths = DEPTHS,
+    instances: Instances = EXPLAINING_INSTANCES,
+    epochs: int = EPOCHS,
+    patience: int = PATIENCE,
+    init: str = INIT,
+    loop: str = QUICK,
+    workers: int = 0,
+    progress: Listener = ignore,
+) -> Explanation:
+    """Say what each part of a genome is worth, and remove what it can do without: see `evo.evaluation.ablation`.
+
+    ``target``: a known optimizer or a genome file; the others as for `evaluate`. Events: ``training``, counted anew for
+    each removal. Raises UsageError, EvoError.
+    """
+    question = parse_question(
+        [target], task=task, depths=depths, instances=instances, epochs=epochs, patience=patience, init=init
+    )
+    (found,) = question.targets
+    if found.foreign:
+        raise UsageError(f"GENOME {target}: a submission cannot be looked into; give a genome (.yaml) or a known name")
+
+    def train(asked: Question) -> Evaluation:
+        return evaluate_targets(asked, workers=workers, progress=progress, loop=loop)
+
+    return ablation.explain(parse(found.text), question, train)
 
 
 def calibrate(

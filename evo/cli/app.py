@@ -26,9 +26,12 @@ from evo.evaluation.defaults import (
     DEVICE,
     DTYPE,
     EPOCHS,
+    EXPLAINING_INSTANCES,
     INIT,
     INSTANCES,
+    LOOP,
     PATIENCE,
+    QUICK,
     TASK,
 )
 from evo.files import STANDARD_OUTPUT
@@ -221,6 +224,7 @@ WithoutCalibration = Annotated[
 ]
 AccuracyFactor = Annotated[int, typer.Option(help="task seed alone: the higher, the harder")]
 Device = Annotated[str, typer.Option(help="cpu or cuda")]
+Loop = Annotated[str, typer.Option(help="literal, or quick: the same but for rounding, several times as fast")]
 Picture = Annotated[
     Path | None,
     typer.Option("--out", metavar="PATH", help="a picture, .png or .svg; -: standard output", show_default=False),
@@ -240,6 +244,7 @@ def evaluate(
     accuracy_factor: AccuracyFactor = ACCURACY_FACTOR,
     dtype: Annotated[str, typer.Option(help="float32, or float64 to check against other implementations")] = DTYPE,
     device: Device = DEVICE,
+    loop: Loop = LOOP,
     workers: Workers = 0,
     without_calibration: WithoutCalibration = False,
     as_json: Json = False,
@@ -250,7 +255,7 @@ def evaluate(
 
     complete = print_evaluation(
         targets, task=task, depths=depths, instances=instances, seeds=seeds, epochs=epochs, patience=patience,
-        init=init, accuracy_factor=accuracy_factor, dtype=dtype, device=device, workers=workers,
+        init=init, accuracy_factor=accuracy_factor, dtype=dtype, device=device, loop=loop, workers=workers,
         without_calibration=without_calibration, as_json=as_json, verbose=verbose,
     )  # fmt: skip
     if not complete:
@@ -269,6 +274,7 @@ def compare(
     init: Init = INIT,
     accuracy_factor: AccuracyFactor = ACCURACY_FACTOR,
     device: Device = DEVICE,
+    loop: Loop = LOOP,
     workers: Workers = 0,
     without_calibration: WithoutCalibration = False,
     as_json: Json = False,
@@ -280,11 +286,37 @@ def compare(
 
     complete = print_comparison(
         targets, task=task, depths=depths, instances=instances, seeds=seeds, epochs=epochs, patience=patience,
-        init=init, accuracy_factor=accuracy_factor, device=device, workers=workers,
+        init=init, accuracy_factor=accuracy_factor, device=device, loop=loop, workers=workers,
         without_calibration=without_calibration, as_json=as_json, out=out, force=force,
     )  # fmt: skip
     if not complete:
         raise typer.Exit(INTERRUPTED)
+
+
+@app.command(epilog="Example: evo explain champion.yaml --depths 4,7 --instances 32 --out simple.yaml")
+def explain(
+    target: Annotated[str, typer.Argument(metavar="GENOME", help="a known optimizer or a genome file (.yaml)")],
+    task: TaskName = TASK,
+    depths: Depths = DEPTHS,
+    instances: Instances = str(EXPLAINING_INSTANCES),
+    epochs: Epochs = EPOCHS,
+    patience: Patience = PATIENCE,
+    init: Init = INIT,
+    loop: Loop = QUICK,
+    workers: Workers = 0,
+    as_json: Json = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="PATH", help="the simplified genome", show_default=False)
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Say what each part of an optimizer is worth, and remove what it can do without."""
+    from evo.cli.evaluations import print_explanation
+
+    print_explanation(
+        target, task=task, depths=depths, instances=instances, epochs=epochs, patience=patience, init=init, loop=loop,
+        workers=workers, as_json=as_json, out=out, force=force,
+    )  # fmt: skip
 
 
 @app.command(epilog="Example: evo calibrate seed")

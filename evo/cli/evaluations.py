@@ -9,15 +9,24 @@ from typing import Any
 
 from rich.console import Console
 
-from evo.api import calibrate, compare, evaluate
+from evo.api import calibrate, compare, evaluate, explain
 from evo.cli.messages import say
-from evo.cli.tables import calibration_table, pair_table, summary_table, training_table, unfinished
+from evo.cli.tables import (
+    calibration_table,
+    pair_table,
+    parts_table,
+    removed,
+    summary_table,
+    training_table,
+    unfinished,
+)
 from evo.cli.terminal import TrainingProgress, console, warn
 from evo.errors import UsageError
 from evo.evaluation import pictures
 from evo.evaluation.comparison import compare_targets, too_few
 from evo.evaluation.trainings import Evaluation, Interrupted
-from evo.files import is_standard_output
+from evo.files import check_out, is_standard_output, write_out
+from genomes.language.genome import dump
 
 
 def print_evaluation(targets: Sequence[str], *, as_json: bool, verbose: bool, **options: Any) -> bool:
@@ -86,6 +95,25 @@ def print_calibration(task: str, *, as_json: bool, out: Path | None, force: bool
             output.print(assumption, style="dim", highlight=False)
     if out is not None:
         pictures.write(lambda: pictures.draw_calibration(calibration), out, force=force)
+
+
+def print_explanation(target: str, *, as_json: bool, out: Path | None, force: bool, **options: Any) -> None:
+    """Ablate and print; write the simplified genome to ``out``. ``options``: of `evo.api.explain`."""
+    if out is not None:
+        check_out(out, force=force)
+        if as_json and is_standard_output(out):
+            raise UsageError(f"--out {out}: --json takes standard output; give the genome a file")
+    with TrainingProgress() as progress:
+        explanation = explain(target, progress=progress, **options)
+    if as_json:
+        _print_json(explanation)
+    else:
+        output = _beside(out)
+        output.print(parts_table(explanation))
+        for line in removed(explanation):
+            output.print(line, highlight=False, soft_wrap=True)
+    if out is not None:
+        write_out(out, dump(explanation.simplified), force=force)
 
 
 def _print_summary(output: Console, evaluation: Evaluation) -> None:

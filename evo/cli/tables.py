@@ -7,6 +7,7 @@ from statistics import fmean, median
 
 from rich.table import Table
 
+from evo.evaluation.ablation import MARGIN, Explanation
 from evo.evaluation.bounds import MEAN_BLIND, mean_blind_quality
 from evo.evaluation.calibration import WRITTEN_ALPHA, Calibration
 from evo.evaluation.comparison import Comparison
@@ -120,6 +121,30 @@ def pair_table(comparison: Comparison) -> Table:
     )
     table.caption += _provenance(comparison.question)
     return table
+
+
+def parts_table(explanation: Explanation) -> Table:
+    """A row for each part of an optimizer: what it is worth."""
+    table = Table(title=f"what each part is worth: quality {explanation.quality:.3f} less that without it")
+    table.add_column("without", overflow="fold")
+    for column in ("worth", f"{LEVEL:.0%} interval", "p (Holm)"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for part in explanation.parts:
+        d = part.paired
+        interval = "–" if d.low is None else f"{d.low:+.4f} … {d.high:+.4f}"
+        table.add_row(escaped(part.what), f"{d.mean:+.4f}", interval, f"{part.p_holm:.2g}")
+    table.caption = f"instances: {explanation.instances}; interval: bootstrap of the mean; p: Wilcoxon signed-rank"
+    return table
+
+
+def removed(explanation: Explanation) -> list[str]:
+    """What the optimizer can do without, in lines for people."""
+    lines = [
+        f"removed: {escaped(removal.what)}: {-removal.loss:+.4f}, surely no worse than {-removal.high:+.4f}"
+        f" (instances {removal.instances})"
+        for removal in explanation.removals
+    ]
+    return lines or [f"nothing can go without a risk of losing {MARGIN:g}"]
 
 
 def calibration_table(calibration: Calibration) -> Table:

@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+from evo.errors import UsageError
 from evo.evaluation.bounds import mean_blind_quality
-from evo.evaluation.defaults import DEVICE
+from evo.evaluation.defaults import DEVICE, LOOP, QUICK
 from evo.evaluation.question import Question
-from evo.evaluation.targets import TRAIN_LANES
+from evo.evaluation.targets import LOOPS
 from evo.events import Event, Listener, ignore
 from evo.records import Lane
 from evo.training import devices
@@ -101,14 +102,25 @@ class Interrupted(KeyboardInterrupt):
 
 
 def evaluate_targets(
-    question: Question, *, workers: int = 0, device: str = DEVICE, progress: Listener = ignore
+    question: Question,
+    *,
+    workers: int = 0,
+    device: str = DEVICE,
+    progress: Listener = ignore,
+    loop: str = LOOP,
 ) -> Evaluation:
-    """Train every target on every instance, in parallel, in the literal loop.
+    """Train every target on every instance, in parallel.
 
-    ``workers``: processes; 0: one per CPU. ``device``: ``cpu`` or ``cuda``; the loop trains one lane at a time on
-    either. ``progress`` gets an event ``training`` for each. Raises EvoError where no process can be started or the
-    device cannot be used, UsageError for an unknown device, Interrupted (a KeyboardInterrupt) after Ctrl-C.
+    ``loop``: ``literal``, the readable loop that defines what a training is, or ``quick``, on the CPU alone, whose
+    results differ by rounding. ``workers``: processes; 0: one per CPU. ``device``: ``cpu`` or ``cuda``; the literal
+    loop trains one lane at a time on either. ``progress`` gets an event ``training`` for each. Raises EvoError where no
+    process can be started or the device cannot be used, UsageError for an unknown device or loop, Interrupted (a
+    KeyboardInterrupt) after Ctrl-C.
     """
+    if loop not in LOOPS:
+        raise UsageError(f"--loop {loop}: not one of {', '.join(LOOPS)}")
+    if loop == QUICK and device != "cpu":
+        raise UsageError(f"--loop {QUICK}: for the CPU alone, and --device is {device}")
     devices.for_literal_loop(device)
     hashes = {target: target.hash for target in question.targets}
     lanes = {
@@ -131,7 +143,7 @@ def evaluate_targets(
             device=device,
             dtype=question.dtype,
             seconds_per_lane=SECONDS_PER_LANE,
-            function=TRAIN_LANES,
+            function=LOOPS[loop],
         ) as pool:
             for lane, training in pool.train(lanes.values()):
                 done[lane.key] = _with_target_loss(training, lane.instance)

@@ -26,6 +26,7 @@ from genomes.language.primitives import TABLE
 from genomes.language.printer import show
 
 EXACT, ON_THE_PROBE = "exact", "on the probe"
+_CONSTANTS = (" is 0", " is 1")  # ends of what was removed
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class _Candidate:
     genome: Genome
     what: str
     choosing: bool
+
+    @property
+    def constant(self) -> bool:
+        """Whether a number stands in the place of a part."""
+        return self.what.endswith(_CONSTANTS)
 
 
 def simplify(genome: Genome) -> Simplified:
@@ -65,6 +71,21 @@ def simplify(genome: Genome) -> Simplified:
             break
     tidy = with_composites(canonical(genome))
     return Simplified(tidy if _acts(tidy) == wanted and _readable(tidy) else genome, tuple(removed))
+
+
+def with_one_thing_less(genome: Genome) -> Iterator[tuple[str, Genome]]:
+    """Genomes without one gene or one part of an expression, largest things first, each with what it lacks.
+
+    They act differently, as a rule: what each thing is worth, trainings must say. Parts give way to what they are made
+    of, not to 0 or 1, which would take the things around them away as well.
+    """
+    if genome.evaluation:
+        yield f"evaluation: {show(genome.evaluation.offset)}", replace(genome, evaluation=None)
+    if genome.query:
+        yield f"query: {show(genome.query.offset)}", replace(genome, query=None)
+    for candidate in _smaller(genome):
+        if not candidate.constant and _readable(candidate.genome):
+            yield candidate.what, candidate.genome
 
 
 def _acts(genome: Genome) -> str | None:
