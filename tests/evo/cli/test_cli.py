@@ -185,3 +185,15 @@ def test_genomes_that_differ_late_are_shown_with_different_identities(evo):
         for name in ("same_hash_plain", "same_hash_look20", "same_hash_bydepth", "la20", "la30")
     ]
     assert len(set(shown)) == len(shown)
+
+
+def test_new_and_recipe_offer_the_presets_of_algorithms(evo, tmp_path):
+    code, out, _ = evo("new", tmp_path / "mine", "--algorithm", "evolving_optimizers")
+    assert code == 0
+    text = Path(out.strip()).read_text()
+    assert "algorithm: evolving_optimizers" in text
+    assert "\npopulation: 50 " in text
+    assert evo("recipe", "--name", "mine", "--algorithm", "evolving_optimizers")[1] == text
+    code, out, err = evo("recipe", "--algorithm", "nsga")
+    assert (code, out) == (2, "")
+    assert err.strip() == "search.algorithm: there is no algorithm 'nsga'; did you mean nsga2?"
