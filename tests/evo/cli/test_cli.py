@@ -197,3 +197,15 @@ def test_a_genome_is_written_without_its_calibration(evo):
     code, out, err = evo("genome", "without-calibration", "adam")
     assert (code, out) == (0, dump(catalogue.load("adam")))
     assert err == "adam: does not calibrate the outputs' mean; written as it is\n"
+
+
+def test_new_and_recipe_offer_the_presets_of_algorithms(evo, tmp_path):
+    code, out, _ = evo("new", tmp_path / "mine", "--algorithm", "evolving_optimizers")
+    assert code == 0
+    text = Path(out.strip()).read_text()
+    assert "algorithm: evolving_optimizers" in text
+    assert "\npopulation: 50 " in text
+    assert evo("recipe", "--name", "mine", "--algorithm", "evolving_optimizers")[1] == text
+    code, out, err = evo("recipe", "--algorithm", "nsga")
+    assert (code, out) == (2, "")
+    assert err.strip() == "search.algorithm: there is no algorithm 'nsga'; did you mean nsga2?"

@@ -130,7 +130,7 @@ def refusals(folder: Path, cases: range) -> tuple[Counter[str], list[tuple[int, 
     return refused, astray
 
 
-@pytest.mark.parametrize("cases", [range(100), pytest.param(range(100, 1100), marks=pytest.mark.slow)], ids=len)
+@pytest.mark.parametrize("cases", [range(200, 300), pytest.param(range(300, 1300), marks=pytest.mark.slow)], ids=len)
 def test_of_a_mutated_recipe_the_right_line_is_named(tmp_path, cases):
     refused, astray = refusals(tmp_path, cases)
     assert refused.keys() == MUTATIONS.keys()

@@ -81,7 +81,7 @@ def test_contradictions_are_reported_beside_plain_mistakes(tmp_path):
         ("search: {elites: 5}", "search.contenders: must lie between elites (5) and population (24)"),
         ("selection: {elites: 2}", "selection: there is no such key; it is called search now"),
         ("search: {algorithm: genetics}", "search.algorithm: there is no algorithm 'genetics'; did you mean genetic?"),
-        ("search: {algorithm: 3}", "search.algorithm: there is no algorithm 3; there are genetic"),
+        ("search: {algorithm: 3}", "search.algorithm: there is no algorithm 3; there are raced_evolution, genetic"),
         ("limits: {terms: 13}", "limits.terms: must be at most 12, got 13"),
         ("recipe: 2", "recipe: must be 1, got 2"),
         ("limits: {seconds_per_lane: .inf}", "limits.seconds_per_lane: must be a number, got"),

@@ -40,10 +40,14 @@ class QuickBreeder(Breeder):
         return replace(catalogue.load("adam"), name=name, lr=round(10 ** rng.uniform(-4, -1), 6))
 
     def child(self, parents, rng, crossover, weights) -> Child:
-        genome = replace(parents[0], lr=min(1.0, float(f"{parents[0].lr * 2 ** rng.gauss(0, 1):.3g}")))
-        if rng.random() < 0.3:
+        names = ("mutate_lr", "mutate_gates")
+        operator = rng.choices(names, [weights.get(name, 1.0) for name in names])[0]
+        genome = parents[0]
+        if operator == "mutate_lr":
+            genome = replace(genome, lr=min(1.0, float(f"{genome.lr * 2 ** rng.gauss(0, 1):.3g}")))
+        else:
             genome = replace(genome, gates=() if genome.gates else (parse_expression("clip_rms(u, 1)", "gates"),))
-        return Child(genome, "mutate_lr", 2 if len(parents) > 1 and rng.random() < crossover else 1)
+        return Child(genome, operator, 2 if len(parents) > 1 and rng.random() < crossover else 1)
 
 
 def noise(*parts) -> float:

@@ -2,8 +2,6 @@
 
 from collections import Counter
 
-import pytest
-
 from evo.recipe import reader
 from evo.records import Purpose
 from evo.search import regularized_evolution
@@ -59,7 +57,7 @@ def test_comma_keeps_parents_where_all_children_fail():
     assert {i.generation for i in populations(played)[-1][1]} == {0}
 
 
-def test_the_preset_ages_with_the_figures_of_the_paper(monkeypatch):
+def test_the_preset_ages_with_the_figures_of_the_paper():
     recipe = reader.named("aging", "regularized_evolution")
     assert recipe.population == 100
     assert recipe.search.sample * recipe.population == 25
@@ -107,15 +105,15 @@ def test_the_best_children_pass_a_funnel():
             assert len(request.instances) == recipe.instances.retest
 
 
-@pytest.mark.parametrize("generations", [4])
-def test_it_begins_anew_from_the_founders_and_from_the_best_in_turn(generations):
-    recipe = with_settings(recipe_of("regularized_evolution", OPEN, generations=generations), children=3, restart=2)
+def test_it_begins_anew_from_the_founders_and_from_the_best_in_turn():
+    recipe = with_settings(recipe_of("regularized_evolution", OPEN), children=3, restart=2)
     played = play(recipe)
     members = [members for _, members in populations(played)]
     assert all(map(is_founder, members[1]))
     assert len(members[1]) == 4
+    champions = {fame.individual.id for checkpoint in played.checkpoints for fame in checkpoint.hall_of_fame[:1]}
     assert len(members[3]) == 1
-    assert not is_founder(members[3][0])
+    assert members[3][0].id in champions
 
 
 def test_random_search_learns_nothing():

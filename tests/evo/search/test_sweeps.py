@@ -14,7 +14,7 @@ import torch
 from evo.randomness import generator
 from evo.recipe import reader
 from evo.recipe.schema import Limits
-from evo.search import population, screening
+from evo.search import breeding, screening
 from evo.search.variation import vary as variation
 from evo.search.variation.random_genome import random_genome
 from evo.search.variation.vary import vary
@@ -104,14 +104,15 @@ def test_of_ten_thousand_children_none_is_rejected_that_acts_differently(part, m
         bred[identity].setdefault(dump(genome.renamed("x", "")), genome)
         return identity
 
-    monkeypatch.setattr(population, "genome_identity", recorded)
+    monkeypatch.setattr(breeding, "genome_identity", recorded)
     monkeypatch.setattr(variation, "genome_identity", recorded)
     recipe = reader.from_text(f"name: x\npopulation: 100\nseed: {part}\n")
-    members = population.first_population(recipe, (), lambda done, total: None)
+    breeder = breeding.Breeder(recipe)
+    members = breeding.first_generation(breeder, (), lambda done, total: None)
     for generation in range(1, 11):
-        rng = generator(part, generation)
-        last = [(member, rng.random()) for member in members]
-        members = population.next_population(recipe, generation, [], last, 2, lambda done, total: None)
+        rng, seen = generator(part, generation), set()
+        parents = [rng.sample(members, 2) for _ in members]
+        members = [breeding.new_child(breeder, generation, i, pair, seen) for i, pair in enumerate(parents)]
     groups = [list(genomes.values()) for genomes in bred.values() if len(genomes) > 1]
     print(f"\npart {part}: {sum(map(len, bred.values()))} genomes, {len(bred)} identities, {len(groups)} shared")
     assert [pair for genomes in groups for pair in pairwise(genomes) if not same(*pair)] == []
