@@ -22,6 +22,8 @@ from genomes.language.genome import Genome
 from harness.task import Instance
 from searching.play import OutOfBudget, Play
 
+CONVERGED = 20  # trials in a row without a new training, after which Optuna goes on to the next founder
+
 Settings = Mapping[str, Any]
 
 
@@ -183,7 +185,7 @@ def _optuna(play: Play, settings: Settings, sampler: Callable[[Any, dict[str, fl
         start = {f"x{j}": x for j, x in enumerate(scores.breeder.coordinates(founder))}
         study = optuna.create_study(direction="maximize", sampler=sampler(optuna, start, play.seed * 100 + i))
         study.enqueue_trial(start)
-        while play.lanes < share:
+        while play.lanes < share and play.idle < CONVERGED:
             trial = study.ask()
             vector = [trial.suggest_float(name, x - 3, x + 3) for name, x in start.items()]
             genome = scores.breeder.tuned(founder, vector)

@@ -11,8 +11,11 @@ from harness.task import Instance
 from searching.landscape import LOST, Landscape
 
 
+IDLE = 300  # requests in a row without a new training, after which a run is over
+
+
 class OutOfBudget(Exception):
-    """The next trainings do not fit the budget: the run is over."""
+    """The next trainings do not fit the budget, or there are none any more: the run is over."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,9 @@ class Change:
 
 @dataclass
 class Play:
-    """A run under way. ``declared``: (lanes, hash) of every champion; ``changes``: see `Change`."""
+    """A run under way. ``declared``: (lanes, hash) of every champion; ``changes``: see `Change`. ``idle``: requests
+    since the last new training.
+    """
 
     landscape: Landscape
     seed: int
@@ -50,13 +55,14 @@ class Play:
     changes: list[Change] = field(default_factory=list)
     _trained: set[tuple[str, bytes]] = field(default_factory=set)
     _blocks: int = 0
+    idle: int = 0
 
     def train(self, wanted: Iterable[tuple[str, Instance]]) -> list[float | None]:
         """Train genomes, by hash. Raises OutOfBudget; a training that was done before costs nothing."""
         wanted = list(wanted)
         new = {(hash, instance.seed) for hash, instance in wanted} - self._trained
-        if self.lanes + len(new) > self.budget:
-            self.lanes = self.budget
+        self.idle = 0 if new else self.idle + 1
+        if self.lanes + len(new) > self.budget or self.idle > IDLE:
             raise OutOfBudget
         self.lanes += len(new)
         self._trained |= new
