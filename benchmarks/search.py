@@ -4,8 +4,8 @@
     python benchmarks/search.py --landscapes mixed --seeds 4
     python benchmarks/search.py --tune --seeds 4            # try every contestant's grid, on other seeds
 
-Landscapes: each recorded one in ``benchmarks/landscapes`` (`record_landscape.py`), and the synthetic ones ``constants``,
-``structure`` and ``mixed``, whose noise is that of a recorded one. Every contestant gets the same number of trainings
+Landscapes: each recorded one in ``benchmarks/landscapes`` (`record_landscape.py`), and the synthetic ones
+``constants``, ``structure`` and ``mixed``, whose noise is that of a recorded one. Every contestant gets the same number of trainings
 (lanes), baselines and trials included. Prints a table; writes ``benchmarks/results/search_NAME.json`` and ``.png``.
 ``--tune`` writes ``benchmarks/searching/settings.json`` instead. How to read them: docs/search-bench.md.
 
@@ -47,7 +47,9 @@ LANDSCAPES = HERE / "landscapes"
 RESULTS = HERE / "results"
 TUNING_SEEDS = 1000  # from here on; the others are for the comparison
 
-Job = tuple[Path, str, str, int, int, Mapping[str, Any] | None]  # recording, landscape, contestant, seed, budget, settings
+Job = tuple[
+    Path, str, str, int, int, Mapping[str, Any] | None
+]  # recording, landscape, contestant, seed, budget, settings
 
 
 @cache
@@ -69,7 +71,9 @@ def compare(asked: argparse.Namespace, pool: Any, name: str, recording: Path) ->
     """Play one landscape, and say and write what came of it."""
     ground = landscape(recording, name)
     names = [c.name for c in contestants(ground) if not asked.contestants or c.name in asked.contestants]
-    jobs = [(recording, name, contestant, seed, asked.lanes, None) for contestant in names for seed in range(asked.seeds)]
+    jobs = [
+        (recording, name, contestant, seed, asked.lanes, None) for contestant in names for seed in range(asked.seeds)
+    ]
     done = pool.map(run, jobs, chunksize=1)
     summaries, seconds = [], {}
     for i, contestant in enumerate(names):
@@ -105,7 +109,8 @@ def compare(asked: argparse.Namespace, pool: Any, name: str, recording: Path) ->
 def _show(
     ground: Landscape, summaries: Sequence[Summary], goal: float | None, seconds: Mapping[str, float], asked: Any
 ) -> None:
-    title = f"{ground.name}: {asked.seeds} seeds, {asked.lanes} lanes, best founder's regret {ground.best - ground.best_founder:.3f}"
+    founder = ground.best - ground.best_founder
+    title = f"{ground.name}: {asked.seeds} seeds, {asked.lanes} lanes, best founder's regret {founder:.3f}"
     table = Table(title=title, title_justify="left")
     columns = ("contestant", "regret", "quartiles", "gain", "worse", "promoted", "false", "error", "to GA", "s/run")
     for column in columns:
@@ -152,7 +157,12 @@ def tune(asked: argparse.Namespace, pool: Any, grounds: Sequence[tuple[str, Path
                 shares.append((ground.best - median(final)) / (ground.best - ground.best_founder))
             rows.append({"settings": point, "regret": round(fmean(shares), 4), "each": [round(s, 3) for s in shares]})
         rows.sort(key=lambda row: row["regret"])
-        tuned[contestant.name] = {"settings": rows[0]["settings"], "lanes": asked.lanes, "seeds": asked.seeds, "tried": rows}
+        tuned[contestant.name] = {
+            "settings": rows[0]["settings"],
+            "lanes": asked.lanes,
+            "seeds": asked.seeds,
+            "tried": rows,
+        }
         print(f"{contestant.name}: {rows[0]}, worst {rows[-1]}", flush=True)
         TUNED.write_text(json.dumps(tuned, indent=1, sort_keys=True) + "\n")
 
@@ -172,7 +182,9 @@ def main() -> None:
     if importlib.util.find_spec("optuna") is None:
         sys.exit("search.py compares with the package optuna, which is missing: pip install optuna")
     if not asked.recording.exists():
-        sys.exit(f"{asked.recording} is missing: record it by benchmarks/record_landscape.py, or name one by --recording")
+        sys.exit(
+            f"{asked.recording} is missing: record it by benchmarks/record_landscape.py, or name one by --recording"
+        )
     asked.contestants = asked.contestants.split(",") if asked.contestants else []
     if unknown := [name for name in asked.contestants if name not in CONTESTANTS]:
         sys.exit(f"there is no contestant {unknown[0]!r}; there are {', '.join(CONTESTANTS)}")

@@ -1,1 +1,1 @@
-"""The bench for searches: landscapes that answer at once, contestants, and what is measured (`benchmarks/search.py`)."""
+"""The bench for searches: landscapes that answer at once, contestants, measures (`benchmarks/search.py`)."""

@@ -53,12 +53,8 @@ def campaign(algorithm: str, fixed: Mapping[str, Any] = {}) -> Callable[[Play, M
     """A campaign; settings are keys of the recipe as ``section.key``, beside the ``fixed`` ones."""
 
     def play(play: Play, settings: Mapping[str, Any]) -> None:
-        sections: dict[str, Any] = {"search": {"algorithm": algorithm}}
-        for key, value in {**fixed, **settings}.items():
-            section, _, name = key.rpartition(".")
-            (sections.setdefault(section, {}) if section else sections)[name] = value
-        text = "\n".join(f"{key}: {json.dumps(value)}" for key, value in sections.items())
-        play_campaign(play, play.landscape.recipe(play.seed, text))
+        chosen = {"search.algorithm": algorithm, **fixed, **settings}
+        play_campaign(play, play.landscape.recipe(play.seed, chosen))
 
     return play
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import cached_property
 from hashlib import blake2b
+from typing import Any
 
 from evo.recipe.reader import from_text
 from evo.recipe.schema import Recipe
@@ -55,14 +58,19 @@ class Landscape(ABC):
     def best(self) -> float:
         """The highest truth that there is, or that a long search without noise has found."""
 
-    def recipe(self, seed: int, settings: str = "") -> Recipe:
-        """A recipe of a campaign on this landscape; ``settings``: further keys, as YAML."""
-        baselines = [name for name in ("adam", "cautious_adanw") if name in self.founders]
-        return from_text(
-            f"recipe: 1\nname: bench\nseed: {seed}\nepochs: 20\ndifficulty: {{depths: {list(self.depths)}}}\n"
-            f"start: {{catalogue: [{', '.join(self.founders)}], random: {self.random}}}\n"
-            f"baselines: [{', '.join(baselines)}]\n{settings}"
-        )
+    def recipe(self, seed: int, settings: Mapping[str, Any] = {}) -> Recipe:
+        """A recipe of a campaign on this landscape; ``settings``: values of keys, as ``section.key``."""
+        document: dict[str, Any] = {"recipe": 1, "name": "bench", "seed": seed, "epochs": 20}
+        usual = {
+            "difficulty.depths": self.depths,
+            "start.catalogue": self.founders,
+            "start.random": self.random,
+            "baselines": [name for name in ("adam", "cautious_adanw") if name in self.founders],
+        }
+        for key, value in {**usual, **settings}.items():
+            section, _, name = key.rpartition(".")
+            (document.setdefault(section, {}) if section else document)[name] = value
+        return from_text(json.dumps(document))
 
     @cached_property
     def best_founder(self) -> float:

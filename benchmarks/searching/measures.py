@@ -41,8 +41,7 @@ class Summary:
 
     ``final``: quartiles of the final regret; ``worse``: runs that ended below the best founder. ``promotions``,
     ``false``: of all runs together. ``trials``, ``unworthy``: tests of challengers, and those of challengers that are
-    truly no better; ``error``: how many of these passed, as a share. ``speed``: lanes until the median champion is truly
-    as good as another contestant's final one.
+    truly no better; ``error``: how many of these passed, as a share.
     """
 
     name: str

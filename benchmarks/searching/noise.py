@@ -1,7 +1,7 @@
 """Noise for landscapes whose truth is a formula: residuals of real trainings, drawn anew.
 
-An instance is a recorded one, with its effect on all genomes; what a genome has of its own there is a residual of one of
-the recorded genomes of about its quality, so that bad genomes scatter more, and fail now and then.
+An instance is a recorded one, with its effect on all genomes; what a genome has of its own there is a residual of one
+of the recorded genomes of about its quality, so that bad genomes scatter more, and fail now and then.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ class Noise:
     def of(cls, recorded: Recorded) -> Noise:
         """The noise of a recorded landscape."""
         order = np.argsort(recorded.truths)
-        return cls(
-            recorded, recorded.truths[order], recorded.qualities[order] - recorded.truths[order, None]
-        )
+        return cls(recorded, recorded.truths[order], recorded.qualities[order] - recorded.truths[order, None])
 
     def quality(self, truth: float, quantile: float, hash: str, instance: Instance) -> float | None:
         """The outcome of one training of a genome; ``quantile``: of the recorded qualities, its own."""

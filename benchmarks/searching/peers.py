@@ -163,9 +163,7 @@ def optuna_tpe(play: Play, settings: Settings) -> None:
 
 def optuna_cmaes(play: Play, settings: Settings) -> None:
     """Optuna's CMA-ES sampler on the constants of the best founders."""
-    _optuna(
-        play, settings, lambda optuna, start, seed: optuna.samplers.CmaEsSampler(x0=start, sigma0=0.7, seed=seed)
-    )
+    _optuna(play, settings, lambda optuna, start, seed: optuna.samplers.CmaEsSampler(x0=start, sigma0=0.7, seed=seed))
 
 
 def _optuna(play: Play, settings: Settings, sampler: Callable[[Any, dict[str, float], int], Any]) -> None:

@@ -28,7 +28,11 @@ def draw(path: Path, title: str, summaries: Sequence[Summary], founder: float, b
     axes.axhline(founder, color="#999999", linewidth=1, label="best founder")
     top = max(founder * 1.6, *(summary.regrets[1][len(summary.lanes) // 5] * 1.2 for summary in summaries))
     axes.set(
-        title=title, xlim=(0, budget), ylim=(0, top), xlabel="trainings (lanes)", ylabel="regret of the declared champion"
+        title=title,
+        xlim=(0, budget),
+        ylim=(0, top),
+        xlabel="trainings (lanes)",
+        ylabel="regret of the declared champion",
     )
     axes.grid(alpha=0.3)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)

@@ -10,7 +10,6 @@ from harness.sampling import sample_instances
 from harness.task import Instance
 from searching.landscape import LOST, Landscape
 
-
 IDLE = 300  # requests in a row without a new training, after which a run is over
 
 

@@ -1,7 +1,7 @@
 """A landscape of real trainings, recorded by `benchmarks/record_landscape.py`.
 
-A fresh instance is a recorded one of its depth, so that the qualities of all genomes on it belong together. Variation is
-a step on the graph of parents and children. The truth is the mean over the recorded instances.
+A fresh instance is a recorded one of its depth, so that the qualities of all genomes on it belong together. Variation
+is a step on the graph of parents and children. The truth is the mean over the recorded instances.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from statistics import fmean
@@ -35,16 +35,17 @@ from evo.search.variation.random_parts import random_gate, random_schedule, rand
 from evo.search.variation.registry import OPERATORS
 from evo.search.variation.vary import Child
 from genomes import catalogue
-from genomes.language.genome import ONE, Genome, GenomeError, Term, dump
+from genomes.language.genome import Genome, GenomeError, Term, dump
 from genomes.language.primitives import TABLE, Domain
 from harness.task import Instance
-from searching.landscape import Landscape, drawn, uniform
+from searching.landscape import Landscape, uniform
 from searching.noise import Noise
 
 FOUNDERS = ("sgd", "heavy_ball", "nesterov", "adam", "rmsprop", "lion", "cautious_adanw")
 RANDOM = 5
 BASE = 0.35  # truth of the best structure among the founders, with its best numbers
 OFF = 5.0  # steps between the best numbers that founders' may have
+MOST_LOST = 0.5  # by bad numbers
 TOO_HIGH = 4.0  # steps of the learning rate above its best, from where on trainings fail
 KNOWN_BEST = Path(__file__).parent / "best.json"  # of `Synthetic.best`, which takes long
 
@@ -58,7 +59,7 @@ class Weights:
 
 
 SYNTHETIC = {
-    "constants": Weights(structure=0.04, constants=1.0),
+    "constants": Weights(structure=0.1, constants=1.5),
     "structure": Weights(structure=0.3, constants=0.15),
     "mixed": Weights(structure=0.2, constants=0.6),
 }
@@ -122,7 +123,7 @@ class Synthetic(Landscape):
     def _founders_raw(self) -> float:
         return max(self.raw(words(genome), genome.size) for genome in map(catalogue.load, self.founders))
 
-    @lru_cache(maxsize=None)  # noqa: B019  landscapes live as long as the bench
+    @cache  # noqa: B019  landscapes live as long as the bench
     def _worth(self, word: str) -> float:
         kind = uniform(self.name, word, "kind")
         size = -math.log(1 - uniform(self.name, word, "size"))
@@ -130,7 +131,7 @@ class Synthetic(Landscape):
             return 0.2 * size
         return 0.8 * size if kind < 0.12 else 0.0 if kind < 0.5 else -0.7 * size
 
-    @lru_cache(maxsize=None)  # noqa: B019
+    @cache  # noqa: B019
     def _together(self, a: str, b: str) -> float:
         kind = uniform(self.name, a, b, "kind")
         return 1.5 * (uniform(self.name, a, b, "size") - 0.5) if kind < 0.06 else 0.0
@@ -148,9 +149,9 @@ class Synthetic(Landscape):
                 shift += 0.3 * max(-4.0, min(4.0, away))
         above = math.log2(genome.lr) - self.best_lr(genome) + max(-2.0, min(2.0, shift))
         cost += 0.03 * above**2 / (1 + above**2 / 40) if above < 0 else 0.03 * above**2
-        return above, self.weights.constants * cost
+        return above, MOST_LOST * math.tanh(self.weights.constants * cost / MOST_LOST)
 
-    @lru_cache(maxsize=None)  # noqa: B019
+    @cache  # noqa: B019
     def optimum(self, key: str, domain: Domain) -> float:
         """The best coordinate of a number: near that of the founders, or in the middle half of its prior."""
         if key in (usual := _founders()[1]):
@@ -221,7 +222,9 @@ class QuickBreeder(Breeder):
         limits = self.recipe.limits
         for _ in range(20):
             arity = 2 if len(parents) > 1 and rng.random() < crossover else 1
-            choices = {found: weights.get(name, found.weight) for name, found in OPERATORS.items() if found.parents == arity}
+            choices = {
+                found: weights.get(name, found.weight) for name, found in OPERATORS.items() if found.parents == arity
+            }
             chosen = rng.choices(list(choices), list(choices.values()))[0]
             try:
                 edited = chosen(*parents[:arity], rng)
