@@ -5,9 +5,9 @@
     python benchmarks/search.py --tune --seeds 4            # try every contestant's grid, on other seeds
 
 Landscapes: each recorded one in ``benchmarks/landscapes`` (`record_landscape.py`), and the synthetic ones
-``constants``, ``structure`` and ``mixed``, whose noise is that of a recorded one. Every contestant gets the same number of trainings
-(lanes), baselines and trials included. Prints a table; writes ``benchmarks/results/search_NAME.json`` and ``.png``.
-``--tune`` writes ``benchmarks/searching/settings.json`` instead. How to read them: docs/search-bench.md.
+``constants``, ``structure`` and ``mixed``, whose noise is that of a recorded one. Every contestant gets the same number
+of trainings (lanes), baselines and trials included. Prints a table; writes ``benchmarks/results/search_NAME.json`` and
+``.png``. ``--tune`` writes ``benchmarks/searching/settings.json`` instead. How to read them: docs/search-bench.md.
 
 Needs the package ``optuna``, for two of the contestants, with the package ``cmaes``; nothing else of evo does.
 """
