@@ -12,16 +12,16 @@ from searching.play import Play
 
 
 def play_campaign(play: Play, recipe: Recipe) -> None:
-    """Run generations until the budget is spent; the last one is the one after which no other would fit.
-
-    Raises OutOfBudget.
+    """Run generations until the budget is spent. A generation is a last one, which tries what it has, where another and
+    a trial of two on the most instances would not fit after it. Raises OutOfBudget.
     """
+    last_trial = 2 * recipe.gate.instances
     search = algorithm(recipe)(recipe, breeder=play.landscape.breeder(recipe))
     ids: dict[str, str] = {}
     costs: list[int] = []
     while True:
         before, generation = play.lanes, search.generation
-        last = bool(costs) and before + 2 * fmean(costs) > play.budget
+        last = bool(costs) and before + fmean(costs) + max(fmean(costs), last_trial) > play.budget
         generations = generation + 1 if last else 1_000_000
         search.recipe = recipe.model_copy(update={"generations": generations})
         while search.generation == generation:
