@@ -65,6 +65,24 @@ def child(genomes: list[Genome], means: list[float], index: int, seed: int) -> t
             return made.genome, drawn[: made.parents], made.operator
 
 
+def write(
+    asked: argparse.Namespace, depths: list[int], instances: list[tuple[str, int, int]], rows: list[dict]
+) -> None:
+    """Write what is recorded so far."""
+    landscape = {
+        "name": asked.name,
+        "depths": depths,
+        "init": asked.init,
+        "epochs": asked.epochs,
+        "seed": asked.seed,
+        "instances": [{"label": label, "index": index, "depth": depth} for label, index, depth in instances],
+        "genomes": rows,
+    }
+    FOLDER.mkdir(exist_ok=True)
+    with gzip.GzipFile(FOLDER / f"{asked.name}.json.gz", "wb", mtime=0) as file:
+        file.write(json.dumps(landscape, separators=(",", ":")).encode())
+
+
 def main() -> None:
     """Grow, train and write."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -111,22 +129,9 @@ def main() -> None:
                 genomes.append(genome)
                 means.append(fmean(-1.0 if q is None else max(q, -1.0) for q in row))
             print(f"{len(rows)} genomes, best {max(means):.3f}, {time.monotonic() - started:.0f} s", flush=True)
+            write(asked, depths, [(label, i, lane["num_hidden_layers"]) for i, lane in enumerate(instances)], rows)
             wanted = min(asked.batch, asked.genomes - len(rows))
             waiting = [child(genomes, means, len(rows) + i, asked.seed) for i in range(wanted)]
-    landscape = {
-        "name": asked.name,
-        "depths": depths,
-        "init": asked.init,
-        "epochs": asked.epochs,
-        "seed": asked.seed,
-        "instances": [
-            {"label": label, "index": i, "depth": lane["num_hidden_layers"]} for i, lane in enumerate(instances)
-        ],
-        "genomes": rows,
-    }
-    FOLDER.mkdir(exist_ok=True)
-    with gzip.GzipFile(FOLDER / f"{asked.name}.json.gz", "wb", mtime=0) as file:
-        file.write(json.dumps(landscape, separators=(",", ":")).encode())
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ An algorithm is a class of settings in `evo.recipe.search_settings` and a module
         told = search.tell(results_of(request.lanes))
         keep(told, search.checkpoint())
 
-What all algorithms share is here: the baselines train on every instance that is used, all results go into one model
-(`evo.search.evidence`), a generation ends with a trial of the best challenger (`evo.search.gate`), and the hall of
-fame has the champion first. Given the recipe, the checkpoint and the results, every draw is fixed: a search that goes
-on from a checkpoint asks for what it would have asked for without the interruption.
+What all algorithms share is here: the baselines train along where an algorithm does not say otherwise, all results go
+into one model (`evo.search.evidence`), a generation ends with a trial of the best challenger (`evo.search.gate`), and
+the hall of fame has the champion first. Given the recipe, the checkpoint and the results, every draw is fixed: a search
+that goes on from a checkpoint asks for what it would have asked for without the interruption.
 """
 
 from __future__ import annotations
@@ -150,7 +150,8 @@ class Search(ABC):
         if not request.lanes or len({lane.key for lane in request.lanes}) < len(request.lanes):
             raise ValueError("a request needs lanes, each of them once: see Request.crossed")
         lanes = {lane.key: lane for lane in request.lanes}
-        for lane in Request.crossed(request.purpose, self.baselines, request.instances, self.recipe.epochs).lanes:
+        along = () if self._trial or self._ranked else self._along()
+        for lane in Request.crossed(request.purpose, along, request.instances, self.recipe.epochs).lanes:
             if (lane.hash, lane.key[1:]) not in self._observed:
                 lanes.setdefault(lane.key, lane)
         self._asked = replace(request, lanes=tuple(lanes.values()))
@@ -225,6 +226,13 @@ class Search(ABC):
     def _trained(self) -> set[str]:
         """Hashes of all programs that the campaign has trained."""
         return {hash for hash, _ in self._observed}
+
+    def _along(self) -> Sequence[Individual]:
+        """Who trains on the instances of the next request beside those asked for, so that all results compare.
+
+        In a trial nobody does: the champion is in it.
+        """
+        return self.baselines
 
     def _estimate(self, individual: Individual) -> Estimate | None:
         """What the evidence says of an individual; None for one with a failed training, or none."""

@@ -71,6 +71,10 @@ class Raced(Search):
             return self._block(self._next.all, 0)
         return self._block(self._fastest(self._race), self._race.round)
 
+    def _along(self) -> Sequence[Individual]:
+        """The baselines, while only children train; later members do."""
+        return () if self._race else self.baselines
+
     def _block(self, individuals: Iterable[Individual], number: int) -> Request:
         size = block_size(self.recipe, self.recipe.instances.search)
         fresh = block(self.recipe, Purpose.SEARCH, size, self.generation, number)

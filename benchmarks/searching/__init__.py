@@ -1,0 +1,1 @@
+"""The bench for searches: landscapes that answer at once, contestants, measures (`benchmarks/search.py`)."""
