@@ -4,7 +4,7 @@ Run:  python benchmarks/record_landscape.py NAME --founders adam,lion,... [--dep
 
 Growth: the founders and a few random genomes first; then, again and again, a tournament among the genomes chooses a
 parent (or two), and variation makes a child of it, until there are enough. All of them train on every instance, so that
-the landscape has no favorites. It is written to ``benchmarks/landscapes/NAME.json.gz``: texts, parents, operators,
+the landscape has no favorites. A second call goes on with a recording that was stopped. It is written to ``benchmarks/landscapes/NAME.json.gz``: texts, parents, operators,
 qualities ``[genome][instance]`` (null where a training has none), rounded to 4 digits.
 """
 
@@ -83,6 +83,14 @@ def write(
         file.write(json.dumps(landscape, separators=(",", ":")).encode())
 
 
+def recorded(name: str) -> dict[str, list[float | None]]:
+    """Qualities by text of a recording that was stopped before its end: it goes on from there."""
+    path = FOLDER / f"{name}.json.gz"
+    if not path.is_file():
+        return {}
+    return {row["text"]: row["qualities"] for row in json.loads(gzip.decompress(path.read_bytes()))["genomes"]}
+
+
 def main() -> None:
     """Grow, train and write."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -113,6 +121,7 @@ def main() -> None:
     means: list[float] = []
     rows: list[dict] = []
     seen: set[str] = set()
+    known = recorded(asked.name)
     started = time.monotonic()
     with multiprocessing.get_context("spawn").Pool(asked.processes) as pool:
         while waiting:
@@ -121,10 +130,12 @@ def main() -> None:
                 if genome_identity(genome) not in seen:
                     seen.add(genome_identity(genome))
                     fresh.append((genome, parents, operator))
-            lanes = [lane | {"text": dump(genome)} for genome, _, _ in fresh for lane in instances]
-            qualities = pool.map(trained, lanes, chunksize=4)
-            for i, (genome, parents, operator) in enumerate(fresh):
-                row = qualities[i * len(instances) : (i + 1) * len(instances)]
+            new = [dump(genome) for genome, _, _ in fresh if dump(genome) not in known]
+            found = pool.map(trained, [lane | {"text": text} for text in new for lane in instances], chunksize=4)
+            count = len(instances)
+            known |= {text: found[i * count : (i + 1) * count] for i, text in enumerate(new)}
+            for genome, parents, operator in fresh:
+                row = known[dump(genome)]
                 rows.append({"text": dump(genome), "parents": parents, "operator": operator, "qualities": row})
                 genomes.append(genome)
                 means.append(fmean(-1.0 if q is None else max(q, -1.0) for q in row))
