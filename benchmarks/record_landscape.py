@@ -4,7 +4,8 @@ Run:  python benchmarks/record_landscape.py NAME --founders adam,lion,... [--dep
 
 Growth: the founders and a few random genomes first; then, again and again, a tournament among the genomes chooses a
 parent (or two), and variation makes a child of it, until there are enough. All of them train on every instance, so that
-the landscape has no favorites. A second call goes on with a recording that was stopped. It is written to ``benchmarks/landscapes/NAME.json.gz``: texts, parents, operators,
+the landscape has no favorites. A second call goes on with a recording that was stopped. It is written to
+``benchmarks/landscapes/NAME.json.gz``: texts, parents, operators,
 qualities ``[genome][instance]`` (null where a training has none), rounded to 4 digits.
 """
 
