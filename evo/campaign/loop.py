@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evo import files
@@ -17,7 +17,8 @@ from evo.errors import UsageError
 from evo.ledger import backup
 from evo.ledger.ledger import Ledger
 from evo.recipe.schema import Recipe
-from evo.records import Checkpoint, Fame, Generation, Request, Results
+from evo.records import Checkpoint, Fame, Generation, Request, Results, plain
+from evo.search.breeding import is_founder
 from evo.search.protocol import Search, algorithm
 from evo.training.pool import Pool, check_workers
 from evo.training.worker import TRAIN_LANES
@@ -56,8 +57,13 @@ class Outcome:
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for JSON."""
         best = self.champion
-        champion = best and {"id": best.individual.id, "name": best.individual.name, **asdict(best.estimate)}
-        return asdict(replace(self, champion=None)) | {"champion": champion}
+        champion = best and {
+            "id": best.individual.id,
+            "name": best.individual.name,
+            "estimate": plain(best.estimate),
+            "founder": is_founder(best.individual),
+        }
+        return plain(replace(self, champion=None)) | {"champion": champion}
 
 
 def run(

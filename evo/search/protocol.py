@@ -461,7 +461,7 @@ def champion(hall_of_fame: Sequence[Fame], reference: Estimate | None) -> Champi
     terms = best.individual.genome.terms
     text = " + ".join(f"{t.weight:g} * ({show(t.expr)})" if t.weight != 1 else show(t.expr) for t in terms)
     gain = best.estimate.minus(reference) if reference else None
-    return Champion(best.individual.id, best.individual.name, best.estimate, gain, text)
+    return Champion(best.individual.id, best.individual.name, best.estimate, gain, text, is_founder(best.individual))
 
 
 def algorithm(recipe: Recipe) -> type[Search]:
