@@ -31,7 +31,12 @@ def interval(estimate: Uncertain | None, sign: bool = False) -> str:
     """An estimate with half of its 95 % interval: ``0.412 ± 0.031``; a dash for None. ``sign``: always with one."""
     if estimate is None:
         return "–"
-    return f"{estimate.mean:{'+' if sign else ''}.3f} ± {(estimate.high - estimate.low) / 2:.3f}"
+    return f"{estimate.mean:{'+' if sign else ''}.3f} ± {half_interval(estimate)}"
+
+
+def half_interval(estimate: Uncertain) -> str:
+    """Half of the 95 % interval, with three decimals."""
+    return f"{(estimate.high - estimate.low) / 2:.3f}"
 
 
 def gain(difference: Uncertain | None) -> str:
@@ -40,8 +45,8 @@ def gain(difference: Uncertain | None) -> str:
 
 
 def steps(count: int) -> str:
-    """Training steps as people read them: ``12,160``, ``3.41 million``."""
-    return f"{count / 1e6:.3g} million" if count >= 1e6 else f"{count:,}"
+    """Training steps as people read them: ``12,160``, ``3.41 M`` for millions."""
+    return f"{count / 1e6:.3g} M" if count >= 1e6 else f"{count:,}"
 
 
 def duration(seconds: float) -> str:

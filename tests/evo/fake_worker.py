@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -22,6 +23,16 @@ def train(lanes: list[dict[str, Any]], **_: object) -> Iterator[tuple[int, dict]
     for position, lane in enumerate(lanes):
         time.sleep(float(os.environ.get("FAKE_SECONDS", "0.004")))
         yield position, outcome(**lane)
+
+
+def climb(lanes: list[dict[str, Any]], **_: object) -> Iterator[tuple[int, dict]]:
+    """For real genomes: a quality that rises as the learning rate nears 0.02, with noise of genome and instance."""
+    for position, lane in enumerate(lanes):
+        seed = lane["seed"]
+        found = re.search(r"^lr: (\S+)$", lane["text"], re.MULTILINE)
+        away = abs(math.log10(float(found.group(1)) / 0.02)) if found else 2.0
+        quality = 0.9 - away / 4 + 0.3 * (digest(seed) % 1000 / 1000) + 0.1 * (digest(lane["hash"], seed) % 1000 / 1000)
+        yield position, outcome(**{**lane, "hash": "0001"}) | {"quality": quality}
 
 
 def diverge(lanes: list[dict[str, Any]], **_: object) -> Iterator[tuple[int, dict]]:
