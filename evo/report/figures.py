@@ -71,6 +71,7 @@ def champion(report: Report) -> str:
         figure, axes = _over_budget(report)
         _band(axes, points, [p.champion for p in points], BLUE, "champion", width=2.2, step="post")
         _baselines(axes, report)
+        axes.margins(y=0.15)  # room for the ids
         promoted = [(p.budget, p.champion.mean, id) for p in points for id in p.promoted if p.champion]
         if promoted:
             places, heights, _ = zip(*promoted, strict=True)

@@ -61,19 +61,25 @@ def shown(report: Report) -> list[Shown]:
     return found
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], left: Sequence[str] = ()) -> Markup:
-    """An HTML table. ``left``: the columns that are text. A cell that is no Markup is escaped."""
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], left: Sequence[str] = (), below: Sequence[object] = ()
+) -> Markup:
+    """An HTML table. ``left``: the columns that are text. A cell that is no Markup is escaped.
+
+    ``below``: of each row, what stands under it in the whole width.
+    """
     sides = [Markup(' class="left"') if column in left else "" for column in columns]
     head = Markup().join(
         Markup("<th{}>{}</th>").format(side, column) for side, column in zip(sides, columns, strict=True)
     )
-    body = Markup("\n").join(
-        Markup("<tr>{}</tr>").format(
-            Markup().join(Markup("<td{}>{}</td>").format(side, cell) for side, cell in zip(sides, row, strict=True))
-        )
-        for row in rows
-    )
-    return Markup("<table>\n<tr>{}</tr>\n{}\n</table>").format(head, body)
+    lines = []
+    for number, row in enumerate(rows):
+        cells = (Markup("<td{}>{}</td>").format(side, cell) for side, cell in zip(sides, row, strict=True))
+        lines.append(Markup("<tr{}>{}</tr>").format(Markup(' class="above"') if below else "", Markup().join(cells)))
+        if below:
+            cell = Markup('<tr><td></td><td class="left" colspan="{}">{}</td></tr>')
+            lines.append(cell.format(len(columns) - 1, below[number]))
+    return Markup("<table>\n<tr>{}</tr>\n{}\n</table>").format(head, Markup("\n").join(lines))
 
 
 def _champion(report: Report) -> Famous | None:
@@ -136,7 +142,7 @@ def _about_trials(report: Report) -> str:
 
 
 def _races(report: Report) -> Markup | str:
-    columns = ("generation", "programs", "dismissed", "failed", "trainings", "steps", "best of it", "time")
+    columns = ("generation", "programs", "dismissed", "failed", "trainings", "steps", "best", "time")
     rows = []
     for generation, point in zip(report.generations, report.points, strict=True):
         s = generation.statistics
@@ -155,7 +161,7 @@ def _about_races(report: Report) -> str:
         if dismissed
         else "none was dismissed before the others"
     )
-    over = f" Best of it: estimate less that of {report.reference}." if report.reference else ""
+    over = f" Best: the estimate of its best less that of {report.reference}." if report.reference else ""
     return f"{programs} programs in {trained} trainings; {raced}.{over}"
 
 
@@ -254,15 +260,14 @@ def _ancestors(report: Report) -> str:
 def _hall_of_fame(report: Report) -> Markup:
     if not report.hall_of_fame:
         return Markup()
-    columns = ("", "name", "quality", "less the champion", "instances", "generation", "operator", "nodes", "formula")
-    rows = []
+    columns = ("", "name", "quality", "less the champion", "instances", "generation", "operator", "nodes")
+    rows, formulas = [], []
     for rank, row in enumerate(report.hall_of_fame, 1):
-        member = row.fame.individual
-        formula = Markup("<code>{}</code>").format(Markup("<br>").join(row.formula))
-        estimate = row.fame.estimate
+        member, estimate = row.fame.individual, row.fame.estimate
         known = (interval(estimate), gain(row.behind) if row.behind else "", estimate.count)
-        rows.append((rank, member.name, *known, member.generation, member.operator, member.genome.size, formula))
-    return table(columns, rows, left=("name", "operator", "formula"))
+        rows.append((rank, member.name, *known, member.generation, member.operator, member.genome.size))
+        formulas.append(Markup("<code>{}</code>").format(Markup("<br>").join(row.formula)))
+    return table(columns, rows, left=("name", "operator"), below=formulas)
 
 
 def _operators(report: Report) -> Markup:
