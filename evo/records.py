@@ -15,6 +15,8 @@ from harness.task import Instance
 
 STANDARD_DEVIATIONS = 1.959963984540054  # on either side: 95 % of a normal distribution
 
+FOUNDERS = ("catalogue", "genome", "random")  # operators of the individuals that a campaign begins with
+
 
 class Purpose(StrEnum):
     """What an instance is for. Seeds of different purposes never meet.
@@ -83,6 +85,11 @@ class Individual:
     def name(self) -> str:
         """The genome's name."""
         return self.genome.name
+
+    @property
+    def is_founder(self) -> bool:
+        """Whether a campaign began with it: mutants of the first generation are none."""
+        return self.generation == 0 and self.operator in FOUNDERS
 
     @cached_property
     def text(self) -> str:

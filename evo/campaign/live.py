@@ -75,7 +75,7 @@ class LiveProgress(Progress):
         what = f"gain over {reference}" if reference else "quality"
         title = f"{recipe.name} · task {recipe.task} · {what}, higher is better" if recipe else None
         table = Table(title=title, title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0))
-        for name in ("", "best", "champion", "trial", "trained", "failed", "time"):
+        for name in ("gen.", "best", "champion", "trial", "trained", "failed", "time"):
             table.add_column(name, justify="right", style="bold" if name == "champion" else "")
         for generation in self.past[-ROWS:]:
             found = generation.statistics

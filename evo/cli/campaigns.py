@@ -12,7 +12,6 @@ from evo.campaign.run import Machine, Outcome, launch, resume
 from evo.campaign.wording import FOUNDER_STAYS
 from evo.cli.messages import say
 from evo.formatting import command, interval
-from evo.search.breeding import is_founder
 
 
 def shown_progress() -> Progress:
@@ -40,7 +39,7 @@ def _ended(run: Path, outcome: Outcome) -> bool:
     if champion:
         found = f"quality {interval(champion.estimate)} from {champion.estimate.count} instances"
         say(f"champion {champion.individual.name}, {found} ({RunFolder.find(run).champion})")
-        if is_founder(champion.individual):
+        if champion.individual.is_founder:
             say(f"  {FOUNDER_STAYS}")
     if not outcome.finished:
         say(f"stopped after {outcome.generation} of {outcome.generations} generations, all that was trained is kept")

@@ -17,7 +17,6 @@ from evo.formatting import duration, gain, interval, quality, steps
 from evo.recipe import reader
 from evo.report import figures
 from evo.report.data import Famous, Report, versions
-from evo.search.breeding import is_founder
 from genomes.backends import latex
 from genomes.strict_yaml import escaped
 
@@ -113,7 +112,7 @@ def _about_progress(report: Report) -> str:
 
 def _stays(best: Famous | None) -> str:
     """That the champion is a founder, where it is."""
-    if best is None or not is_founder(best.fame.individual):
+    if best is None or not best.fame.individual.is_founder:
         return ""
     return f"The present one is {FOUNDER_STAYS}."
 

@@ -15,12 +15,12 @@ from evo.ledger import backup
 from evo.ledger.errors import DamagedError, LedgerError, VersionError
 from evo.ledger.ledger import Ledger
 from evo.ledger.schema import CHANGES, EVALUATIONS, VERSION
-from evo.recipe.schema import Recipe
-from evo.records import Checkpoint, Purpose, Statistics, Told
+from evo.recipe.schema import Gate, Recipe
+from evo.records import Checkpoint, Estimate, Purpose, Statistics, Told
 from harness.result import Training
 from tests.evo import fake_worker, fakes
 
-RECIPE = Recipe(name="x", population=6, epochs=3, task="tig")
+RECIPE = Recipe(name="x", population=6, epochs=3, task="tig", gate=Gate(instances=10, error_rate=0.4, confidence=0.5))
 META = {"recipe": "name: x", "numerics": "1"}
 ODD = Training(
     "diverged",
@@ -55,7 +55,7 @@ def play(ledger: Ledger, generations: int, shuffle: random.Random | None = None,
 
 
 def continued(ledger: Ledger) -> fakes.FakeSearch:
-    return fakes.FakeSearch(RECIPE, ledger.checkpoint(), ledger.individual)
+    return fakes.FakeSearch(RECIPE, ledger.checkpoint(), ledger.individual, observations=ledger.observations())
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_every_tell_is_saved_and_none_is_done_twice(ledger):
     (count,) = ledger.rows("SELECT count(*) FROM individuals")
     assert count == (RECIPE.population,)
     again = continued(ledger)
-    assert again.ask().purpose is Purpose.SELECTION
+    assert again.ask().purpose is Purpose.RETEST
     assert again.ranked == search.ranked
 
 
@@ -335,7 +335,7 @@ def test_a_large_ledger_opens_and_reads_quickly(tmp_path):
             ledger.add(
                 [(fakes.lane(recipe, m, 10_000 * number + m.index, 4), training) for m in members], Purpose.SEARCH
             )
-            told = Told(number, Purpose.SEARCH, members, (0.5,) * 1000, Statistics(best=0.5))
+            told = Told(number, Purpose.SEARCH, members, (0.5,) * 1000, Statistics(best=Estimate(0.5, 0.1, 3)))
             state = {"population": [m.id for m in members], "fitness": [0.5] * 1000}
             start = time.monotonic()
             ledger.save(told, Checkpoint(number + 1, (), state), 1.0)
