@@ -212,6 +212,11 @@ class Trial:
     promoted: bool
     reason: str
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The trial of its fields by name, from JSON."""
+        return cls(**{**values, "rivals": tuple(values["rivals"]), "gains": tuple(values["gains"])})
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -254,10 +259,7 @@ class Statistics:
                 and Champion(
                     **{**champion, "estimate": Estimate(**champion["estimate"]), "gain": _estimate(champion["gain"])}
                 ),
-                "trials": tuple(
-                    Trial(**{**trial, "rivals": tuple(trial["rivals"]), "gains": tuple(trial["gains"])})
-                    for trial in values["trials"]
-                ),
+                "trials": tuple(map(Trial.from_dict, values["trials"])),
             }
         )
 

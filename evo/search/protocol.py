@@ -21,7 +21,7 @@ import importlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -420,6 +420,7 @@ class Search(ABC):
             "failed": sorted(self._failed_trials),
             "ranked": self._ranked,
             "tally": [list(tally.born), tally.dismissed, tally.trained, tally.lane_steps],
+            "tried": [asdict(trial) for trial in tally.trials],
         }
 
     def _restore_common(self, state: dict[str, Any], find: Find) -> None:
@@ -436,7 +437,7 @@ class Search(ABC):
         self._trials, self._failed_trials = state["trials"], frozenset(state["failed"])
         self._ranked = state["ranked"]
         born, *counts = state["tally"]
-        self._tally = _Tally(tuple(born), *counts)
+        self._tally = _Tally(tuple(born), *counts, trials=tuple(map(Trial.from_dict, state["tried"])))
 
 
 def distinct(individuals: Iterable[Individual]) -> list[Individual]:

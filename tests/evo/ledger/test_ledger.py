@@ -18,6 +18,7 @@ from evo.ledger.schema import CHANGES, EVALUATIONS, VERSION
 from evo.recipe.schema import Gate, Recipe
 from evo.records import Checkpoint, Estimate, Purpose, Statistics, Told
 from harness.result import Training
+from harness.task import seed_bytes
 from tests.evo import fake_worker, fakes
 
 RECIPE = Recipe(name="x", population=6, epochs=3, task="tig", gate=Gate(instances=10, error_rate=0.4, confidence=0.5))
@@ -84,13 +85,51 @@ def test_the_checkpoint_comes_back_as_it_was(ledger):
     search = continued(ledger)
     assert search.checkpoint() == ledger.checkpoint()
     assert search.generation == 3
-    assert len(search.hall_of_fame) == 3
+    assert len({fame.individual.hash for fame in search.hall_of_fame}) == len(search.hall_of_fame) > 2
     assert {fame.individual.generation for fame in search.hall_of_fame} <= {0, 1, 2}
     with Ledger.open_to_read(ledger.path) as reader:
         assert reader.checkpoint() == ledger.checkpoint()
         assert reader.individual(search.last[0].id) == search.last[0]
         assert [generation.number for generation in reader.past()] == [1, 2, 3]
-        assert reader.past()[-1].seconds == 2.0  # of its two tells
+        assert reader.past()[-1].seconds == reader.rows("SELECT count(*) FROM tells WHERE generation = 2")[0][0]
+
+
+def test_observations_are_what_the_search_was_told_and_statistics_what_it_said(ledger):
+    search, said = continued(ledger), []
+    while search.generation < 4:
+        request = search.ask()
+        known = ledger.results(lane.key for lane in request.lanes)
+        missing = [lane for lane in request.lanes if lane.key not in known]
+        for lane in missing:
+            found = fake_worker.outcome(lane.hash, lane.instance.seed.hex(), lane.instance.num_hidden_layers, 3)
+            ledger.add([(lane, Training.from_dict(found))], request.purpose)
+        waiting = {lane.key for lane in missing}
+        assert not waiting & {(o.hash, *o.instance) for o in ledger.observations()}, "it was not told yet"
+        told = search.tell(ledger.results(lane.key for lane in request.lanes))
+        ledger.save(told, search.checkpoint(), 1.0)
+        said += [told.statistics] if told.statistics else []
+        assert {(o.hash, o.instance): o for o in ledger.observations()} == search._observed
+        assert continued(ledger).evidence == search.evidence
+    assert [generation.statistics for generation in ledger.past()] == said
+    assert any(statistics.trials for statistics in said)
+    assert any(observation.quality is None for observation in ledger.observations())
+
+
+def test_shared_trainings_are_those_on_common_instances(ledger):
+    every = (fakes.individual(RECIPE, 0, i) for i in range(9))
+    members = list({member.hash: member for member in every}.values())[:3]
+    for member, numbers in zip(members, ((1, 2, 3), (3, 2, 5), (2, 3, 9)), strict=True):
+        for number in numbers:
+            ledger.add([(fakes.lane(RECIPE, member, number, 4), fakes.training(number / 10))], Purpose.SEARCH)
+    found = ledger.shared(member.hash for member in members)
+    seeds = sorted(seed_bytes(number) for number in (2, 3))
+    for member in members:
+        assert [instance.seed for instance, _ in found[member.hash]] == seeds
+        lanes = {fakes.lane(RECIPE, member, number, 4).instance.seed: number / 10 for number in (2, 3)}
+        assert all(training.quality == lanes[instance.seed] for instance, training in found[member.hash])
+    assert len(ledger.shared([members[0].hash])[members[0].hash]) == 3
+    assert ledger.shared([members[0].hash, "unknown"]) == {members[0].hash: [], "unknown": []}
+    assert ledger.shared([]) == {}
 
 
 def test_every_tell_is_saved_and_none_is_done_twice(ledger):
