@@ -64,8 +64,9 @@ class LiveProgress(Progress):
             parts.append(Text(f"  {best.expr}", style="cyan", no_wrap=True, overflow="ellipsis"))
             if best.founder:
                 parts.append(Text(f"  {wording.FOUNDER_STAYS}", style="dim"))
-            measured = "  ".join(f"{name} {interval(value)}" for name, value in last.baselines.items())
-            parts.append(Text(measured, style="dim"))
+            if last.baselines:
+                measured = "  ".join(f"{name} {interval(value)}" for name, value in last.baselines.items())
+                parts.append(Text(measured, style="dim"))
         return Group(*parts)
 
     def _table(self) -> Table:

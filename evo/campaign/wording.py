@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from evo.records import Trial
 
-FOUNDER_STAYS = "a genome that the campaign began with: none that it bred has shown to be better"
+FOUNDER_STAYS = "one of the founders: nothing bred from them has shown to be better"
 
 
 def outcome(trial: Trial) -> str:
