@@ -10,11 +10,19 @@ class Uncertain(Protocol):
     """An estimate with its 95 % interval: see `evo.records.Estimate`."""
 
     @property
-    def mean(self) -> float: ...
+    def mean(self) -> float:
+        """The most likely value."""
+        ...
+
     @property
-    def low(self) -> float: ...
+    def low(self) -> float:
+        """The lower end of the interval."""
+        ...
+
     @property
-    def high(self) -> float: ...
+    def high(self) -> float:
+        """The upper end of the interval."""
+        ...
 
 
 def command(*words: object) -> str:

@@ -32,6 +32,12 @@ class Settings(Closed):
 
     algorithm: str  # frozen, so that subclasses may narrow it
 
+    @classmethod
+    def hint(cls, key: str) -> str:
+        """Which other algorithms have a key."""
+        having = [name for name, settings in ALGORITHMS.items() if key in settings.model_fields]
+        return f"write algorithm: {' or '.join(having)} beside it" if having else ""
+
     def contradictions(self, population: int) -> Iterator[Contradiction]:
         """What keys that are sound one by one get wrong together."""
         return iter(())
