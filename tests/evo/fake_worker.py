@@ -31,7 +31,7 @@ def climb(lanes: list[dict[str, Any]], **_: object) -> Iterator[tuple[int, dict]
         seed = lane["seed"]
         found = re.search(r"^lr: (\S+)$", lane["text"], re.MULTILINE)
         away = abs(math.log10(float(found.group(1)) / 0.02)) if found else 2.0
-        quality = 0.9 - away / 4 + 0.3 * (digest(seed) % 1000 / 1000) + 0.1 * (digest(lane["hash"], seed) % 1000 / 1000)
+        quality = 0.9 - away / 4 + 0.3 * (digest(seed) % 1000 / 1000) + 0.3 * (digest(lane["hash"], seed) % 1000 / 1000)
         yield position, outcome(**{**lane, "hash": "0001"}) | {"quality": quality}
 
 
