@@ -126,7 +126,7 @@ class Search(ABC):
         self._trials = 0
         self._failed_trials: frozenset[str] = frozenset()  # hashes of challengers
         self._tally = _Tally()
-        self._ranked = False  # the generation under way is over, but for the champion's share
+        self._over = False  # the generation under way is over, but for the champion's share
         if checkpoint.state is not None:
             assert individual is not None, "a checkpoint names individuals by id"
             self._restore_common(checkpoint.state["common"], individual)
@@ -177,9 +177,9 @@ class Search(ABC):
             born = (*self._tally.born, *(i.hash for i in step.individuals))
             self._tally = replace(self._tally, born=born, dismissed=self._tally.dismissed + step.dismissed)
             complete = step.complete and self._rank()
-        self._ranked = complete
+        self._over = complete
         if complete and self._switched_off() is None:
-            self._ranked = False
+            self._over = False
             told = replace(told, statistics=self._statistics())
             self.generation += 1
             self._tally = _Tally()
@@ -365,7 +365,7 @@ class Search(ABC):
 
         None before a generation is over, and where there is nothing to switch off or to train.
         """
-        if not self._ranked or not self.hall_of_fame or not TASKS[self.recipe.task].hides_mean:
+        if not self._over or not self.hall_of_fame or not TASKS[self.recipe.task].hides_mean:
             return None
         champion = self.hall_of_fame[0].individual
         blind = switched_off(champion)
@@ -418,7 +418,7 @@ class Search(ABC):
             "trial": self._trial and self._trial.state(),
             "trials": self._trials,
             "failed": sorted(self._failed_trials),
-            "ranked": self._ranked,
+            "over": self._over,
             "tally": [list(tally.born), tally.dismissed, tally.trained, tally.lane_steps],
             "tried": [asdict(trial) for trial in tally.trials],
         }
@@ -435,7 +435,7 @@ class Search(ABC):
                 tuple(kept["beaten"]),
             )
         self._trials, self._failed_trials = state["trials"], frozenset(state["failed"])
-        self._ranked = state["ranked"]
+        self._over = state["over"]
         born, *counts = state["tally"]
         self._tally = _Tally(tuple(born), *counts, trials=tuple(map(Trial.from_dict, state["tried"])))
 
