@@ -56,7 +56,9 @@ def test_a_campaign_agrees_with_the_literal_loop_and_does_not_depend_on_workers_
     _, literal = _results(tmp_path / "literal", Machine(1, function=worker.TRAIN_LITERAL))
     for path in (quick, batched):
         common = path.keys() & literal.keys()
-        assert len(common) >= 8  # four individuals, one of them the baseline; later lanes depend on what the first ones came to
+        assert (
+            len(common) >= 8
+        )  # four individuals, one of them the baseline; later lanes depend on what the first ones came to
         for lane in common:
             assert path[lane][0] == literal[lane][0]
             assert path[lane][1] == pytest.approx(literal[lane][1], rel=BOUND)
