@@ -64,7 +64,7 @@ class Instances(Closed):
     selection: Some = Field(
         default=10, description="for a champion without its calibration; genetic trains its elites on fixed ones too"
     )
-    final: Some = Field(default=64, description="fixed instances that only `evo compare` touches")
+    final: Some = Field(default=64, description="fixed instances that only `evo demo` touches, at its end")
 
 
 class Gate(Closed):
