@@ -10,11 +10,19 @@ class Uncertain(Protocol):
     """An estimate with its 95 % interval: see `evo.records.Estimate`."""
 
     @property
-    def mean(self) -> float: ...
+    def mean(self) -> float:
+        """The most likely value."""
+        ...
+
     @property
-    def low(self) -> float: ...
+    def low(self) -> float:
+        """The lower end of the interval."""
+        ...
+
     @property
-    def high(self) -> float: ...
+    def high(self) -> float:
+        """The upper end of the interval."""
+        ...
 
 
 def command(*words: object) -> str:
@@ -27,17 +35,26 @@ def quality(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def uncertain(estimate: Uncertain | None) -> str:
-    """An estimate with half of its 95 % interval: ``0.412 ± 0.031``; a dash for None."""
-    return "–" if estimate is None else f"{estimate.mean:.3f} ± {(estimate.high - estimate.low) / 2:.3f}"
+def interval(estimate: Uncertain | None, sign: bool = False) -> str:
+    """An estimate with half of its 95 % interval: ``0.412 ± 0.031``; a dash for None. ``sign``: always with one."""
+    if estimate is None:
+        return "–"
+    return f"{estimate.mean:{'+' if sign else ''}.3f} ± {half_interval(estimate)}"
+
+
+def half_interval(estimate: Uncertain) -> str:
+    """Half of the 95 % interval, with three decimals."""
+    return f"{(estimate.high - estimate.low) / 2:.3f}"
 
 
 def gain(difference: Uncertain | None) -> str:
-    """A difference as `uncertain`, with its sign; ``tie`` is added where its interval holds 0."""
-    if difference is None:
-        return "–"
-    tie = " (tie)" if difference.low <= 0 <= difference.high else ""
-    return f"{difference.mean:+.3f} ± {(difference.high - difference.low) / 2:.3f}{tie}"
+    """A difference with its sign and interval; ``(tie)`` is added where that holds 0."""
+    return interval(difference, sign=True) + (" (tie)" if difference and difference.low <= 0 <= difference.high else "")
+
+
+def steps(count: int) -> str:
+    """Training steps as people read them: ``12,160``, ``3.41 M`` for millions."""
+    return f"{count / 1e6:.3g} M" if count >= 1e6 else f"{count:,}"
 
 
 def duration(seconds: float) -> str:

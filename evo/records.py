@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, NamedTuple, Self
@@ -15,14 +15,16 @@ from harness.task import Instance
 
 STANDARD_DEVIATIONS = 1.959963984540054  # on either side: 95 % of a normal distribution
 
+FOUNDERS = ("catalogue", "genome", "random")  # operators of the individuals that a campaign begins with
+
 
 class Purpose(StrEnum):
     """What an instance is for. Seeds of different purposes never meet.
 
-    ``search`` ranks a generation; ``retest``: fresh instances for the best of it; ``selection``: the fixed instances
-    of the hall of fame; ``gate``: fresh instances for a challenger and those it must beat; ``share``: instances of the
-    champion, for itself without its calibration of the outputs' mean; ``final``: those that no campaign trains on, for
-    the comparison at the end.
+    ``search``: fresh instances for a generation; ``gate``: fresh ones for a challenger and those it must beat;
+    ``share``: instances of the champion, for itself without its calibration of the outputs' mean; ``final``: those that
+    no campaign trains on, for the comparison at the end. Of some algorithms: ``retest``, further fresh instances for
+    the best of a generation, and ``selection``, fixed ones.
     """
 
     SEARCH = "search"
@@ -83,6 +85,11 @@ class Individual:
     def name(self) -> str:
         """The genome's name."""
         return self.genome.name
+
+    @property
+    def is_founder(self) -> bool:
+        """Whether a campaign began with it: mutants of the first generation are none."""
+        return self.generation == 0 and self.operator in FOUNDERS
 
     @cached_property
     def text(self) -> str:
@@ -179,7 +186,7 @@ class Fame:
 class Champion:
     """The first of the hall of fame, in words.
 
-    ``gain``: over the reference, the first baseline. ``expr``: its direction.
+    ``gain``: over the reference, the first baseline. ``expr``: its direction. ``founder``: the campaign began with it.
     """
 
     id: str
@@ -187,6 +194,7 @@ class Champion:
     estimate: Estimate
     gain: Estimate | None
     expr: str
+    founder: bool = False
 
 
 @dataclass(frozen=True)
@@ -203,6 +211,11 @@ class Trial:
     count: int
     promoted: bool
     reason: str
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The trial of its fields by name, from JSON."""
+        return cls(**{**values, "rivals": tuple(values["rivals"]), "gains": tuple(values["gains"])})
 
 
 @dataclass(frozen=True)
@@ -246,12 +259,19 @@ class Statistics:
                 and Champion(
                     **{**champion, "estimate": Estimate(**champion["estimate"]), "gain": _estimate(champion["gain"])}
                 ),
-                "trials": tuple(
-                    Trial(**{**trial, "rivals": tuple(trial["rivals"]), "gains": tuple(trial["gains"])})
-                    for trial in values["trials"]
-                ),
+                "trials": tuple(map(Trial.from_dict, values["trials"])),
             }
         )
+
+
+def plain(value: Any) -> Any:
+    """A record as plain data for people's programs: every estimate also has the ends of its 95 % interval."""
+    if is_dataclass(value) and not isinstance(value, type):
+        found = {each.name: plain(getattr(value, each.name)) for each in fields(value)}
+        return found | {"low": value.low, "high": value.high} if isinstance(value, Estimate) else found
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _estimate(values: Mapping[str, Any] | None) -> Estimate | None:

@@ -12,8 +12,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from evo.campaign import wording
 from evo.campaign.progress import PlainProgress, Progress
-from evo.formatting import duration, gain, uncertain
+from evo.formatting import duration, gain, interval
 
 ROWS = 10
 
@@ -57,33 +58,34 @@ class LiveProgress(Progress):
             times.append(f"about {duration(left)} left")
         parts.append(Text(" · ".join(times), style="dim"))
         if self.champion:
-            best = self.champion
-            over = f", {gain(best.gain)} over {self.recipe.baselines[0]}" if best.gain and self.recipe else ""
-            parts.append(Text.assemble("champion ", (best.name, "bold"), f" {uncertain(best.estimate)}{over}"))
-            parts.append(Text(f"  {self.champion.expr}", style="cyan", no_wrap=True, overflow="ellipsis"))
+            best, last = self.champion, self.past[-1].statistics
+            over = f", {gain(best.gain)} over {next(iter(last.baselines))}" if best.gain else ""
+            parts.append(Text.assemble("champion ", (best.name, "bold"), f" {interval(best.estimate)}{over}"))
+            parts.append(Text(f"  {best.expr}", style="cyan", no_wrap=True, overflow="ellipsis"))
+            if best.founder:
+                parts.append(Text(f"  {wording.FOUNDER_STAYS}", style="dim"))
+            if last.baselines:
+                measured = "  ".join(f"{name} {interval(value)}" for name, value in last.baselines.items())
+                parts.append(Text(measured, style="dim"))
         return Group(*parts)
 
     def _table(self) -> Table:
-        baselines = list(self.past[-1].statistics.baselines)
-        recipe = self.recipe
-        title = f"{recipe.name} · task {recipe.task} · quality, higher is better" if recipe else None
+        """Gains over the reference, the first baseline; without one, estimates. Fits 80 columns."""
+        recipe, last = self.recipe, self.past[-1].statistics
+        reference = next(iter(last.baselines), None)
+        what = f"gain over {reference}" if reference else "quality"
+        title = f"{recipe.name} · task {recipe.task} · {what}, higher is better" if recipe else None
         table = Table(title=title, title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0))
-        table.add_column("generation", justify="right")
-        for name in ("best", "champion"):
+        for name in ("gen.", "best", "champion", "trial", "trained", "failed", "time"):
             table.add_column(name, justify="right", style="bold" if name == "champion" else "")
-        for name in baselines:
-            table.add_column(name, justify="right", style="dim")
-        for name in ("trials", "trained", "diverged", "time"):
-            table.add_column(name, justify="right")
         for generation in self.past[-ROWS:]:
             found = generation.statistics
+            champion = found.champion and (found.champion.gain if reference else found.champion.estimate)
             table.add_row(
                 str(generation.number),
-                uncertain(found.best),
-                uncertain(found.champion and found.champion.estimate),
-                *(uncertain(found.baselines.get(name)) for name in baselines),
-                ", ".join("promoted" if trial.promoted else "failed" for trial in found.trials),
-                *(str(count) for count in (found.trained, found.diverged)),
+                *(interval(each, sign=bool(reference)) for each in (found.gain if reference else found.best, champion)),
+                ", ".join("promoted" if trial.promoted else "refused" for trial in found.trials),
+                *(str(count) for count in (found.trained, found.diverged or "")),
                 duration(generation.seconds),
             )
         return table

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from evo import files
 from evo.campaign import start
@@ -17,12 +17,14 @@ from evo.errors import UsageError
 from evo.ledger import backup
 from evo.ledger.ledger import Ledger
 from evo.recipe.schema import Recipe
-from evo.records import Checkpoint, Fame, Generation, Request, Results
-from evo.search.protocol import Search, algorithm
+from evo.records import Checkpoint, Fame, Generation, Request, Results, plain
 from evo.training.pool import Pool, check_workers
 from evo.training.worker import TRAIN_LANES
 
-Begin = Callable[..., Search]  # what makes a search: see `Search.__init__`
+if TYPE_CHECKING:
+    from evo.search.protocol import Search
+
+Begin = Callable[..., "Search"]  # what makes a search: see `Search.__init__`
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,13 @@ class Outcome:
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for JSON."""
         best = self.champion
-        champion = best and {"id": best.individual.id, "name": best.individual.name, **asdict(best.estimate)}
-        return asdict(replace(self, champion=None)) | {"champion": champion}
+        champion = best and {
+            "id": best.individual.id,
+            "name": best.individual.name,
+            "estimate": plain(best.estimate),
+            "founder": best.individual.is_founder,
+        }
+        return plain(replace(self, champion=None)) | {"champion": champion}
 
 
 def run(
@@ -87,7 +94,7 @@ def run(
     reached, finished = ledger.checkpoint(), False
     with pool, progress, one_thread(), contextlib.suppress(Stopped):
         _write_champion(folder, reached)
-        begin = begin or algorithm(recipe)
+        begin = begin or _algorithm(recipe)
         with stop.at_once():
             genomes = start.kept(ledger.meta(), recipe, needed=not ledger.tells())
             past, begun = ledger.past(), bool(ledger.statuses())
@@ -112,6 +119,12 @@ def run(
         finished = True
     best = reached.hall_of_fame[0] if reached.hall_of_fame else None
     return Outcome(finished, reached.generation, recipe.generations, best)
+
+
+def _algorithm(recipe: Recipe) -> Begin:
+    from evo.search.protocol import algorithm  # here alone: it brings in torch and SciPy
+
+    return algorithm(recipe)
 
 
 @contextlib.contextmanager

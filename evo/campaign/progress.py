@@ -11,7 +11,8 @@ from statistics import median
 from typing import TextIO
 
 from evo import files
-from evo.formatting import duration, uncertain
+from evo.campaign import wording
+from evo.formatting import duration, gain, interval
 from evo.recipe.schema import Recipe
 from evo.records import Champion, Generation, Request
 from harness.result import Training
@@ -110,15 +111,16 @@ class Progress:
 
     def _line(self, generation: Generation) -> str:
         found = generation.statistics
+        reference = next(iter(found.baselines), None)
         parts = [f"generation {self.done_generations}/{self.generations}"]
-        parts.append(f"best {uncertain(found.best)}")
-        parts += [f"{name} {uncertain(value)}" for name, value in found.baselines.items()]
-        if found.champion:
-            parts.append(f"champion {found.champion.name} {uncertain(found.champion.estimate)}")
-        parts += [f"{trial.challenger} {'promoted' if trial.promoted else 'not promoted'}" for trial in found.trials]
+        parts.append(f"best {gain(found.gain)} over {reference}" if found.gain else f"best {interval(found.best)}")
+        parts += [f"{name} {interval(value)}" for name, value in found.baselines.items()]
+        if best := found.champion:
+            parts.append(f"champion {best.name} {gain(best.gain) if best.gain else interval(best.estimate)}")
+        parts += [f"{trial.challenger} {wording.outcome(trial)}" for trial in found.trials]
         parts.append(f"trained {found.trained}")
         if found.diverged:
-            parts.append(f"diverged {found.diverged}")
+            parts.append(f"failed {found.diverged}")
         left = self.seconds_left()
         parts.append(f"{duration(generation.seconds)}{f', {duration(left)} left' if left else ''}")
         return "  ".join(parts)

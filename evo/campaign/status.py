@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evo.campaign import wording
 from evo.campaign.folder import RunFolder
 from evo.errors import UsageError
-from evo.formatting import command, duration, gain, uncertain
+from evo.formatting import command, duration, gain, interval, steps
 from evo.ledger import backup
 from evo.ledger.errors import LedgerError
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
-from evo.records import Statistics
+from evo.records import Statistics, Trial, plain
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Status:
     """Where a campaign stands. ``state``: ``not launched``, ``running``, ``stopped`` or ``finished``.
 
     ``generation``: how many of ``generations`` are complete; ``statistics``: of the last of them. ``evaluations``: how
-    many by status of the training. ``seconds``: wall time of the complete generations. ``created``: ISO 8601.
+    many by status of the training. ``trials``, ``lane_steps`` (training steps of all lanes), ``seconds`` (wall time):
+    of all complete generations. ``created``: ISO 8601.
     """
 
     run: str
@@ -33,6 +35,8 @@ class Status:
     population: int = 0
     evaluations: dict[str, int] = field(default_factory=dict)
     statistics: Statistics | None = None
+    trials: tuple[Trial, ...] = ()
+    lane_steps: int = 0
     seconds: float = 0.0
     created: str = ""
 
@@ -40,7 +44,7 @@ class Status:
         """As plain data, for JSON; of a campaign that was not launched, no more than that."""
         if self.state == "not launched":
             return {"run": self.run, "state": self.state}
-        return asdict(self) | {"statistics": self.statistics.to_dict() if self.statistics else {}}
+        return plain(self) | {"statistics": plain(self.statistics) if self.statistics else {}}
 
 
 def status(path: Path | str) -> Status:
@@ -62,6 +66,8 @@ def status(path: Path | str) -> Status:
             population=recipe.population,
             evaluations=ledger.statuses(),
             statistics=past[-1].statistics if past else None,
+            trials=tuple(trial for each in past for trial in each.statistics.trials),
+            lane_steps=sum(each.statistics.lane_steps for each in past),
             seconds=sum(each.seconds for each in past),
             created=meta["created"],
         )
@@ -76,17 +82,24 @@ def summary(status: Status) -> str:
         f" of {status.population} (task {status.task})"
     ]
     if found := status.statistics:
-        measured = {"best of the last generation": found.best, **found.baselines}
-        lines.append("  ".join(f"{name} {uncertain(value)}" for name, value in measured.items()))
+        reference = next(iter(found.baselines), None)
         if best := found.champion:
-            lines.append(f"champion: {best.name} {uncertain(best.estimate)}, from {best.estimate.count} instances")
-            if best.gain:
-                lines.append(f"champion less {next(iter(found.baselines))}: {gain(best.gain)}")
+            over = f", {gain(best.gain)} over {reference}" if best.gain else ""
+            lines.append(f"champion: {best.name} {interval(best.estimate)}{over}, from {best.estimate.count} instances")
+            if best.founder:
+                lines.append(f"  {wording.FOUNDER_STAYS}")
+        best_of_last = gain(found.gain) + f" over {reference}" if found.gain else interval(found.best)
+        lines.append(f"best of the last generation: {best_of_last}")
+        if found.baselines:
+            lines.append(
+                "baselines: " + ", ".join(f"{name} {interval(each)}" for name, each in found.baselines.items())
+            )
+        lines.append(f"trials on fresh instances: {wording.summary(status.trials)}")
     by_status = ", ".join(f"{count} {name}" for name, count in sorted(status.evaluations.items()))
     lines.append(f"trainings: {sum(status.evaluations.values())}{f' ({by_status})' if by_status else ''}")
     if status.evaluations.keys() - {"finished"}:
         lines.append(f"why trainings did not finish: {command('report', status.run)}")
-    lines.append(f"time in complete generations: {duration(status.seconds)}")
+    lines.append(f"complete generations: {steps(status.lane_steps)} training steps in {duration(status.seconds)}")
     if status.state == "stopped":
         lines.append(f"go on with: {command('resume', status.run)}")
     return "\n".join(lines)

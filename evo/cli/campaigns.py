@@ -9,11 +9,9 @@ from pathlib import Path
 from evo.campaign.folder import RunFolder
 from evo.campaign.progress import PlainProgress, Progress
 from evo.campaign.run import Machine, Outcome, launch, resume
+from evo.campaign.wording import FOUNDER_STAYS
 from evo.cli.messages import say
-from evo.formatting import command, uncertain
-from evo.search.breeding import is_founder
-
-FOUNDER_STAYS = "it is one of the genomes that the campaign began with: nothing was surely better on fresh instances"
+from evo.formatting import command, interval
 
 
 def shown_progress() -> Progress:
@@ -39,10 +37,10 @@ def _ended(run: Path, outcome: Outcome) -> bool:
     """Say how a campaign ended and what comes next; returns whether it is complete."""
     champion = outcome.champion
     if champion:
-        found = f"quality {uncertain(champion.estimate)} from {champion.estimate.count} instances"
+        found = f"quality {interval(champion.estimate)} from {champion.estimate.count} instances"
         say(f"champion {champion.individual.name}, {found} ({RunFolder.find(run).champion})")
-        if is_founder(champion.individual):
-            say(FOUNDER_STAYS)
+        if champion.individual.is_founder:
+            say(f"  {FOUNDER_STAYS}")
     if not outcome.finished:
         say(f"stopped after {outcome.generation} of {outcome.generations} generations, all that was trained is kept")
         say(f"go on with: {command('resume', run)}")

@@ -58,7 +58,7 @@ def run_demo(path: Path, workers: int = 0) -> bool:
 
 
 def _question(recipe: Recipe, names: list[str]) -> Question:
-    """The recipe's final instances: as many of each depth, which no search, retest or selection touched."""
+    """The recipe's final instances: as many of each depth, which no other purpose touched."""
     depths = recipe.difficulty.depths
     finals = instances(recipe, Purpose.FINAL, 0)[: max(1, recipe.instances.final // len(depths))]
     seeds: Seeds = {instance.seed: f"hex:{instance.seed.hex()}" for instance in finals}

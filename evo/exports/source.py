@@ -8,7 +8,7 @@ from evo.campaign.folder import RunFolder
 from evo.campaign.status import open_to_read
 from evo.errors import UsageError
 from evo.exports.export import Export, Measured
-from evo.formatting import command, uncertain
+from evo.formatting import command, interval
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
 from evo.records import Individual
@@ -81,7 +81,7 @@ def from_run(path: Path, rank: int = 1) -> Export:
     measured = Measured(
         where=f"task {recipe.task}, depths {depths}, at most {recipe.epochs} epochs",
         rows=tuple(
-            (name, f"{uncertain(estimate)} from {estimate.count} instances")
+            (name, f"{interval(estimate)} from {estimate.count} instances")
             for name, estimate in (("this", chosen.estimate), *baselines)
             if estimate is not None
         ),

@@ -56,12 +56,13 @@ from harness.task import Instance
 
 @dataclass(frozen=True)
 class Member:
-    """What reports want of every individual. ``fitness``: mean quality, None for a diverged one."""
+    """What reports want of every individual: all but its genome."""
 
     generation: int
     index: int
+    hash: str
+    parents: tuple[str, ...]
     operator: str
-    fitness: float | None
 
     @property
     def id(self) -> str:
@@ -214,27 +215,33 @@ class Ledger:
         where = "WHERE " + " AND ".join(f"{name} = ?" for name in EVALUATIONS.key_names)
         return {key: codec.from_fields(row) for key in keys for row in self._rows(EVALUATIONS, where, key)}
 
-    def on_selection(self, hashes: Iterable[str]) -> dict[str, list[tuple[Instance, Training]]]:
-        """All trainings of some optimizers, by their identities, on the campaign's selection instances."""
-        found: dict[str, list[tuple[Instance, Training]]] = {hash: [] for hash in hashes}
-        # rows with a damaged hash are among these too: what is left out is of another purpose for certain
-        others = [purpose.value for purpose in Purpose if purpose is not Purpose.SELECTION]
-        rows = self._rows(EVALUATIONS, f"WHERE purpose NOT IN ({', '.join('?' * len(others))})", others)
-        for row in rows:
-            if row["hash"] in found:
-                found[row["hash"]].append((_instance(row), codec.from_fields(row)))
-        return found
+    def shared(self, hashes: Iterable[str]) -> dict[str, list[tuple[Instance, Training]]]:
+        """The trainings of some optimizers, by their identities, on the instances on which all of them were trained.
+
+        In the order of the instances' keys.
+        """
+        found: dict[str, dict[Instance, Training]] = {hash: {} for hash in hashes}
+        order = ", ".join(EVALUATIONS.key_names)
+        for hash, trainings in found.items():
+            for row in self._rows(EVALUATIONS, f"WHERE hash = ? ORDER BY {order}", (hash,)):
+                trainings[_instance(row)] = codec.from_fields(row)
+        common = set.intersection(*map(set, found.values())) if found else set()
+        return {
+            hash: [(instance, training) for instance, training in trainings.items() if instance in common]
+            for hash, trainings in found.items()
+        }
 
     def observations(self) -> list[Observation]:
         """What the search was told, training by training: all but results that the next tell is to be about."""
-        names = EVALUATIONS.key_names[1:]
+        names, tells = EVALUATIONS.key_names[1:], self.tells()
         return [
             Observation(
                 row["hash"],
                 tuple(row[name] for name in names),
                 finished_quality(row["status"], codec.number(row["quality"])),
             )
-            for row in self._rows(EVALUATIONS, "WHERE tell < ?", (self.tells(),))
+            for row in self._rows(EVALUATIONS)  # all, so that a damaged number of a tell hides none
+            if row["tell"] < tells
         ]
 
     def unfinished(self) -> list[Training]:
@@ -269,12 +276,18 @@ class Ledger:
         raise DamagedError(f"{self.path}: damaged: individual {id} or its genome is missing")
 
     def members(self) -> list[Member]:
-        """Every individual of every generation, in order."""
+        """Every individual of every generation, in order. Raises DamagedError where a genome is missing."""
         self._complete_tells()
-        return [
-            Member(row["generation"], row["number"], row["operator"], codec.number(row["fitness"]))
-            for row in self._rows(INDIVIDUALS, "ORDER BY generation, number")
-        ]
+        hashes = {row["id"]: row["hash"] for row in self._rows(GENOMES)}
+        members = []
+        for row in self._rows(INDIVIDUALS, "ORDER BY generation, number"):
+            generation, index, genome = row["generation"], row["number"], row["genome"]
+            if genome not in hashes:
+                raise DamagedError(f"{self.path}: damaged: the genome of individual g{generation}i{index} is missing")
+            members.append(
+                Member(generation, index, hashes[genome], tuple(json.loads(row["parents"])), row["operator"])
+            )
+        return members
 
     def past(self) -> list[Generation]:
         """The complete generations, in order."""

@@ -15,8 +15,8 @@ VERSION = 4
 # by version: why ledgers of the one before cannot be read
 CHANGES = {
     2: "every request that was answered is saved, no longer whole generations",
-    4: "champions are chosen by the evidence of all trainings, with its uncertainty; before, by one mean",
     3: "results belong to exact programs; before, different genomes could share one training",
+    4: "champions are chosen by the evidence of all trainings, with its uncertainty; before, by one mean",
 }
 LONGEST = 1e9  # seconds: no time is as long, and a damaged one often is
 

@@ -10,11 +10,14 @@ from pathlib import Path
 
 from evo.recipe.limits import exceeded
 from evo.recipe.schema import MAX_DEPTH, Limits, Recipe
+from evo.recipe.search_settings import RacedEvolution
 from evo.recipe.validation import Fault, shown, suggestion
 from genomes import catalogue
 from genomes.compiler.lowering import read
 from genomes.language.genome import Genome, GenomeError
 from harness.task import TASKS
+
+FIRST_LOOK = 8  # instances of a trial before the gate looks at it
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,14 @@ def contradictions(recipe: Recipe, folder: Path | None, known: Known) -> Iterato
         yield fault(f"the task {task.name} has none; remove this key", "difficulty.accuracy_factors", "task")
     if least > greatest:
         yield fault(f"the first must not exceed the second, got {least}, {greatest}", "difficulty.accuracy_factors")
+
+    depths, searched, tried = len(difficulty.depths), recipe.instances.search, recipe.gate.instances
+    if isinstance(recipe.search, RacedEvolution) and searched < depths:
+        message = f"{searched} are fewer than the {depths} depths, of which a race's first block has one each"
+        yield fault(message, "instances.search", "difficulty.depths")
+    if 0 < tried < (least := max(FIRST_LOOK, depths)):
+        message = f"{tried} are too few for a trial to tell anything; write at least {least}, or 0 for no gate"
+        yield fault(message, "gate.instances", "difficulty.depths")
 
     start, population = recipe.start, recipe.population
     for message, keys in recipe.search.contradictions(population):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SerializeAsAny, create_model
 
-from evo.recipe.search_settings import ALGORITHMS, Few, Genetic, Settings, Share, Some
+from evo.recipe.search_settings import ALGORITHMS, Few, RacedEvolution, Settings, Share, Some
 from evo.recipe.validation import Closed, shown
 from evo.records import Purpose
 from genomes.language.genome import MAX_TERMS
@@ -55,10 +55,16 @@ class Difficulty(Closed):
 class Instances(Closed):
     """How many instances there are, by purpose."""
 
-    search: Some = Field(default=5, description="instances that rank a generation, fresh in each")
-    retest: Few = Field(default=5, description="fresh instances on which contenders prove themselves")
-    selection: Some = Field(default=10, description="fixed instances that rank the hall of fame")
-    final: Some = Field(default=64, description="fixed instances that only `evo compare` touches")
+    search: Some = Field(
+        default=20, description="fresh instances of a generation; a race goes through them a block at a time"
+    )
+    retest: Few = Field(
+        default=5, description="genetic, regularized_evolution alone: further fresh instances for the best of them"
+    )
+    selection: Some = Field(
+        default=10, description="for a champion without its calibration; genetic trains its elites on fixed ones too"
+    )
+    final: Some = Field(default=64, description="fixed instances that only `evo demo` touches, at its end")
 
 
 class Gate(Closed):
@@ -128,7 +134,7 @@ class Recipe(Closed):
     )
     difficulty: Difficulty = Field(default=Difficulty(), description="which instances are drawn")
     instances: Instances = Field(default=Instances(), description="how many of them, by purpose")
-    search: SerializeAsAny[Settings] = Field(default=Genetic(), description="who survives")
+    search: SerializeAsAny[Settings] = Field(default=RacedEvolution(), description="who survives")
     gate: Gate = Field(default=Gate(), description="who becomes champion")
     variation: Variation = Field(default=Variation(), description="how children are made")
     start: Start = Field(default=Start(), description="the first generation")

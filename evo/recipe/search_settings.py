@@ -32,6 +32,12 @@ class Settings(Closed):
 
     algorithm: str  # frozen, so that subclasses may narrow it
 
+    @classmethod
+    def hint(cls, key: str) -> str:
+        """Which other algorithms have a key."""
+        having = [name for name, settings in ALGORITHMS.items() if key in settings.model_fields]
+        return f"write algorithm: {' or '.join(having)} beside it" if having else ""
+
     def contradictions(self, population: int) -> Iterator[Contradiction]:
         """What keys that are sound one by one get wrong together."""
         return iter(())
@@ -62,6 +68,8 @@ class RacedEvolution(Settings):
 class Genetic(Settings):
     """A genetic algorithm on paired instances: `evo.search.genetic`."""
 
+    preset: ClassVar = {"instances": {"search": 5}}
+
     algorithm: Literal["genetic"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default="genetic", description="how the next genomes are chosen"
     )
@@ -87,7 +95,12 @@ class Genetic(Settings):
 class EvolvingOptimizers(Settings):
     """The genetic algorithm of "Evolving Deep Learning Optimizers", in its own genome form."""
 
-    preset: ClassVar = {"population": 50, "generations": 50, "start": {"catalogue": [], "random": 46}}
+    preset: ClassVar = {
+        "population": 50,
+        "generations": 50,
+        "instances": {"search": 5},
+        "start": {"catalogue": [], "random": 46},
+    }
 
     algorithm: Literal["evolving_optimizers"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default="evolving_optimizers", description="how the next genomes are chosen"
@@ -114,7 +127,7 @@ class EvolvingOptimizers(Settings):
 class RegularizedEvolution(Settings):
     """Aging evolution: the oldest die, and not the worst."""
 
-    preset: ClassVar = {"population": 100, "generations": 60}
+    preset: ClassVar = {"population": 100, "generations": 60, "instances": {"search": 5}}
 
     algorithm: Literal["regularized_evolution"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default="regularized_evolution", description="how the next genomes are chosen"
@@ -137,7 +150,7 @@ class RegularizedEvolution(Settings):
 class Nsga2(Settings):
     """NSGA-II with a dynamic population: quality against operations per step and states."""
 
-    preset: ClassVar = {"population": 48, "generations": 40}
+    preset: ClassVar = {"population": 48, "generations": 40, "instances": {"search": 5}}
 
     algorithm: Literal["nsga2"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default="nsga2", description="how the next genomes are chosen"
@@ -153,7 +166,7 @@ class Nsga2(Settings):
 class PlusSelection(Settings):
     """A (mu + lambda) evolution strategy: parents compete with their children; lambda is the population."""
 
-    preset: ClassVar = {"population": 35, "generations": 40}
+    preset: ClassVar = {"population": 35, "generations": 40, "instances": {"search": 5}}
 
     algorithm: Literal["plus_selection"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default="plus_selection", description="how the next genomes are chosen"
@@ -164,7 +177,7 @@ class PlusSelection(Settings):
 class CommaSelection(Settings):
     """A (mu, lambda) evolution strategy: parents die; lambda is the population."""
 
-    preset: ClassVar = {"population": 35, "generations": 40}
+    preset: ClassVar = {"population": 35, "generations": 40, "instances": {"search": 5}}
 
     algorithm: Literal["comma_selection"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default="comma_selection", description="how the next genomes are chosen"
@@ -180,7 +193,7 @@ class CommaSelection(Settings):
 class MapElites(Settings):
     """MAP-Elites: the best of each cell of a grid, cost against memory. Needs the package ribs."""
 
-    preset: ClassVar = {"population": 32, "generations": 60}
+    preset: ClassVar = {"population": 32, "generations": 60, "instances": {"search": 5}}
 
     algorithm: Literal["map_elites"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default="map_elites", description="how the next genomes are chosen"
@@ -200,7 +213,7 @@ RIBS_IS_MISSING = "map_elites needs the package ribs; install it with: pip insta
 class ConstantsOnly(Settings):
     """CMA-ES on the numbers of the founders: structures stay as they are."""
 
-    preset: ClassVar = {"population": 32, "generations": 40, "start": {"random": 0}}
+    preset: ClassVar = {"population": 32, "generations": 40, "instances": {"search": 5}, "start": {"random": 0}}
     least_population: ClassVar = 5  # four samples of a round, and the mean that they are drawn about
 
     algorithm: Literal["constants_only"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -216,7 +229,7 @@ class ConstantsOnly(Settings):
 class RandomSearch(Settings):
     """Random genomes, and mutants of founders: what any search must beat."""
 
-    preset: ClassVar = {"population": 32, "generations": 40}
+    preset: ClassVar = {"population": 32, "generations": 40, "instances": {"search": 5}}
 
     algorithm: Literal["random_search"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default="random_search", description="how the next genomes are chosen"

@@ -24,6 +24,11 @@ class Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
     renamed: ClassVar[Mapping[str, str]] = {}  # keys of earlier versions -> what they are called now
 
+    @classmethod
+    def hint(cls, key: str) -> str:
+        """What else to say of a key that the section lacks; empty where there is nothing."""
+        return ""
+
 
 class Fault(NamedTuple):
     """What is wrong, and where: a path of keys and list indices.
@@ -135,6 +140,8 @@ def _unknown_key(model: type[Closed], path: Path) -> str:
     section = _section(model, path[:-1])
     if section and word in section.renamed:
         return f"there is no such key; it is called {section.renamed[word]} now"
+    if section and (hint := section.hint(word)):
+        return f"there is no such key; {hint}"
     siblings = list(section.model_fields) if section else []
     misplaced = [key for key in _keys(model) if key.rpartition(".")[2] == word]
     close = misplaced or difflib.get_close_matches(word, siblings, n=1)

@@ -5,34 +5,61 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, median
 
 from evo.evaluation.bounds import mean_blind_quality
 from evo.evaluation.reasons import Reason, reasons
 from evo.ledger.ledger import Ledger, Member
 from evo.recipe import reader
 from evo.recipe.schema import Recipe
-from evo.records import Fame, Generation
+from evo.records import Estimate, Fame, Generation, Trial
 from evo.report.lineage import Drawing, ancestors, draw
+from evo.search.evidence import Evidence, fit
 from evo.search.mean_share import switched_off
 from genomes import catalogue
 from genomes.analysis.describe import formula
 from genomes.compiler.identity import genome_identity
-from harness.result import Training, mean_quality
+from harness.result import Training, finished_quality
 from harness.task import Instance
 
 Trainings = Sequence[tuple[Instance, Training]]
 
 
 @dataclass(frozen=True)
+class Point:
+    """What was known at the end of a generation. ``budget``: training steps of all lanes up to then.
+
+    ``best``, ``champion``, ``baselines`` (but for the reference): what they are above the reference, the first
+    baseline, with the interval; without baselines, their estimates. ``median``: of the generation, likewise.
+    ``promoted``: ids of the challengers that became champion in it.
+    """
+
+    number: int
+    budget: int
+    best: Estimate | None
+    median: float | None
+    champion: Estimate | None
+    baselines: Mapping[str, Estimate | None]
+    promoted: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A trial, its generation, and the names of those who took part, by id."""
+
+    generation: int
+    trial: Trial
+    names: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Curve:
-    """Mean validation loss over instances, `[epoch]`, and the mean quality. ``instances``: how many."""
+    """Mean validation loss over instances, `[epoch]`. ``instances``: how many."""
 
     name: str
     val_loss: list[float]
-    quality: float | None
     target_loss: float
     instances: int
 
@@ -43,7 +70,7 @@ class BesideBound:
 
     ``depths``, ``bounds``: `[instance]`. ``qualities``: of each optimizer by name, `[instance]`, the champion's first;
     None where a training has none. ``without_calibration``: the champion's with its calibration of the outputs' mean
-    switched off, `[instance]`; None where it has no calibration.
+    switched off, `[instance]`, None where it was not trained so; None where it has no calibration.
     """
 
     depths: list[int]
@@ -61,12 +88,16 @@ class BesideBound:
 
 @dataclass(frozen=True)
 class Operator:
-    """What became of an operator's children. ``upper``: how many came into the upper half of their generation;
-    ``better``: how many beat every elite on the same instances; ``famous``: how many are in the hall of fame."""
+    """What became of an operator's children, by their estimates.
+
+    ``failed``: how many have a training that did not finish; ``upper``: how many are in the upper half of their
+    generation; ``better``: how many are above all their parents, copies not counted; ``famous``: how many are in the
+    hall of fame.
+    """
 
     name: str
     made: int
-    diverged: int
+    failed: int
     upper: int
     better: int
     famous: int
@@ -74,9 +105,10 @@ class Operator:
 
 @dataclass(frozen=True)
 class Famous:
-    """A row of the hall of fame."""
+    """A row of the hall of fame. ``behind``: its estimate less the champion's; None for the champion."""
 
     fame: Fame
+    behind: Estimate | None
     formula: list[str]
 
 
@@ -84,11 +116,13 @@ class Famous:
 class Report:
     """All that a page shows of a campaign. ``curves``: the champion's first, then the baselines'.
 
-    ``beside_bound``: None for a task without a bound of optimizers that ignore the mean.
+    ``points``: by generation. ``beside_bound``: None for a task without a bound of optimizers that ignore the mean.
     """
 
     recipe: Recipe
     generations: list[Generation]
+    points: list[Point]
+    trials: list[Tried]
     hall_of_fame: list[Famous]
     curves: list[Curve]
     beside_bound: BesideBound | None
@@ -103,29 +137,95 @@ class Report:
         """The names of the recipe's baselines, in order."""
         return list(self.recipe.baselines)
 
+    @property
+    def reference(self) -> str | None:
+        """The baseline that differences are to: the first one."""
+        return next(iter(self.recipe.baselines), None)
+
+    @property
+    def estimates(self) -> dict[str, Estimate | None]:
+        """The champion's and the baselines' estimates, by name."""
+        named = {f"champion {best.fame.individual.name}": best.fame.estimate for best in self.hall_of_fame[:1]}
+        last = self.generations[-1].statistics.baselines if self.generations else {}
+        return {**named, **last}
+
+    @property
+    def lane_steps(self) -> int:
+        """Training steps of all lanes of the complete generations."""
+        return self.points[-1].budget if self.points else 0
+
 
 def collect(ledger: Ledger) -> Report:
     """Everything that the report on a campaign needs; the campaign may be running meanwhile."""
     meta, hall_of_fame = ledger.meta(), ledger.checkpoint().hall_of_fame
     recipe = reader.from_text(meta["recipe"])
     champion = hall_of_fame[0].individual if hall_of_fame else None
-    named = [(f"champion {champion.name}", champion.hash)] if champion else []
-    named += [(name, genome_identity(catalogue.load(name))) for name in recipe.baselines]
+    evidence, past = fit(ledger.observations()), ledger.past()
+    named = {f"champion {champion.name}": champion.hash} if champion else {}
+    named |= {name: hash for name, hash in _identities(recipe).items() if hash not in named.values()}
+    shared = ledger.shared(named.values())
+    measured = {name: shared[hash] for name, hash in named.items() if shared[hash]}
     blind = switched_off(champion) if champion else None
-    selected = ledger.on_selection([*(hash for _, hash in named), *([blind.hash] if blind else [])])
-    measured = {name: selected[hash] for name, hash in named if selected[hash]}
     return Report(
         recipe,
-        ledger.past(),
-        [Famous(fame, formula(fame.individual.genome)) for fame in hall_of_fame],
+        past,
+        points(past),
+        trials(past, lambda id: ledger.individual(id).name),
+        [_famous(fame, hall_of_fame[0]) for fame in hall_of_fame],
         [curve(name, [training for _, training in trainings]) for name, trainings in measured.items()],
-        beside_bound(measured, selected[blind.hash] if blind else None),
-        draw(ancestors(ledger, champion)) if champion else None,
-        operators(ledger, {fame.individual.id for fame in hall_of_fame}),
+        beside_bound(measured, ledger.shared([blind.hash])[blind.hash] if blind else None),
+        draw(ancestors(ledger, champion, evidence.estimates)) if champion else None,
+        operators(ledger.members(), evidence, {fame.individual.id for fame in hall_of_fame}),
         list(ledger.statuses().items()),
         reasons(ledger.unfinished()),
         meta,
     )
+
+
+def _identities(recipe: Recipe) -> dict[str, str]:
+    return {name: genome_identity(catalogue.load(name)) for name in recipe.baselines}
+
+
+def _famous(fame: Fame, champion: Fame) -> Famous:
+    behind = None if fame is champion else fame.estimate.minus(champion.estimate)
+    return Famous(fame, behind, formula(fame.individual.genome))
+
+
+def points(past: Sequence[Generation]) -> list[Point]:
+    """The generations, with differences to the first baseline."""
+    found: list[Point] = []
+    budget = 0
+    for generation in past:
+        s = generation.statistics
+        budget += s.lane_steps
+        reference, *others = (*s.baselines, None)
+        level = s.baselines[reference] if reference else Estimate(0.0, 0.0, 0)
+        found.append(
+            Point(
+                generation.number,
+                budget,
+                s.gain if reference else s.best,
+                None if s.median is None or level is None else s.median - level.mean,
+                s.champion and (s.champion.gain if reference else s.champion.estimate),
+                {name: above(s.baselines[name], level) for name in others if name},
+                tuple(trial.challenger for trial in s.trials if trial.promoted),
+            )
+        )
+    return found
+
+
+def above(estimate: Estimate | None, reference: Estimate | None) -> Estimate | None:
+    """The difference of two estimates; None where one is missing."""
+    return estimate.minus(reference) if estimate and reference else None
+
+
+def trials(past: Sequence[Generation], name: Callable[[str], str]) -> list[Tried]:
+    """All trials, in order. ``name``: of an individual, by its id."""
+    return [
+        Tried(generation.number, trial, {id: name(id) for id in (trial.challenger, *trial.rivals)})
+        for generation in past
+        for trial in generation.statistics.trials
+    ]
 
 
 def curve(name: str, trainings: list[Training]) -> Curve:
@@ -134,7 +234,7 @@ def curve(name: str, trainings: list[Training]) -> Curve:
     epochs = max(map(len, runs), default=0)
     means = [fmean(run[min(epoch, len(run) - 1)] for run in runs) for epoch in range(epochs)]
     targets = [t.target_loss for t in trainings if math.isfinite(t.target_loss)]
-    return Curve(name, means, mean_quality(trainings), fmean(targets) if targets else math.nan, len(trainings))
+    return Curve(name, means, fmean(targets) if targets else math.nan, len(trainings))
 
 
 def beside_bound(measured: Mapping[str, Trainings], without_calibration: Trainings | None = None) -> BesideBound | None:
@@ -150,7 +250,7 @@ def beside_bound(measured: Mapping[str, Trainings], without_calibration: Trainin
     order = sorted(bounded, key=lambda instance: (bounded[instance], instance.num_hidden_layers))
 
     def qualities(trainings: Trainings) -> list[float | None]:
-        found = {instance: training.quality for instance, training in trainings}
+        found = {instance: finished_quality(training.status, training.quality) for instance, training in trainings}
         return [found.get(instance) for instance in order]
 
     return BesideBound(
@@ -161,32 +261,41 @@ def beside_bound(measured: Mapping[str, Trainings], without_calibration: Trainin
     )
 
 
-def operators(ledger: Ledger, famous: set[str]) -> list[Operator]:
-    """How the children of each operator did, compared within their generation, where instances are the same.
-
-    ``famous``: the ids in the hall of fame.
-    """
-    generations: dict[int, list[Member]] = {}
-    for member in ledger.members():
-        generations.setdefault(member.generation, []).append(member)
+def operators(members: Sequence[Member], evidence: Evidence, famous: set[str]) -> list[Operator]:
+    """How the children of each operator did. ``famous``: the ids in the hall of fame."""
+    quality = {hash: estimate.mean for hash, estimate in evidence.estimates.items()}
+    by_id = {member.id: member for member in members}
+    middle = {
+        generation: median(found) if (found := [quality[m.hash] for m in group if m.hash in quality]) else math.inf
+        for generation, group in _by_generation(members).items()
+    }
     counts: dict[str, Counter[str]] = {}
-    for members in generations.values():
-        values = sorted((m.fitness for m in members if m.fitness is not None), reverse=True)
-        middle = values[len(values) // 2] if values else math.inf
-        elites = [m.fitness for m in members if m.operator == "elite" and m.fitness is not None]
-        for member in members:
-            value = member.fitness
-            count = counts.setdefault(member.operator, Counter())
-            count["made"] += 1
-            count["diverged"] += value is None
-            count["upper"] += value is not None and value > middle
-            count["better"] += value is not None and bool(elites) and value > max(elites)
-            count["famous"] += member.id in famous
+    for member in members:
+        value = quality.get(member.hash)
+        parents = [by_id[id].hash for id in member.parents if id in by_id]
+        count = counts.setdefault(member.operator, Counter())
+        count["made"] += 1
+        count["failed"] += member.hash in evidence.failed
+        count["upper"] += value is not None and value > middle[member.generation]
+        count["better"] += (
+            value is not None
+            and bool(parents)
+            and member.hash not in parents
+            and all(value > quality.get(parent, -math.inf) for parent in parents)
+        )
+        count["famous"] += member.id in famous
     table = [
-        Operator(name, count["made"], count["diverged"], count["upper"], count["better"], count["famous"])
+        Operator(name, count["made"], count["failed"], count["upper"], count["better"], count["famous"])
         for name, count in counts.items()
     ]
     return sorted(table, key=lambda operator: (-operator.famous, -operator.better, -operator.made))
+
+
+def _by_generation(members: Sequence[Member]) -> dict[int, list[Member]]:
+    generations: dict[int, list[Member]] = {}
+    for member in members:
+        generations.setdefault(member.generation, []).append(member)
+    return generations
 
 
 def versions(meta: dict[str, str]) -> str:

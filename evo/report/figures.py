@@ -16,7 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from evo.evaluation.bounds import MEAN_BLIND
-from evo.report.data import BesideBound, Curve, Report
+from evo.formatting import interval, steps
+from evo.records import Estimate
+from evo.report.data import BesideBound, Curve, Point, Report
 from evo.report.lineage import Drawing
 
 # Okabe and Ito's colors, which people with any color vision tell apart, and both light and dark pages show
@@ -24,6 +26,10 @@ ORANGE, BLUE, GREEN, PURPLE, SKY = "#e69f00", "#0072b2", "#009e73", "#cc79a7", "
 BASELINES = (ORANGE, GREEN, PURPLE, SKY)
 _INK, _GRID = "#010203", "#040506"  # stand for the page's text and line colors
 _SIZE = (9.2, 3.6)
+_DASHED = (0, (4, 2))
+NAMED = 12  # most promotions whose ids stand in the picture
+MOST_INSTANCES = 60  # in a picture
+_GOLDEN = 0.6180339887498949  # multiples of it spread evenly, modulo 1
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -45,36 +51,90 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def qualities(report: Report) -> str:
-    """Best and median quality of each generation, against the baselines on the same instances."""
-    numbers = [generation.number - 1 for generation in report.generations]
-    records = [generation.statistics for generation in report.generations]
+def generations(report: Report) -> str:
+    """The best and the median of each generation over training steps, as differences to the first baseline."""
+    points = report.points
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes("generation", "mean quality")
-        _line(axes, numbers, [s.best for s in records], BLUE, "best", width=2.2)
-        _line(axes, numbers, [s.median for s in records], SKY, "median", width=1.6)
-        for name, color in zip(report.baselines, cycle(BASELINES), strict=False):
-            values = [(s.baselines or {}).get(name) for s in records]
-            _line(axes, numbers, values, color, name, width=1.3, style=(0, (4, 2)))
-        _whole_numbers(axes, numbers)
-        return _svg(figure, axes, "qualities")
+        figure, axes = _over_budget(report)
+        _band(axes, points, [p.best for p in points], BLUE, "best of the generation", width=2.2)
+        medians = [math.nan if p.median is None else p.median for p in points]
+        places = [p.budget for p in points]
+        axes.plot(places, medians, color=SKY, linewidth=1.6, marker=_marker(points), label="its median")
+        _baselines(axes, report)
+        return _svg(figure, axes, "generations")
 
 
-def hall_of_fame(report: Report) -> str:
-    """The best quality on the fixed selection instances after each generation, and the baselines on them."""
-    numbers = [generation.number - 1 for generation in report.generations]
+def champion(report: Report) -> str:
+    """The champion over training steps, as a difference to the first baseline, with its promotions."""
+    points = report.points
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes("generation", "mean quality")
-        values = [generation.statistics.selection_best for generation in report.generations]
-        clean = [math.nan if value is None else value for value in values]
-        axes.step(numbers, clean, where="post", color=BLUE, linewidth=2.2, label="hall of fame")
-        axes.plot(numbers, clean, "o", color=BLUE, markersize=4 if len(numbers) < 60 else 0)
-        measured = {curve.name: curve.quality for curve in report.curves}
-        for name, color in zip(report.baselines, cycle(BASELINES), strict=False):
-            if (value := measured.get(name)) is not None:
-                axes.axhline(value, color=color, linewidth=1.3, linestyle=(0, (4, 2)), label=name)
-        _whole_numbers(axes, numbers)
-        return _svg(figure, axes, "fame")
+        figure, axes = _over_budget(report)
+        _band(axes, points, [p.champion for p in points], BLUE, "champion", width=2.2, step="post")
+        _baselines(axes, report)
+        axes.margins(y=0.15)  # room for the ids
+        promoted = [(p.budget, p.champion.mean, id) for p in points for id in p.promoted if p.champion]
+        if promoted:
+            places, heights, _ = zip(*promoted, strict=True)
+            axes.plot(places, heights, "^", color=BLUE, markersize=9, label="promoted")
+        for place, height, id in promoted[-NAMED:]:
+            axes.annotate(id, (place, height), (0, 9), textcoords="offset points", ha="center", fontsize=9)
+        return _svg(figure, axes, "champion")
+
+
+def _over_budget(report: Report) -> tuple[Figure, Axes]:
+    """Axes of training steps, with generations above, and differences to the reference."""
+    reference, points = report.reference, report.points
+    figure, axes = _axes(
+        "training steps of all lanes, cumulated", f"quality less that of {reference}" if reference else "quality"
+    )
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: steps(round(value))))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8))
+    above = axes.secondary_xaxis("top")
+    step = math.ceil(len(points) / 12)
+    shown = points[step - 1 :: step]
+    above.set_xticks([p.budget for p in shown], [str(p.number) for p in shown])
+    above.set_xlabel("generation")
+    if reference:
+        axes.axhline(0, color=BASELINES[0], linewidth=1.3, linestyle=_DASHED, label=reference)
+    return figure, axes
+
+
+def _baselines(axes: Axes, report: Report) -> None:
+    for name, color in zip(report.baselines[1:], cycle((*BASELINES[1:], BASELINES[0])), strict=False):
+        _band(axes, report.points, [p.baselines.get(name) for p in report.points], color, name, style=_DASHED)
+
+
+def _band(
+    axes: Axes,
+    points: Sequence[Point],
+    values: Sequence[Estimate | None],
+    color: str,
+    label: str,
+    width: float = 1.3,
+    style: Any = "-",
+    step: Any = None,
+) -> None:
+    """A line of estimates with their 95 % intervals; ``step``: as of ``fill_between``."""
+    means, low, high = ([math.nan if v is None else getattr(v, end) for v in values] for end in ("mean", "low", "high"))
+    places = [p.budget for p in points]
+    drawn = f"steps-{step}" if step else "default"
+    axes.plot(
+        places,
+        means,
+        color=color,
+        linewidth=width,
+        linestyle=style,
+        drawstyle=drawn,
+        marker=_marker(points),
+        label=label,
+    )
+    axes.fill_between(places, low, high, color=color, alpha=0.14, linewidth=0, step=step)
+    if len(points) == 1 and math.isfinite(means[0]):
+        axes.vlines(places, low, high, color=color, linewidth=1.3)
+
+
+def _marker(points: Sequence[Point]) -> str | None:
+    return "o" if len(points) < 3 else None  # a line of one point is not seen
 
 
 def learning_curves(curves: Sequence[Curve]) -> str:
@@ -101,11 +161,13 @@ def learning_curves(curves: Sequence[Curve]) -> str:
 def beside_bound(found: BesideBound) -> str:
     """Qualities by instance, sorted by the bound of optimizers that ignore the mean; triangles lie below the axis.
 
-    A line leads from the champion without its calibration, a circle, to the champion with it.
+    A line leads from the champion without its calibration, a circle, to the champion with it. Of many instances, some
+    are shown, evenly spaced by their bounds.
     """
+    found = _thinned(found)
     places = range(len(found.bounds))
     depths = list(map(str, found.depths)) if len(places) <= 40 else []
-    instances = "hidden layers of the selection instances" if depths else "selection instances"
+    instances = "hidden layers of the instances" if depths else "instances"
     with matplotlib.rc_context(_STYLE):
         figure, axes = _axes(f"{instances}, sorted by their bound", "quality")
         floor = min(found.bounds) - 0.4
@@ -122,6 +184,20 @@ def beside_bound(found: BesideBound) -> str:
         axes.set_xticks(places[: len(depths)], depths)
         axes.margins(x=0.5 / len(places))
         return _svg(figure, axes, "bound")
+
+
+def _thinned(found: BesideBound) -> BesideBound:
+    """At most `MOST_INSTANCES` of the instances; those on which the champion trained without calibration first."""
+    count = len(found.bounds)
+    blind = found.without_calibration or [None] * count
+    order = sorted(range(count), key=lambda i: (blind[i] is None, (i * _GOLDEN) % 1))
+    kept = sorted(order[:MOST_INSTANCES])
+
+    def some(values: Sequence[Any]) -> list[Any]:
+        return [values[i] for i in kept]
+
+    qualities = {name: some(values) for name, values in found.qualities.items()}
+    return BesideBound(some(found.depths), some(found.bounds), qualities, found.without_calibration and some(blind))
 
 
 def _without_calibration(axes: Axes, found: BesideBound, floor: float) -> None:
@@ -177,10 +253,10 @@ def lineage(drawing: Drawing) -> str:
     for number, (ancestor, column_of) in enumerate(zip(drawing.rows, drawing.columns, strict=True)):
         member, position = ancestor.individual, (number, column_of)
         color = (BLUE, *BASELINES)[column_of % 5]
-        fitness = "diverged" if ancestor.fitness is None else f"{ancestor.fitness:.3f}"
+        quality = "failed" if ancestor.estimate is None else interval(ancestor.estimate)
         kept = f", kept for {ancestor.kept} more" if ancestor.kept else ""
         name = f' "{_escaped(member.name)}"' if member.name != member.id else ""
-        words = f"<tspan font-weight='600'>{member.id}</tspan>{name} · {_escaped(member.operator)} · {fitness}{kept}"
+        words = f"<tspan font-weight='600'>{member.id}</tspan>{name} · {_escaped(member.operator)} · {quality}{kept}"
         parts.append(f'<circle cx="{x(position)}" cy="{y(position)}" r="5" fill="{color}"/>')
         parts.append(f'<text x="{text}" y="{y(position) + 4}" font-size="13" fill="currentColor">{words}</text>')
     height = top + row * len(drawing.rows)
@@ -193,20 +269,6 @@ def _axes(x: str, y: str) -> tuple[Figure, Axes]:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     return figure, axes
-
-
-def _line(
-    axes: Axes, x: Sequence[int], y: Sequence[float | None], color: str, label: str, width: float, style: Any = "-"
-) -> None:
-    clean = [math.nan if value is None else value for value in y]
-    few = len(x) < 3  # a line of one point is not seen
-    axes.plot(x, clean, color=color, linewidth=width, linestyle=style, label=label, marker="o" if few else None)
-
-
-def _whole_numbers(axes: Axes, numbers: Sequence[int]) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
-    if len(numbers) == 1:
-        axes.set_xticks(numbers)
 
 
 def _svg(figure: Figure, axes: Axes, name: str) -> str:

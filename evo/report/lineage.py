@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from evo.ledger.ledger import Ledger
-from evo.records import Individual
+from evo.records import Estimate, Individual
 
 MOST = 60
 
 
 @dataclass(frozen=True)
 class Ancestor:
-    """A row of the drawing. ``parents``: ids of rows further down; ``kept``: in how many generations it was copied."""
+    """A row of the drawing. ``estimate``: of its quality, None where a training failed.
+
+    ``parents``: ids of rows further down; ``kept``: in how many generations it was copied.
+    """
 
     individual: Individual
-    fitness: float | None
+    estimate: Estimate | None
     parents: tuple[str, ...]
     kept: int
 
@@ -38,9 +42,11 @@ class Drawing:
     more: int
 
 
-def ancestors(ledger: Ledger, individual: Individual) -> list[Ancestor]:
-    """The individual and all its ancestors, latest first. Copies of an elite count as the one first made."""
-    fitness = {member.id: member.fitness for member in ledger.members()}
+def ancestors(ledger: Ledger, individual: Individual, estimates: Mapping[str, Estimate]) -> list[Ancestor]:
+    """The individual and all its ancestors, latest first. Copies of an elite count as the one first made.
+
+    ``estimates``: of qualities, by hash.
+    """
     kept: dict[str, int] = {}
 
     def origin(id: str) -> Individual:
@@ -57,7 +63,7 @@ def ancestors(ledger: Ledger, individual: Individual) -> list[Ancestor]:
         if member.id in found:
             continue
         parents = list({parent.id: parent for parent in map(origin, member.parents)}.values())
-        found[member.id] = Ancestor(member, fitness.get(member.id), tuple(p.id for p in parents), 0)
+        found[member.id] = Ancestor(member, estimates.get(member.hash), tuple(p.id for p in parents), 0)
         waiting += parents
     members = [replace(row, kept=kept.get(id, 0)) for id, row in found.items()]
     return sorted(members, key=lambda row: (-row.individual.generation, row.individual.index))

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from evo import files
 from evo.campaign.folder import RunFolder
 from evo.campaign.status import open_to_read
-from evo.formatting import duration, quality
+from evo.formatting import duration, half_interval, quality, steps
 from evo.report import panels
 from evo.report.data import Report, collect
 
@@ -36,7 +36,7 @@ def render(report: Report) -> str:
     """The page's HTML; it refers to nothing outside itself."""
     loader = PackageLoader("evo.report")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters.update(quality=quality, duration=duration)
+    environment.filters.update(quality=quality, half_interval=half_interval, duration=duration, steps=steps)
     return environment.get_template("report.html").render(
         report=report,
         panels=panels.shown(report),

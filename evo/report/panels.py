@@ -12,7 +12,8 @@ from statistics import fmean, pstdev
 
 from markupsafe import Markup
 
-from evo.formatting import quality
+from evo.campaign.wording import FOUNDER_STAYS
+from evo.formatting import duration, gain, interval, quality, steps
 from evo.recipe import reader
 from evo.report import figures
 from evo.report.data import Famous, Report, versions
@@ -20,6 +21,7 @@ from genomes.backends import latex
 from genomes.strict_yaml import escaped
 
 REASONS = 12  # that are listed
+TRIALS = 40  # the latest, that are listed
 
 
 @dataclass(frozen=True)
@@ -58,35 +60,120 @@ def shown(report: Report) -> list[Shown]:
     return found
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], left: Sequence[str] = ()) -> Markup:
-    """An HTML table. ``left``: the columns that are text. A cell that is no Markup is escaped."""
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], left: Sequence[str] = (), below: Sequence[object] = ()
+) -> Markup:
+    """An HTML table. ``left``: the columns that are text. A cell that is no Markup is escaped.
+
+    ``below``: of each row, what stands under it in the whole width.
+    """
     sides = [Markup(' class="left"') if column in left else "" for column in columns]
     head = Markup().join(
         Markup("<th{}>{}</th>").format(side, column) for side, column in zip(sides, columns, strict=True)
     )
-    body = Markup("\n").join(
-        Markup("<tr>{}</tr>").format(
-            Markup().join(Markup("<td{}>{}</td>").format(side, cell) for side, cell in zip(sides, row, strict=True))
-        )
-        for row in rows
-    )
-    return Markup("<table>\n<tr>{}</tr>\n{}\n</table>").format(head, body)
+    lines = []
+    for number, row in enumerate(rows):
+        cells = (Markup("<td{}>{}</td>").format(side, cell) for side, cell in zip(sides, row, strict=True))
+        lines.append(Markup("<tr{}>{}</tr>").format(Markup(' class="above"') if below else "", Markup().join(cells)))
+        if below:
+            cell = Markup('<tr><td></td><td class="left" colspan="{}">{}</td></tr>')
+            lines.append(cell.format(len(columns) - 1, below[number]))
+    return Markup("<table>\n<tr>{}</tr>\n{}\n</table>").format(head, Markup("\n").join(lines))
 
 
 def _champion(report: Report) -> Famous | None:
     return report.hall_of_fame[0] if report.hall_of_fame else None
 
 
-def _qualities(report: Report) -> str:
-    return figures.qualities(report) if report.generations else ""
+def _generations(report: Report) -> str:
+    return figures.generations(report) if report.points else ""
 
 
-def _fame(report: Report) -> str:
-    return figures.hall_of_fame(report) if report.hall_of_fame else ""
+def _about_generations(report: Report) -> str:
+    what = f"Differences to {report.reference}" if report.reference else "Estimates"
+    return (
+        f"{what}, with 95 % intervals, as known at the end of each generation, from all trainings up to then: "
+        "a model of instance, genome and noise is fitted to them, and few trainings count for less than many."
+    )
+
+
+def _progress(report: Report) -> str:
+    return figures.champion(report) if any(point.champion for point in report.points) else ""
+
+
+def _about_progress(report: Report) -> str:
+    if not report.recipe.gate.instances:
+        return "This campaign has no gate: the best estimate is champion."
+    return (
+        "A challenger becomes champion where a test on fresh instances says that it is better than the champion, and "
+        f"than every founder that may be as good. {_stays(_champion(report))}"
+    )
+
+
+def _stays(best: Famous | None) -> str:
+    """That the champion is a founder, where it is."""
+    if best is None or not best.fame.individual.is_founder:
+        return ""
+    return f"The present one is {FOUNDER_STAYS}."
+
+
+def _trials(report: Report) -> Markup | str:
+    if not report.trials:
+        return ""
+    rows = []
+    for tried in report.trials[-TRIALS:]:
+        trial, names = tried.trial, tried.names
+        against = Markup("<br>").join(names[id] for id in trial.rivals)
+        gains = Markup("<br>").join(f"{value:+.3f}" for value in trial.gains)
+        told = Markup("<b>promoted</b>") if trial.promoted else "not promoted"
+        rows.append((tried.generation, names[trial.challenger], against, gains, trial.count, told, trial.reason))
+    columns = ("generation", "challenger", "against", "gain", "instances", "outcome", "why")
+    return table(columns, rows, left=("challenger", "against", "outcome", "why"))
+
+
+def _about_trials(report: Report) -> str:
+    count, promoted = len(report.trials), sum(tried.trial.promoted for tried in report.trials)
+    note = (
+        f"{count} {'challenger' if count == 1 else 'challengers'} trained on fresh instances beside those to beat; "
+        f"{promoted or 'none'} became champion. Gain: mean difference in quality on those instances."
+    )
+    return note + (f" The first {count - TRIALS} are left out." if count > TRIALS else "")
+
+
+def _races(report: Report) -> Markup | str:
+    columns = ("generation", "programs", "dismissed", "failed", "trainings", "steps", "best", "time")
+    rows = []
+    for generation, point in zip(report.generations, report.points, strict=True):
+        s = generation.statistics
+        counts = (s.distinct, s.dismissed or "", s.diverged or "", s.trained, steps(s.lane_steps))
+        best = gain(point.best) if report.reference else interval(point.best)
+        rows.append((generation.number, *counts, best, duration(generation.seconds)))
+    return table(columns, rows) if rows else ""
+
+
+def _about_races(report: Report) -> str:
+    statistics = [generation.statistics for generation in report.generations]
+    programs, dismissed = sum(s.distinct for s in statistics), sum(s.dismissed for s in statistics)
+    trained = sum(s.trained for s in statistics)
+    raced = (
+        f"{dismissed} were dismissed before the end of their race, so that the others trained on more instances"
+        if dismissed
+        else "none was dismissed before the others"
+    )
+    over = f" Best: the estimate of its best less that of {report.reference}." if report.reference else ""
+    return f"{programs} programs in {trained} trainings; {raced}.{over}"
 
 
 def _curves(report: Report) -> str:
     return figures.learning_curves(report.curves) if report.curves else ""
+
+
+def _about_curves(report: Report) -> str:
+    count = max((curve.instances for curve in report.curves), default=0)
+    return (
+        f"Mean validation loss over the {count} instances that all of these were trained on; a training that ended "
+        "early is held at its last loss."
+    )
 
 
 def _beside_bound(report: Report) -> Markup | str:
@@ -116,7 +203,7 @@ def _about_bound(report: Report) -> str:
         "The bound of mean-blind optimizers is the quality of the true function less its mean: the network's frozen "
         "end gives every training batch outputs of mean 0, so no gradient tells of the mean. Near it, an instance's "
         "quality is a matter of that mean and not of skill. In the table: means over instances, and as spread the "
-        "standard deviation. "
+        "standard deviation, over the instances that all of these were trained on. "
     )
     found, best = report.beside_bound, _champion(report)
     if found is None or best is None:
@@ -133,8 +220,8 @@ def _about_bound(report: Report) -> str:
     share = f", {(ours - blind) / ours:.0%} of its quality," if ours > 0 else ""
     return text + (
         f"The champion calibrates the mean. The same genome without that has {quality(blind)} instead of "
-        f"{quality(ours)} on {len(pairs)} instances: {ours - blind:+.3f}{share} come from the mean. The champion was "
-        "chosen on these instances: evo compare --without-calibration says it for others."
+        f"{quality(ours)} on {len(pairs)} instances: {ours - blind:+.3f}{share} come from the mean. These instances "
+        "took part in the choice of the champion: evo compare --without-calibration says it for others."
     )
 
 
@@ -161,7 +248,7 @@ def _genome(report: Report) -> Markup:
 
 def _about_ancestors(report: Report) -> str:
     more = report.lineage.more if report.lineage else 0
-    note = "Latest first: individual (generation and index), operator that made it, mean quality in its own generation."
+    note = "Latest first: individual (generation and index), operator that made it, estimated quality."
     return note + (f" {more} earlier ancestors are left out." if more else "")
 
 
@@ -172,22 +259,22 @@ def _ancestors(report: Report) -> str:
 def _hall_of_fame(report: Report) -> Markup:
     if not report.hall_of_fame:
         return Markup()
-    columns = ("", "name", "quality", "generation", "operator", "nodes", "formula")
-    rows = []
+    columns = ("", "name", "quality", "less the champion", "instances", "generation", "operator", "nodes")
+    rows, formulas = [], []
     for rank, row in enumerate(report.hall_of_fame, 1):
-        member = row.fame.individual
-        formula = Markup("<code>{}</code>").format(Markup("<br>").join(row.formula))
-        cells = (rank, member.name, quality(row.fame.quality), member.generation, member.operator, member.genome.size)
-        rows.append((*cells, formula))
-    return table(columns, rows, left=("name", "operator", "formula"))
+        member, estimate = row.fame.individual, row.fame.estimate
+        known = (interval(estimate), gain(row.behind) if row.behind else "", estimate.count)
+        rows.append((rank, member.name, *known, member.generation, member.operator, member.genome.size))
+        formulas.append(Markup("<code>{}</code>").format(Markup("<br>").join(row.formula)))
+    return table(columns, rows, left=("name", "operator"), below=formulas)
 
 
 def _operators(report: Report) -> Markup:
     if not report.operators:
         return Markup()
-    columns = ("operator", "made", "diverged", "in the upper half", "better than every elite", "in the hall of fame")
+    columns = ("operator", "made", "failed", "in the upper half", "above its parents", "in the hall of fame")
     rows = [
-        (o.name, o.made, o.diverged or "", f"{o.upper / o.made:.0%}", o.better or "", o.famous or "")
+        (o.name, o.made, o.failed or "", f"{o.upper / o.made:.0%}", o.better or "", o.famous or "")
         for o in report.operators
     ]
     return table(columns, rows, left=("operator",))
@@ -223,22 +310,11 @@ def _recipe(report: Report) -> Markup:
 
 
 PANELS = (
-    Panel(
-        "Quality by generation",
-        "Each generation trains on fresh instances, the baselines on the same ones, so compare lines at one generation "
-        "rather than along one line. Generation 0 is the first population.",
-        _qualities,
-    ),
-    Panel(
-        "Best in the hall of fame",
-        "Mean quality on the campaign's fixed selection instances, the same in every generation.",
-        _fame,
-    ),
-    Panel(
-        "Learning curves",
-        "Mean validation loss over the selection instances; a training that ended early is held at its last loss.",
-        _curves,
-    ),
+    Panel("The champion over the campaign", _about_progress, _progress),
+    Panel("Quality by generation", _about_generations, _generations),
+    Panel("Trials", _about_trials, _trials),
+    Panel("Generations and their races", _about_races, _races, folded="every generation"),
+    Panel("Learning curves", _about_curves, _curves),
     Panel(
         "Quality beside the bound",
         _about_bound,
@@ -249,12 +325,12 @@ PANELS = (
     Panel("Its ancestors", _about_ancestors, _ancestors),
     Panel(
         "Hall of fame",
-        "The best by mean quality on the selection instances, one per program.",
+        "The champion, then the others by their estimates, one per program. Ties cannot be told from the champion yet.",
         _hall_of_fame,
     ),
     Panel(
         "What each operator led to",
-        "Children of each operator, compared within their generation, where all train on the same instances.",
+        "By the estimates of all individuals: in the upper half of its generation, above all of its parents.",
         _operators,
     ),
     Panel("Trainings by status", "All trainings of the campaign.", _statuses),

@@ -18,7 +18,6 @@ from genomes.analysis.probe import probe_genome
 from genomes.compiler.identity import genome_identity
 from genomes.language.genome import Genome
 
-FOUNDERS = ("catalogue", "genome", "random")  # operators of the individuals that a campaign begins with
 DRAWS_FOR_NEW = 4  # children drawn before one with a known program is let in
 
 
@@ -106,8 +105,8 @@ def founders(breeder: Breeder, start: Sequence[Genome], bred: Callable[[int, int
 
 
 def is_founder(individual: Individual) -> bool:
-    """Whether a campaign began with it: mutants of the first generation are none."""
-    return individual.generation == 0 and individual.operator in FOUNDERS
+    """As `Individual.is_founder`."""
+    return individual.is_founder
 
 
 def first_generation(breeder: Breeder, start: Sequence[Genome], bred: Callable[[int, int], None]) -> list[Individual]:

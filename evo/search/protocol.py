@@ -21,7 +21,7 @@ import importlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -126,7 +126,7 @@ class Search(ABC):
         self._trials = 0
         self._failed_trials: frozenset[str] = frozenset()  # hashes of challengers
         self._tally = _Tally()
-        self._ranked = False  # the generation under way is over, but for the champion's share
+        self._over = False  # the generation under way is over, but for the champion's share
         if checkpoint.state is not None:
             assert individual is not None, "a checkpoint names individuals by id"
             self._restore_common(checkpoint.state["common"], individual)
@@ -178,9 +178,9 @@ class Search(ABC):
             born = (*self._tally.born, *(i.hash for i in step.individuals))
             self._tally = replace(self._tally, born=born, dismissed=self._tally.dismissed + step.dismissed)
             complete = step.complete and self._rank()
-        self._ranked = complete
+        self._over = complete
         if complete and self._switched_off() is None:
-            self._ranked = False
+            self._over = False
             told = replace(told, statistics=self._statistics())
             self.generation += 1
             self._tally = _Tally()
@@ -373,7 +373,7 @@ class Search(ABC):
 
         None before a generation is over, and where there is nothing to switch off or to train.
         """
-        if not self._ranked or not self.hall_of_fame or not TASKS[self.recipe.task].hides_mean:
+        if not self._over or not self.hall_of_fame or not TASKS[self.recipe.task].hides_mean:
             return None
         champion = self.hall_of_fame[0].individual
         blind = switched_off(champion)
@@ -426,8 +426,9 @@ class Search(ABC):
             "trial": self._trial and self._trial.state(),
             "trials": self._trials,
             "failed": sorted(self._failed_trials),
-            "ranked": self._ranked,
+            "over": self._over,
             "tally": [list(tally.born), tally.dismissed, tally.trained, tally.lane_steps],
+            "tried": [asdict(trial) for trial in tally.trials],
         }
 
     def _restore_common(self, state: dict[str, Any], find: Find) -> None:
@@ -442,9 +443,9 @@ class Search(ABC):
                 tuple(kept["beaten"]),
             )
         self._trials, self._failed_trials = state["trials"], frozenset(state["failed"])
-        self._ranked = state["ranked"]
+        self._over = state["over"]
         born, *counts = state["tally"]
-        self._tally = _Tally(tuple(born), *counts)
+        self._tally = _Tally(tuple(born), *counts, trials=tuple(map(Trial.from_dict, state["tried"])))
 
 
 def distinct(individuals: Iterable[Individual]) -> list[Individual]:
@@ -469,7 +470,7 @@ def champion(hall_of_fame: Sequence[Fame], reference: Estimate | None) -> Champi
     terms = best.individual.genome.terms
     text = " + ".join(f"{t.weight:g} * ({show(t.expr)})" if t.weight != 1 else show(t.expr) for t in terms)
     gain = best.estimate.minus(reference) if reference else None
-    return Champion(best.individual.id, best.individual.name, best.estimate, gain, text)
+    return Champion(best.individual.id, best.individual.name, best.estimate, gain, text, is_founder(best.individual))
 
 
 def algorithm(recipe: Recipe) -> type[Search]:

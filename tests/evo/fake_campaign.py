@@ -25,7 +25,7 @@ population: 8
 generations: 6
 epochs: 3
 difficulty: {depths: [4, 7]}
-search: {tournament: 2, elites: 1, contenders: 2}
+gate: {instances: 8, error_rate: 0.4, confidence: 0.5}
 start: {catalogue: [adam], random: 2}
 baselines: [adam]
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -22,6 +23,16 @@ def train(lanes: list[dict[str, Any]], **_: object) -> Iterator[tuple[int, dict]
     for position, lane in enumerate(lanes):
         time.sleep(float(os.environ.get("FAKE_SECONDS", "0.004")))
         yield position, outcome(**lane)
+
+
+def climb(lanes: list[dict[str, Any]], **_: object) -> Iterator[tuple[int, dict]]:
+    """For real genomes: a quality that rises as the learning rate nears 0.02, with noise of genome and instance."""
+    for position, lane in enumerate(lanes):
+        seed = lane["seed"]
+        found = re.search(r"^lr: (\S+)$", lane["text"], re.MULTILINE)
+        away = abs(math.log10(float(found.group(1)) / 0.02)) if found else 2.0
+        quality = 0.9 - away / 4 + 0.3 * (digest(seed) % 1000 / 1000) + 0.3 * (digest(lane["hash"], seed) % 1000 / 1000)
+        yield position, outcome(**{**lane, "hash": "0001"}) | {"quality": quality}
 
 
 def diverge(lanes: list[dict[str, Any]], **_: object) -> Iterator[tuple[int, dict]]:
@@ -62,7 +73,7 @@ def answer_wrongly(lanes: list[dict[str, Any]], **_: object) -> Iterator[tuple[i
 def outcome(hash: str, seed: str, num_hidden_layers: int, epochs: int, **_: object) -> dict:
     """A training whose quality depends on genome and instance alone."""
     noise = digest(hash, seed, num_hidden_layers) % 1000 / 1000
-    quality = None if hash == "0003" else int(hash, 16) / 40 + noise / 10
+    quality = None if hash == "0003" else int(hash, 16) % 40 / 40 + noise / 10
     losses = [1.0 / (epoch + 1) + noise for epoch in range(epochs)]
     if quality is None:
         losses[-1] = math.nan

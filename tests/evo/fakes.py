@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from evo.recipe.schema import Recipe
-from evo.records import Champion, Fame, Individual, Lane, Purpose, Request, Results, Statistics, Told
-from evo.search.protocol import Bred, Search
+from evo.records import Individual, Lane, Purpose, Request, Results
+from evo.search.protocol import Bred, Search, Step
 from genomes.language.genome import parse
 from harness.result import Training
 from harness.task import Instance, seed_bytes
@@ -32,13 +32,15 @@ def lane(recipe: Recipe, member: Individual, number: int, depth: int) -> Lane:
 
 
 class FakeSearch(Search):
-    """Half of the population are children of the better half of the last one; two requests per generation."""
+    """Half of the population are children of the better half of the last one; two requests per generation of its own.
 
-    def __init__(self, recipe: Recipe, *checkpoint: Any) -> None:
+    Founders are those of the first generation; the better half of each may become champion.
+    """
+
+    def __init__(self, recipe: Recipe, *checkpoint: Any, **options: Any) -> None:
         self.last: tuple[Individual, ...] = ()  # of the last generation, the better half first
         self.ranked: tuple[Individual, ...] = ()  # of this one, once it is ranked
-        self.fitness: list[float | None] = []
-        super().__init__(recipe, *checkpoint)
+        super().__init__(recipe, *checkpoint, **options)
 
     def _members(self) -> tuple[Individual, ...]:
         count = self.recipe.population
@@ -50,55 +52,33 @@ class FakeSearch(Search):
         depths = self.recipe.difficulty.depths
         return [lane(self.recipe, member, 100 * self.generation + k, depth) for k, depth in enumerate(depths)]
 
-    def _fixed(self) -> Lane:
-        return lane(self.recipe, self.ranked[0], 10_000, self.recipe.difficulty.depths[0])
+    def _again(self) -> Lane:
+        return lane(self.recipe, self.ranked[0], 10_000 + self.generation, self.recipe.difficulty.depths[0])
 
     def _ask(self, bred: Bred) -> Request:
         if self.ranked:
-            return Request(Purpose.SELECTION, (self._fixed(),))
+            return Request(Purpose.RETEST, (self._again(),))
         lanes = {lane.key: lane for member in self._members() for lane in self._lanes(member)}
         return Request(Purpose.SEARCH, tuple(lanes.values()))
 
-    def _tell(self, request: Request, results: Results) -> Told:
-        told = Told(self.generation, request.purpose)
-        if not self.ranked:
+    def _tell(self, request: Request, results: Results) -> Step:
+        if self.ranked:
+            self.last, self.ranked = self.ranked, ()
+            return Step(complete=True)
+        members = self._members()
+        found = dict(zip((m.id for m in members), self._fitness(members), strict=True))
+        self.ranked = tuple(sorted(members, key=lambda m: (found[m.id] is None, -(found[m.id] or 0.0), m.index)))
+        return Step(members, tuple(found.values()))
 
-            def fitness(member: Individual) -> float | None:
-                values = [results[lane.key].quality for lane in self._lanes(member)]
-                return None if None in values else sum(v for v in values if v is not None) / len(values)
-
-            members = self._members()
-            found = tuple(map(fitness, members))
-            self.ranked = tuple(sorted(members, key=lambda m: (fitness(m) is None, -(fitness(m) or 0.0), m.index)))
-            self.fitness = [fitness(m) for m in self.ranked]
-            return replace(told, individuals=members, fitness=found)
-        quality = results[self._fixed().key].quality
-        fame = [*self.hall_of_fame, Fame(self.ranked[0], -10.0 if quality is None else quality, self.generation)]
-        self.hall_of_fame = tuple(sorted(fame, key=lambda f: -f.quality)[:3])
-        values = [v for v in self.fitness if v is not None]
-        best = self.hall_of_fame[0]
-        distinct, depths = len({m.hash for m in self.ranked}), len(self.recipe.difficulty.depths)
-        statistics = Statistics(
-            best=self.fitness[0],
-            median=sorted(values)[len(values) // 2],
-            baselines={"adam": 0.2},
-            diverged=len(self.ranked) - len(values),
-            trained=distinct * depths,
-            saved=(len(self.ranked) - distinct) * depths,
-            champion=Champion(best.individual.id, best.individual.name, best.quality, "g"),
-            selection_best=best.quality,
-        )
-        self.last, self.ranked, self.fitness = self.ranked, (), []
-        self.generation += 1
-        return replace(told, statistics=statistics)
+    def _living(self) -> tuple[Individual, ...]:
+        return self.last[: len(self.last) // 2]
 
     def _state(self) -> Any:
         ids = [[member.id for member in members] for members in (self.last, self.ranked)]
-        return {"last": ids[0], "ranked": ids[1], "fitness": self.fitness}
+        return {"last": ids[0], "ranked": ids[1]}
 
     def _restore(self, state: Any, individual: Callable[[str], Individual]) -> None:
         self.last, self.ranked = (tuple(map(individual, state[key])) for key in ("last", "ranked"))
-        self.fitness = state["fitness"]
 
 
 def training(quality: float | None, epochs: int = 3, status: str = "finished") -> Training:

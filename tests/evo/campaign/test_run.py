@@ -324,8 +324,8 @@ def test_what_is_shown_of_a_generation_is_what_the_ledger_keeps(tmp_path):
 
 
 class Halting(Progress):
-    """Fails as the second generation asks for its selection instances: its first tell is saved then."""
+    """Fails as the second generation asks again: its first tell is saved then."""
 
     def request(self, request, known):
         super().request(request, known)
-        assert not (self.done_generations == 1 and request.purpose is Purpose.SELECTION), "stop here"
+        assert not (self.done_generations == 1 and request.purpose is Purpose.RETEST), "stop here"

@@ -19,8 +19,8 @@ population: 5
 generations: 2
 epochs: 2
 difficulty: {depths: [2]}
-instances: {search: 1, retest: 1, selection: 1}
-search: {tournament: 2, elites: 1, contenders: 2}
+instances: {search: 2}
+gate: {instances: 8}
 start: {catalogue: [adam], genomes: [mine.yaml, in/other.yaml], random: 1}
 baselines: [adam]
 limits: {nodes: 300}
@@ -56,12 +56,12 @@ def undisturbed(tmp_path_factory) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("change", [delete, edit, spoil])
-@pytest.mark.parametrize("lane", [1, 3, 8], ids="stopped at lane {}".format)
+@pytest.mark.parametrize("lane", [1, 3, 12], ids="stopped at lane {}".format)
 def test_files_that_change_after_launch_change_nothing(tmp_path, undisturbed, change, lane):
     path = folder(tmp_path / "run")
     assert not launch(path, machine=MACHINE, progress=Interrupting(lane=lane)).finished
     with Ledger.open_to_read(RunFolder(path).ledger) as ledger:
-        assert bool(ledger.tells()) == (lane == 8)
+        assert bool(ledger.tells()) == (lane == 12)
     change(path / "mine.yaml")
     change(path / "in" / "other.yaml")
     assert resume(path, machine=MACHINE).finished
@@ -85,7 +85,7 @@ def forget(path: Path) -> None:
 
 def test_a_ledger_without_the_texts_goes_on_where_they_are_no_longer_needed(tmp_path, undisturbed):
     path = folder(tmp_path / "run")
-    launch(path, machine=MACHINE, progress=Interrupting(lane=8))
+    launch(path, machine=MACHINE, progress=Interrupting(lane=12))
     forget(path)
     assert resume(path, machine=MACHINE).finished
     with Ledger.open_to_read(RunFolder(path).ledger) as ledger:

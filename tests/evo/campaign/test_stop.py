@@ -22,7 +22,7 @@ from evo.campaign.stop import Stop, Stopped
 from evo.errors import EvoError
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
-from evo.search.genetic import GeneticSearch
+from evo.search.protocol import algorithm
 from harness.running_time import TICK
 from tests.evo import fakes
 from tests.evo.fake_campaign import folder
@@ -36,8 +36,8 @@ population: 10
 generations: 2
 epochs: 1
 difficulty: {depths: [2]}
-instances: {search: 1, retest: 1, selection: 1, final: 1}
-search: {tournament: 2, elites: 1, contenders: 1}
+instances: {search: 2, final: 1}
+gate: {instances: 8}
 start: {catalogue: [adam], genomes: [], random: 1}
 baselines: [adam]
 """
@@ -198,10 +198,11 @@ def test_what_bred_raises_ends_the_ask_and_the_next_is_the_same():
         if done == 5:
             raise Stopped("enough")
 
-    search = GeneticSearch(recipe)
+    begin = algorithm(recipe)
+    search = begin(recipe)
     with pytest.raises(Stopped):
         search.ask(stop)
-    assert search.ask() == GeneticSearch(recipe).ask()
+    assert search.ask() == begin(recipe).ask()
 
 
 def test_the_parent_computes_with_one_thread_while_a_campaign_runs(tmp_path):

@@ -22,8 +22,8 @@ population: 4
 generations: 2
 epochs: 1
 difficulty: {depths: [2]}
-instances: {search: 1, retest: 1, selection: 1}
-search: {tournament: 2, elites: 1, contenders: 1}
+instances: {search: 2}
+gate: {instances: 8}
 start: {catalogue: [adam, lion], random: 1}
 baselines: [adam]
 """

@@ -38,7 +38,7 @@ population: 6
 generations: 4
 epochs: 3
 difficulty: {depths: [4, 7]}
-search: {tournament: 2, elites: 1, contenders: 2}
+gate: {instances: 8}
 start: {catalogue: [adam], random: 2}
 baselines: [adam]
 """

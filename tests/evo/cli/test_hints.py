@@ -66,8 +66,8 @@ population: 3
 generations: 1
 epochs: 1
 difficulty: {depths: [2]}
-instances: {search: 1, retest: 1, selection: 1}
-search: {tournament: 2, elites: 1, contenders: 1}
+instances: {search: 1}
+search: {islands: 1}
 start: {catalogue: [adam, lion], random: 1}
 baselines: []
 """

@@ -26,7 +26,11 @@ from tests.evo.fake_campaign import folder, run
 CASES = Path(__file__).parents[2] / "cases"
 UNPRINTED = "\x00 \x1b \x7f \x80 \x85 \xa0 \u2028 \ufeff \uffff"
 as_python, as_yaml = find_format("python").render, find_format("yaml").render
-MEASURED = Measured("tig, depth 3, 5 epochs, 2 instances", (("this", 0.5), ("adam", 0.4)), "Expect less elsewhere.")
+MEASURED = Measured(
+    "tig, depth 3, 5 epochs, 2 instances",
+    (("this", "0.500 ± 0.020 from 9 instances"), ("adam", "0.400 ± 0.010 from 40 instances")),
+    "Expect less elsewhere.",
+)
 
 
 class Functions:
@@ -82,8 +86,8 @@ def test_the_header_tells_formula_origin_and_results():
     for expected in (
         "debias(ema(g, 0.9))",
         "the catalogue",
-        "0.5000",
-        "0.4000",
+        "this                     0.500 ± 0.020 from 9 instances",
+        "adam                     0.400 ± 0.010 from 40 instances",
         "2 instances",
         "Expect less elsewhere.",
     ):

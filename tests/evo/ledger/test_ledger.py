@@ -15,12 +15,13 @@ from evo.ledger import backup
 from evo.ledger.errors import DamagedError, LedgerError, VersionError
 from evo.ledger.ledger import Ledger
 from evo.ledger.schema import CHANGES, EVALUATIONS, VERSION
-from evo.recipe.schema import Recipe
-from evo.records import Checkpoint, Purpose, Statistics, Told
+from evo.recipe.schema import Gate, Recipe
+from evo.records import Checkpoint, Estimate, Purpose, Statistics, Told
 from harness.result import Training
+from harness.task import seed_bytes
 from tests.evo import fake_worker, fakes
 
-RECIPE = Recipe(name="x", population=6, epochs=3, task="tig")
+RECIPE = Recipe(name="x", population=6, epochs=3, task="tig", gate=Gate(instances=10, error_rate=0.4, confidence=0.5))
 META = {"recipe": "name: x", "numerics": "1"}
 ODD = Training(
     "diverged",
@@ -55,7 +56,7 @@ def play(ledger: Ledger, generations: int, shuffle: random.Random | None = None,
 
 
 def continued(ledger: Ledger) -> fakes.FakeSearch:
-    return fakes.FakeSearch(RECIPE, ledger.checkpoint(), ledger.individual)
+    return fakes.FakeSearch(RECIPE, ledger.checkpoint(), ledger.individual, observations=ledger.observations())
 
 
 @pytest.fixture
@@ -84,13 +85,51 @@ def test_the_checkpoint_comes_back_as_it_was(ledger):
     search = continued(ledger)
     assert search.checkpoint() == ledger.checkpoint()
     assert search.generation == 3
-    assert len(search.hall_of_fame) == 3
+    assert len({fame.individual.hash for fame in search.hall_of_fame}) == len(search.hall_of_fame) > 2
     assert {fame.individual.generation for fame in search.hall_of_fame} <= {0, 1, 2}
     with Ledger.open_to_read(ledger.path) as reader:
         assert reader.checkpoint() == ledger.checkpoint()
         assert reader.individual(search.last[0].id) == search.last[0]
         assert [generation.number for generation in reader.past()] == [1, 2, 3]
-        assert reader.past()[-1].seconds == 2.0  # of its two tells
+        assert reader.past()[-1].seconds == reader.rows("SELECT count(*) FROM tells WHERE generation = 2")[0][0]
+
+
+def test_observations_are_what_the_search_was_told_and_statistics_what_it_said(ledger):
+    search, said = continued(ledger), []
+    while search.generation < 4:
+        request = search.ask()
+        known = ledger.results(lane.key for lane in request.lanes)
+        missing = [lane for lane in request.lanes if lane.key not in known]
+        for lane in missing:
+            found = fake_worker.outcome(lane.hash, lane.instance.seed.hex(), lane.instance.num_hidden_layers, 3)
+            ledger.add([(lane, Training.from_dict(found))], request.purpose)
+        waiting = {lane.key for lane in missing}
+        assert not waiting & {(o.hash, *o.instance) for o in ledger.observations()}, "it was not told yet"
+        told = search.tell(ledger.results(lane.key for lane in request.lanes))
+        ledger.save(told, search.checkpoint(), 1.0)
+        said += [told.statistics] if told.statistics else []
+        assert {(o.hash, o.instance): o for o in ledger.observations()} == search._observed
+        assert continued(ledger).evidence == search.evidence
+    assert [generation.statistics for generation in ledger.past()] == said
+    assert any(statistics.trials for statistics in said)
+    assert any(observation.quality is None for observation in ledger.observations())
+
+
+def test_shared_trainings_are_those_on_common_instances(ledger):
+    every = (fakes.individual(RECIPE, 0, i) for i in range(9))
+    members = list({member.hash: member for member in every}.values())[:3]
+    for member, numbers in zip(members, ((1, 2, 3), (3, 2, 5), (2, 3, 9)), strict=True):
+        for number in numbers:
+            ledger.add([(fakes.lane(RECIPE, member, number, 4), fakes.training(number / 10))], Purpose.SEARCH)
+    found = ledger.shared(member.hash for member in members)
+    seeds = sorted(seed_bytes(number) for number in (2, 3))
+    for member in members:
+        assert [instance.seed for instance, _ in found[member.hash]] == seeds
+        lanes = {fakes.lane(RECIPE, member, number, 4).instance.seed: number / 10 for number in (2, 3)}
+        assert all(training.quality == lanes[instance.seed] for instance, training in found[member.hash])
+    assert len(ledger.shared([members[0].hash])[members[0].hash]) == 3
+    assert ledger.shared([members[0].hash, "unknown"]) == {members[0].hash: [], "unknown": []}
+    assert ledger.shared([]) == {}
 
 
 def test_every_tell_is_saved_and_none_is_done_twice(ledger):
@@ -102,7 +141,7 @@ def test_every_tell_is_saved_and_none_is_done_twice(ledger):
     (count,) = ledger.rows("SELECT count(*) FROM individuals")
     assert count == (RECIPE.population,)
     again = continued(ledger)
-    assert again.ask().purpose is Purpose.SELECTION
+    assert again.ask().purpose is Purpose.RETEST
     assert again.ranked == search.ranked
 
 
@@ -335,7 +374,7 @@ def test_a_large_ledger_opens_and_reads_quickly(tmp_path):
             ledger.add(
                 [(fakes.lane(recipe, m, 10_000 * number + m.index, 4), training) for m in members], Purpose.SEARCH
             )
-            told = Told(number, Purpose.SEARCH, members, (0.5,) * 1000, Statistics(best=0.5))
+            told = Told(number, Purpose.SEARCH, members, (0.5,) * 1000, Statistics(best=Estimate(0.5, 0.1, 3)))
             state = {"population": [m.id for m in members], "fitness": [0.5] * 1000}
             start = time.monotonic()
             ledger.save(told, Checkpoint(number + 1, (), state), 1.0)

@@ -52,11 +52,11 @@ def test_every_mistake_is_named_with_its_line(tmp_path):
 
 
 def test_contradictions_are_reported_beside_plain_mistakes(tmp_path):
-    text = "name: x\nseed: -1\ndifficulty:\n  depths: [1, 7]\nsearch:\n  elites: 5\n" + START
+    text = "name: x\nseed: -1\ndifficulty:\n  depths: [1, 7]\nsearch:\n  islands: 20\n" + START
     assert errors(tmp_path, text) == [
         "recipe.yaml:2: seed: must be at least 0, got -1",
         "recipe.yaml:4: difficulty.depths: with depth 1 the task tig trains no layer; the least is 2",
-        "recipe.yaml:6: search.contenders: must lie between elites (5) and population (24)",
+        "recipe.yaml:6: search.islands: 20 is more than half of the population of 24",
     ]
 
 
@@ -77,8 +77,16 @@ def test_contradictions_are_reported_beside_plain_mistakes(tmp_path):
         ("difficulty: {depths: [4, 4]}", "difficulty.depths: 4 stands here a second time"),
         ("difficulty:", "difficulty: must be a mapping with keys below it, got null"),
         ("baselines: [adam, sgd]", "baselines[1]: the catalogue has no 'sgd'"),
-        ("search: {tournament: 30}", "search.tournament: 30 is more than the population of 24"),
-        ("search: {elites: 5}", "search.contenders: must lie between elites (5) and population (24)"),
+        ("search: {islands: 13}", "search.islands: 13 is more than half of the population of 24"),
+        ("instances: {search: 4}", "instances.search: 4 are fewer than the 5 depths, of which a race's first block"),
+        ("gate: {instances: 7}", "gate.instances: 7 are too few for a trial to tell anything; write at least 8, or 0"),
+        ("search: {elites: 5}", "search.elites: there is no such key; write algorithm: genetic or evolving_optimizers"),
+        ("search: {contenders: 5}", "search.contenders: there is no such key; write algorithm: genetic beside it"),
+        ("search: {algorithm: genetic, tournament: 30}", "search.tournament: 30 is more than the population of 24"),
+        (
+            "search: {algorithm: genetic, elites: 5}",
+            "search.contenders: must lie between elites (5) and population (24)",
+        ),
         ("selection: {elites: 2}", "selection: there is no such key; it is called search now"),
         ("search: {algorithm: genetics}", "search.algorithm: there is no algorithm 'genetics'; did you mean genetic?"),
         ("search: {algorithm: 3}", "search.algorithm: there is no algorithm 3; there are raced_evolution, genetic"),
@@ -96,7 +104,7 @@ def test_each_mistake_points_to_its_own_line(tmp_path, line, message):
 
 
 def test_missing_files_and_too_many_starters(tmp_path):
-    text = "name: x\npopulation: 2\nsearch: {tournament: 2, elites: 1, contenders: 1}\n"
+    text = "name: x\npopulation: 2\nsearch: {islands: 1}\n"
     text += "start:\n  catalogue: [adam, lion]\n  genomes: [g.yaml]\n  random: 0\n"
     assert errors(tmp_path, text) == [
         "recipe.yaml:4: start: 3 genomes are named or random, more than the population of 2",
@@ -122,10 +130,18 @@ def test_of_keys_that_do_not_go_together_the_override_is_blamed_then_what_stands
     excess = "start.catalogue[0]: adam has 15 nodes, more than the {} of limits.nodes: raise that, or leave it out"
     assert "recipe.yaml:4: " + excess.format(14) in errors(tmp_path, text)
     assert "--set limits.nodes=4: " + excess.format(4) in errors(tmp_path, text, "limits.nodes=4")
-    text = "name: x\nsearch: {elites: 2}\n" + START
+    text = "name: x\nsearch: {algorithm: genetic, elites: 2}\n" + START
     assert errors(tmp_path, text, "population=3", "search.tournament=2") == [
         "--set population=3: search.contenders: must lie between elites (2) and population (3)",
     ]
+    text = "name: x\ninstances: {search: 6}\n" + START
+    assert errors(tmp_path, text, "difficulty.depths=[2,3,4,5,6,7,8,9,10,11]", "gate.instances=9") == [
+        "--set difficulty.depths=[2,3,4,5,6,7,8,9,10,11]: instances.search: 6 are fewer than the 10 depths, of which a"
+        " race's first block has one each",
+        "--set gate.instances=9: gate.instances: 9 are too few for a trial to tell anything; write at least 10, or 0"
+        " for no gate",
+    ]
+    assert read(tmp_path, text, "difficulty.depths=[4,7]", "gate.instances=0").gate.instances == 0
     assert errors(tmp_path, text, "task=seed", "difficulty.accuracy_factors=[9,0]", "seed=1") == [
         "--set difficulty.accuracy_factors=[9,0]: difficulty.accuracy_factors: the first must not exceed the second,"
         " got 9, 0",

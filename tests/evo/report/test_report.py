@@ -10,14 +10,29 @@ from xml.etree import ElementTree
 import pytest
 
 from evo.campaign.folder import RunFolder
+from evo.campaign.wording import FOUNDER_STAYS
 from evo.errors import UsageError
 from evo.evaluation.bounds import MEAN_BLIND, mean_blind_quality
 from evo.evaluation.reasons import Reason
-from evo.ledger.ledger import Ledger
-from evo.records import Individual
-from evo.report import figures, page
-from evo.report.data import BesideBound, Curve, Famous, Report, beside_bound, collect, curve
+from evo.formatting import half_interval
+from evo.ledger.ledger import Ledger, Member
+from evo.records import Champion, Estimate, Generation, Individual, Statistics, Trial
+from evo.report import figures, page, panels
+from evo.report.data import (
+    BesideBound,
+    Curve,
+    Famous,
+    Operator,
+    Report,
+    Tried,
+    beside_bound,
+    collect,
+    curve,
+    operators,
+    points,
+)
 from evo.report.lineage import Ancestor, ancestors, draw
+from evo.search.evidence import Evidence, fit
 from harness.task import Instance
 from tests.evo import fakes
 from tests.evo.campaign.test_run import Interrupting
@@ -51,7 +66,8 @@ def test_a_page_on_a_finished_campaign(finished):
         champion = ledger.checkpoint().hall_of_fame[0]
     assert path == finished.report
     assert f"champion {champion.individual.name}" in text
-    assert f"{champion.quality:.3f}" in text
+    assert f"{champion.estimate.mean:.3f}" in text
+    assert f"± {half_interval(champion.estimate)}, {champion.estimate.count} instances" in text
     assert "6 of 6 generations" in text
     assert "mutate_gene" in text
     assert "adam" in text
@@ -67,22 +83,107 @@ def test_a_page_on_one_generation_and_on_none(tmp_path):
     check_page(page.write(path, tmp_path / "page.html").read_text())
 
 
-def test_operators_are_judged_within_their_generation(finished):
+def test_operators_are_judged_by_estimates(finished):
     with Ledger.open_to_read(finished.ledger) as ledger:
-        found = {operator.name: operator for operator in collect(ledger).operators}
+        found, famous = {o.name: o for o in collect(ledger).operators}, len(ledger.checkpoint().hall_of_fame)
         made = dict(ledger.rows("SELECT operator, count(*) FROM individuals GROUP BY 1"))
     assert {name: operator.made for name, operator in found.items()} == made
-    assert found["elite"].better == 0  # an elite is not better than every elite
-    assert sum(operator.famous for operator in found.values()) == 3
+    assert found["elite"].better == found["random"].better == 0, "copies, and those without parents"
+    assert sum(operator.famous for operator in found.values()) == famous
     assert all(0 <= operator.upper <= operator.made for operator in found.values())
+
+
+def test_an_operator_is_better_where_its_child_is_above_all_parents_and_no_copy():
+    def member(generation: int, index: int, hash: str, operator: str, *parents: str) -> Member:
+        return Member(generation, index, hash, parents, operator)
+
+    members = [
+        member(0, 0, "low", "random"),
+        member(0, 1, "high", "random"),
+        member(0, 2, "broken", "random"),
+        member(1, 0, "high", "elite", "g0i1"),
+        member(1, 1, "middle", "cross", "g0i0", "g0i1"),
+        member(1, 2, "best", "cross", "g0i0", "g0i1"),
+        member(1, 3, "high", "cross", "g0i1"),
+        member(1, 4, "low", "mutate", "g0i2"),
+    ]
+    quality = {"low": 0.1, "middle": 0.2, "high": 0.3, "best": 0.4}
+    evidence = Evidence({hash: Estimate(mean, 0.1, 2) for hash, mean in quality.items()}, {}, frozenset({"broken"}))
+    found = {o.name: o for o in operators(members, evidence, {"g1i2"})}
+    assert found["cross"] == Operator("cross", made=3, failed=0, upper=1, better=1, famous=1)
+    assert found["mutate"] == Operator("mutate", made=1, failed=0, upper=0, better=1, famous=0)
+    assert found["elite"] == Operator("elite", made=1, failed=0, upper=0, better=0, famous=0)
+    assert found["random"] == Operator("random", made=3, failed=1, upper=1, better=0, famous=0)
+
+
+def generation(number: int, steps: int, baselines: dict[str, Estimate | None], **values) -> Generation:
+    return Generation(number, Statistics(baselines=baselines, lane_steps=steps, **values), 1.0)
+
+
+def test_points_are_differences_over_the_budget():
+    adam, lion = Estimate(0.5, 0.03, 9), Estimate(0.4, 0.04, 9)
+    champion = Champion("g1i1", "g1i1", Estimate(0.7, 0.1, 3), Estimate(0.2, 0.1, 3), "g")
+    won = Trial("g1i1", ("g0i0",), (0.1,), 8, True, "better")
+    lost = Trial("g1i2", ("g1i1",), (0.1,), 8, False, "not surely better")
+    past = [
+        generation(1, 300, {"adam": adam, "lion": lion}, best=adam, gain=Estimate(0.0, 0.0, 9), median=0.25),
+        generation(2, 500, {"adam": adam, "lion": None}, champion=champion, trials=(lost, won)),
+        generation(3, 100, {"adam": None, "lion": lion}, best=lion, median=0.2, champion=replace(champion, gain=None)),
+    ]
+    first, second, third = points(past)
+    assert [point.budget for point in (first, second, third)] == [300, 800, 900]
+    assert first.best == Estimate(0.0, 0.0, 9)
+    assert first.median == -0.25
+    assert first.baselines == {"lion": Estimate(pytest.approx(-0.1), pytest.approx(0.05), 9)}
+    assert second.champion == champion.gain
+    assert second.promoted == ("g1i1",)
+    assert second.baselines == {"lion": None}
+    assert (third.best, third.median, third.champion, third.baselines) == (None, None, None, {"lion": None})
+    (alone,) = points([generation(1, 300, {}, best=adam, median=0.25, champion=champion)])
+    assert (alone.best, alone.median, alone.champion) == (adam, 0.25, champion.estimate)
+
+
+def test_trials_are_told_in_words(finished):
+    with Ledger.open_to_read(finished.ledger) as ledger:
+        report = collect(ledger)
+    assert any(tried.trial.promoted for tried in report.trials), "the fake campaign has a promotion"
+    lost = Trial("g1i2", ("g0i0", "g0i1"), (0.02, -0.125), 16, False, "no better than lion in 16 instances")
+    names = {"g1i2": "g1i2", "g0i0": "adam", "g0i1": "lion"}
+    text = Reader(page.render(replace(report, trials=[*report.trials, Tried(3, lost, names)]))).text
+    assert "g1i2adamlion+0.020-0.12516not promotedno better than lion in 16 instances" in text
+    assert "promotedbetter in 8 instances (error rate 0.4)" in text
+    many = replace(report, trials=[Tried(3, lost, names)] * (panels.TRIALS + 2))
+    assert "none became champion" in page.render(many)
+    assert "The first 2 are left out." in page.render(many)
+
+
+def test_a_founder_that_stays_is_told_as_that(finished):
+    with Ledger.open_to_read(finished.ledger) as ledger:
+        report = collect(ledger)
+        founder = next(i for k in range(8) if (i := ledger.individual(f"g0i{k}")).is_founder)
+    assert FOUNDER_STAYS not in page.render(report)
+    first, *others = report.hall_of_fame
+    stays = Famous(replace(first.fame, individual=founder), None, first.formula)
+    assert FOUNDER_STAYS in page.render(replace(report, hall_of_fame=[stays, *others]))
+
+
+def test_ties_with_the_champion_are_marked(finished):
+    with Ledger.open_to_read(finished.ledger) as ledger:
+        report = collect(ledger)
+    first, second, third, *_ = report.hall_of_fame
+    assert first.behind is None
+    assert second.behind == second.fame.estimate.minus(first.fame.estimate)
+    rows = [first, replace(second, behind=Estimate(0.01, 0.02, 4)), replace(third, behind=Estimate(-0.3, 0.02, 4))]
+    text = page.render(replace(report, hall_of_fame=rows))
+    assert text.count("(tie)") == page.render(replace(report, hall_of_fame=[first])).count("(tie)") + 1
+    assert "+0.010 ± 0.039 (tie)" in text
+    assert "-0.300 ± 0.039<" in text
 
 
 def test_a_curve_is_the_mean_with_ended_runs_held():
     trainings = [replace(fakes.training(q), val_loss=loss) for q, loss in ((0.5, [4.0, 2.0]), (0.7, [2.0]))]
     mean = curve("x", trainings)
     assert (mean.val_loss, mean.instances) == ([3.0, 2.0], 2)
-    assert mean.quality == pytest.approx(0.6)
-    assert curve("x", [*trainings, fakes.training(None)]).quality is None
     broken = curve("x", [replace(fakes.training(None), val_loss=[1.0, math.nan], target_loss=math.nan)])
     assert math.isnan(broken.val_loss[1])
     assert math.isnan(broken.target_loss)
@@ -115,8 +216,9 @@ def test_the_panel_of_bounds_is_there_for_a_task_that_hides_the_mean_alone(finis
 
 def test_ancestors_skip_copies_and_reach_the_first_generation(finished):
     with Ledger.open_to_read(finished.ledger) as ledger:
+        estimates = fit(ledger.observations()).estimates
         for fame in ledger.checkpoint().hall_of_fame:
-            rows = ancestors(ledger, fame.individual)
+            rows = ancestors(ledger, fame.individual, estimates)
             assert all(row.individual.operator != "elite" for row in rows)
             assert rows[-1].individual.generation == 0
             known = {row.individual.id for row in rows}
@@ -126,7 +228,7 @@ def test_ancestors_skip_copies_and_reach_the_first_generation(finished):
 def test_rails_join_every_child_with_its_parents_and_cross_no_dot():
     def row(id: str, *parents: str) -> Ancestor:
         generation, index = map(int, id[1:].split("i"))
-        return Ancestor(Individual(generation, index, fakes.GENOME, "", parents), 0.5, parents, 0)
+        return Ancestor(Individual(generation, index, fakes.GENOME, "", parents), None, parents, 0)
 
     rows = [row("g3i0", "g2i0", "g1i1"), row("g2i0", "g1i0", "g0i1"), row("g1i0", "g0i0"), row("g1i1", "g0i0", "g0i1"),
             row("g0i0"), row("g0i1")]  # fmt: skip
@@ -182,13 +284,16 @@ def of_hostile_records(report: Report) -> Report:
     assert report.lineage
     named = replace(fakes.GENOME, name=hostile("ancestor"))
     ancestor = Ancestor(Individual(0, 0, named, "", (), hostile("origin")), None, (), 0)
-    statistics = replace(report.generations[0].statistics, baselines={hostile("baseline"): 0.25})
+    statistics = replace(report.generations[0].statistics, baselines={hostile("baseline"): Estimate(0.25, 0.1, 4)})
+    trial = Trial("g1i0", ("g0i0",), (0.5,), 8, False, hostile("reason"))
     return replace(
         report,
         recipe=recipe,
         generations=[replace(generation, statistics=statistics) for generation in report.generations],
-        hall_of_fame=[Famous(replace(best.fame, individual=champion), [hostile("formula")]), *others],
-        curves=[Curve(hostile("curve"), [2.0, 1.0], 0.5, 0.2, 1), Curve(hostile("baseline"), [2.0, 1.5], 0.4, 0.2, 1)],
+        points=[replace(point, promoted=(hostile("promoted"),)) for point in report.points],
+        trials=[Tried(1, trial, {"g1i0": hostile("challenger"), "g0i0": hostile("rival")})],
+        hall_of_fame=[Famous(replace(best.fame, individual=champion), None, [hostile("formula")]), *others],
+        curves=[Curve(hostile("curve"), [2.0, 1.0], 0.2, 1), Curve(hostile("baseline"), [2.0, 1.5], 0.2, 1)],
         beside_bound=BesideBound(
             [4, 7], [0.1, 0.6], {hostile("bounded"): [0.2, None], hostile("failed"): [None, None]}
         ),
@@ -213,11 +318,24 @@ def test_hostile_records_stay_text_on_the_page(finished):
     assert "script" not in found.elements
     for place in (
         *("recipe", "baseline", "champion", "maker", "ancestor", "origin", "formula", "curve", "operator", "status"),
-        *("message", "bounded", "failed", "package", "version", "numerics", "device", "created"),
+        *(
+            "reason",
+            "challenger",
+            "rival",
+            "promoted",
+            "message",
+            "bounded",
+            "failed",
+            "package",
+            "version",
+            "numerics",
+            "device",
+            "created",
+        ),
     ):
         assert hostile(place) in found.text, place
-    assert found.text.count(hostile("champion")) == 3, "in the note, the genome and the hall of fame"
-    assert found.text.count(hostile("curve")) == 2, "on the card and in the picture"
+    assert found.text.count(hostile("champion")) == 4, "on the card, in the note, the genome and the hall of fame"
+    assert found.text.count(hostile("curve")) == 1, "in the picture"
 
 
 def test_a_formula_that_cannot_be_set_is_left_out():
@@ -229,9 +347,26 @@ def test_every_baseline_has_its_line(finished):
     with Ledger.open_to_read(finished.ledger) as ledger:
         report = collect(ledger)
     measured = [
-        replace(generation, statistics=replace(generation.statistics, baselines=dict.fromkeys(names, 0.3)))
+        replace(
+            generation, statistics=replace(generation.statistics, baselines=dict.fromkeys(names, Estimate(0, 1, 2)))
+        )
         for generation in report.generations
     ]
     recipe = report.recipe.model_copy(update={"baselines": names})
-    picture = figures.qualities(replace(report, recipe=recipe, generations=measured))
-    assert all(name in picture for name in names)
+    shown = replace(report, recipe=recipe, generations=measured, points=points(measured))
+    for picture in (figures.generations(shown), figures.champion(shown)):
+        assert all(name in picture for name in names)
+
+
+def test_of_many_instances_a_picture_shows_some_and_the_table_counts_all():
+    count = 400
+    qualities = [0.5 + k / count for k in range(count)]
+    blind = [0.25 if k in (7, 391) else None for k in range(count)]
+    found = BesideBound([4] * count, [k / count for k in range(count)], {"champion x": qualities}, blind)
+    thin = figures._thinned(found)
+    assert len(thin.bounds) == len(thin.depths) == len(thin.qualities["champion x"]) == figures.MOST_INSTANCES
+    assert thin.bounds == sorted(thin.bounds)
+    assert max(b - a for a, b in zip(thin.bounds, thin.bounds[1:], strict=False)) < 4 / figures.MOST_INSTANCES
+    assert thin.with_and_without == found.with_and_without
+    few = BesideBound([4, 7], [0.1, 0.2], {"champion x": [0.3, None]})
+    assert figures._thinned(few) == few

@@ -32,7 +32,7 @@ generations: 4
 epochs: 2
 difficulty: {depths: [3, 4]}
 instances: {search: 2, retest: 2, selection: 4}
-search: {tournament: 3, elites: 2, contenders: 3}
+search: {algorithm: genetic, tournament: 3, elites: 2, contenders: 3}
 gate: {instances: 0}
 start: {catalogue: [adam, lion, sgd], random: 2}
 """
@@ -108,7 +108,10 @@ def test_everyone_in_a_generation_sees_the_same_instances_and_the_depths_are_str
 
 def test_seeds_of_different_purposes_and_generations_never_meet():
     recipe = from_text(RECIPE)
-    asked = [(purpose, 0) for purpose in Purpose] + [(Purpose.SEARCH, 1), (Purpose.RETEST, 1)]
+    asked = [(purpose, 0) for purpose in Purpose if purpose is not Purpose.SHARE] + [
+        (Purpose.SEARCH, 1),
+        (Purpose.RETEST, 1),
+    ]
     seeds = [i.seed for purpose, number in asked for i in instances(recipe, purpose, number)]
     assert len(set(seeds)) == len(seeds)
 
@@ -156,7 +159,9 @@ def test_optimizers_that_differ_late_are_trained_apart():
     """They share the probe's hash, and once shared one training."""
     files = [str(CASES / f"same_hash_{name}.yaml") for name in ("plain", "look20", "bydepth")]
     start = f"start: {{catalogue: [], genomes: {json.dumps(files)}, random: 0}}\n"
-    recipe = from_text(f"name: n\npopulation: 3\ngenerations: 1\nbaselines: []\nsearch: {{elites: 1}}\n{start}")
+    recipe = from_text(
+        f"name: n\npopulation: 3\ngenerations: 1\nbaselines: []\nsearch: {{algorithm: genetic, elites: 1}}\n{start}"
+    )
     found = Generation(recipe, start=[load(file) for file in files])
     assert len({i.hash for i in found.members}) == 3
     assert found.statistics.distinct == 3
@@ -175,7 +180,7 @@ def test_a_child_is_drawn_again_for_a_program_that_is_there_and_for_nothing_less
 
     monkeypatch.setattr(breeding, "vary", vary)
     recipe = from_text(
-        "name: n\npopulation: 3\nsearch: {tournament: 2, elites: 1, contenders: 1}\n"
+        "name: n\npopulation: 3\nsearch: {algorithm: genetic, tournament: 2, elites: 1, contenders: 1}\n"
         "start: {catalogue: [adam], random: 0}\n"
     )
     members = first_generation(Breeder(recipe), (), lambda done, total: None)
@@ -234,7 +239,7 @@ def test_parsimony_is_what_a_node_must_earn(parsimony, ascending):
 
 def test_the_champion_that_lost_its_place_among_the_elites_is_kept():
     recipe, famous = from_text(RECIPE), genome_identity(catalogue.load("adam"))
-    once = {i.seed for purpose in Purpose for i in instances(recipe, purpose, 0)}
+    once = {i.seed for purpose in Purpose if purpose is not Purpose.SHARE for i in instances(recipe, purpose, 0)}
 
     def answer(lane):
         """One genome is by far the best in the first generation and on the selection instances, and the worst later."""
