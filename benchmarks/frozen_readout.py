@@ -103,7 +103,9 @@ def measure(asked: argparse.Namespace) -> None:
             left = (time.monotonic() - started) / count * (len(jobs) - count)
             found = "–" if record["quality"] is None else f"{record['quality']:.4f}"
             where = f"depth {record['depth']} {record['init']} {record['label']}/{record['index']}"
-            print(f"{where} {record['optimizer']}: {found} in {record['seconds']} s, {left / 60:.0f} min left", flush=True)
+            print(
+                f"{where} {record['optimizer']}: {found} in {record['seconds']} s, {left / 60:.0f} min left", flush=True
+            )
 
 
 def summarize(asked: argparse.Namespace) -> None:
@@ -112,7 +114,9 @@ def summarize(asked: argparse.Namespace) -> None:
     for r in read(asked.results):
         if r["loop"] == asked.loop and r["label"] == asked.label:
             found = instance(r["label"], r["index"], r["depth"], r["init"])
-            groups[r["depth"], r["init"], r["optimizer"]].append((found, -1.0 if r["quality"] is None else r["quality"]))
+            groups[r["depth"], r["init"], r["optimizer"]].append(
+                (found, -1.0 if r["quality"] is None else r["quality"])
+            )
     print("| depth | init | optimizer | instances | mean | median | least | bound, mean | Gaussian process, mean |")
     print("|---|---|---|---|---|---|---|---|---|")
     for (depth, init, name), found in sorted(groups.items()):
