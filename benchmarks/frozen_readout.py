@@ -3,8 +3,8 @@
 Run:  python benchmarks/frozen_readout.py [--depths 4,7] [--inits per_layer,shared] [--instances 32] [--loop literal]
 
 Every optimizer trains to the end on the same instances: seeds are sha256 of ``LABEL/i``, so nobody chose them. Each
-result is appended to the file of results as it comes, and a second call goes on where the first one ended; what is there
-already is never trained again. ``--summarize`` prints the table and draws the picture from what is there.
+result is appended to the file of results as it comes, and a second call goes on where the first one ended; what is
+there already is never trained again. ``--summarize`` prints the table of what is there.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from harness.score import quality
 from harness.task import Instance
 
 RESULTS = Path(__file__).parent / "results" / "frozen_readout.jsonl"
-PICTURE = Path(__file__).parents[1] / "docs" / "images" / "frozen-readout.png"
 LOOPS = {"literal": train_lanes_literal, "quick": train_lanes}
 
 
