@@ -1,10 +1,11 @@
 """Measure what calibrating the outputs' mean is worth: the figures of docs/frozen-readout.md.
 
-Run:  python benchmarks/frozen_readout.py [--depths 4,7] [--inits per_layer,shared] [--instances 32] [--loop literal]
+Run:  python benchmarks/frozen_readout.py [--depths 4,7] [--inits per_layer,shared] [--instances 0:32] [--loop literal]
 
 Every optimizer trains to the end on the same instances: seeds are sha256 of ``LABEL/i``, so nobody chose them. Each
 result is appended to the file of results as it comes, and a second call goes on where the first one ended; what is
-there already is never trained again. ``--summarize`` prints the table of what is there.
+there already is never trained again. ``--summarize`` prints the table of what is there. ``--loop batched`` trains all
+lanes of a depth together, as campaigns do on a GPU.
 """
 
 from __future__ import annotations
@@ -16,23 +17,27 @@ import multiprocessing
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean, median
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from evo.evaluation.bounds import gaussian_process_loss, mean_blind_quality
+from evo.training.batches import train_batch
 from evo.training.trainer import train_lanes, train_lanes_literal
 from genomes import catalogue
 from genomes.analysis.calibration import without_calibration
 from genomes.compiler.identity import genome_identity
-from genomes.language.genome import Genome, dump, load
+from genomes.compiler.lowering import lower
+from genomes.language.genome import Genome, dump, load, parse
 from harness.data import load_data
 from harness.score import quality
 from harness.task import Instance
 
 RESULTS = Path(__file__).parent / "results" / "frozen_readout.jsonl"
-LOOPS = {"literal": train_lanes_literal, "quick": train_lanes}
+LOOPS = {"literal": train_lanes_literal, "quick": train_lanes}  # beside batched, the GPU's
+KEPT = ("status", "quality", "test_loss", "epochs_run", "best_epoch")
 
 
 def genomes(names: list[str]) -> dict[str, Genome]:
@@ -57,8 +62,24 @@ def trained(job: tuple[dict, dict]) -> dict:
     record, lane = job
     started = time.monotonic()
     ((_, fields),) = LOOPS[record["loop"]]([lane], patience=50, device="cpu")
-    kept = {key: fields[key] for key in ("status", "quality", "test_loss", "epochs_run", "best_epoch")}
-    return record | kept | {"seconds": round(time.monotonic() - started, 1)}
+    return record | {name: fields[name] for name in KEPT} | {"seconds": round(time.monotonic() - started, 1)}
+
+
+def one_by_one(jobs: list[tuple[dict, dict]], processes: int) -> Iterator[dict]:
+    """The record of each training, in processes of their own."""
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        yield from pool.imap(trained, jobs)
+
+
+def together(jobs: list[tuple[dict, dict]], device: str) -> Iterator[dict]:
+    """The record of each training; all lanes of a depth at once. ``seconds``: a lane's share of the batch's time."""
+    for depth in sorted({record["depth"] for record, _ in jobs}):
+        here = [job for job in jobs if job[0]["depth"] == depth]
+        program = {text: lower(parse(text)) for text in {lane["text"] for _, lane in here}}
+        batch = [(program[lane["text"]], instance(r["label"], r["index"], r["depth"], r["init"])) for r, lane in here]
+        for at, training in train_batch(batch, epochs=1000, device=device):
+            fields = training.to_dict()
+            yield here[at][0] | {name: fields[name] for name in KEPT} | {"seconds": round(training.seconds, 2)}
 
 
 def key(record: dict) -> tuple:
@@ -95,8 +116,9 @@ def measure(asked: argparse.Namespace) -> None:
                         jobs.append((record, lane | {"epochs": 1000, "text": dump(genome)}))
     print(f"{len(jobs)} trainings to do, {len(known)} known", flush=True)
     started = time.monotonic()
-    with multiprocessing.get_context("spawn").Pool(asked.processes) as pool, asked.results.open("a") as file:
-        for count, record in enumerate(pool.imap(trained, jobs), 1):
+    records = together(jobs, asked.device) if asked.loop == "batched" else one_by_one(jobs, asked.processes)
+    with asked.results.open("a") as file:
+        for count, record in enumerate(records, 1):
             file.write(json.dumps(record) + "\n")
             file.flush()
             left = (time.monotonic() - started) / count * (len(jobs) - count)
@@ -137,7 +159,8 @@ def main() -> None:
     parser.add_argument("--inits", default="per_layer,shared")
     parser.add_argument("--instances", default="0:32", help="first and last + 1")
     parser.add_argument("--label", default="frozen-readout")
-    parser.add_argument("--loop", choices=LOOPS, default="literal")
+    parser.add_argument("--loop", choices=[*LOOPS, "batched"], default="literal")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda", help="of the batched loop")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--summarize", action="store_true")
