@@ -2,6 +2,7 @@
 # All that this project measures on a GPU, in parts of under ten minutes each:
 #
 #   bash benchmarks/gpu.sh parity | throughput | latency | tf32 | campaign | all
+#   bash benchmarks/gpu.sh lease        the most telling parts in one call of SECONDS_LEFT (330) seconds
 #
 # Results and pictures go to benchmarks/results/ (commit them), and to $OUT where that is set. DEVICE=cpu is a dry run
 # in small: it shows that everything starts, and measures nothing worth keeping, so it writes to a folder in /tmp.
@@ -69,13 +70,38 @@ campaign() {  # a real campaign for eight minutes, its report and what it found
     echo "the campaign's folder, to go on with evo resume: $run"
 }
 
+lease() {  # each step has a limit of its own, and what fails does not stop the rest; results are kept step by step
+    local end=$((SECONDS + ${SECONDS_LEFT:-330}))
+    step() {  # step LIMIT NAME COMMAND...
+        local limit=$1 name=$2 left=$((end - SECONDS)) start=$SECONDS
+        shift 2
+        [ "$left" -lt "$limit" ] && limit=$left
+        [ "$limit" -lt 5 ] && { echo "== $name: no time left"; return; }
+        echo "== $name (at most $limit s)"
+        timeout -k 3 "$limit" "$@" || echo "== $name ended with $?"
+        echo "== $name took $((SECONDS - start)) s"
+        finish
+    }
+    nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null || true
+    step 100 parity bash -c "set -o pipefail; '$python' -m pytest -q -p no:cacheprovider -W default -m 'gpu and not slow' \
+        -rfE --tb=short --durations=8 tests/evo/training/test_gpu_lanes.py tests/test_benchmarks.py | tee $results/gpu_parity.txt"
+    step 120 throughput "$python" benchmarks/throughput.py --device "$device" --depths 4,18 --lanes 256,1024 \
+        --seconds 24 --results "$results"
+    # the literal loop on the other cores, on the first of the instances that the GPU trains
+    timeout "$((end - SECONDS))" "$python" benchmarks/frozen_readout.py --loop literal --instances 0:8 \
+        --processes "$(($(nproc) - 4))" --results "$results/frozen_readout_literal.jsonl" >"$results/literal.log" 2>&1 &
+    step 600 calibration "$python" benchmarks/frozen_readout.py --loop batched --device "$device" \
+        --instances "0:${INSTANCES:-32}" --results "$results/frozen_readout_gpu.jsonl"
+    wait
+}
+
 finish() {
     echo "results: $results"
     if [ -n "${OUT:-}" ]; then find "$results" -type f -newer "$begun" -exec cp {} "$OUT"/ \;; fi
 }
 
 case "${1:-}" in
-    parity | throughput | latency | tf32 | campaign) trap finish EXIT && "$1" ;;
+    parity | throughput | latency | tf32 | campaign | lease) trap finish EXIT && "$1" ;;
     all) trap finish EXIT && for part in parity throughput latency tf32 campaign; do echo "== $part" && "$part"; done ;;
-    *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

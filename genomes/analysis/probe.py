@@ -112,7 +112,8 @@ def probe(program: Program, backend: Callable[[Program], Any] = FlatProgram) -> 
 def _network(theta: torch.Tensor) -> SimpleNamespace:
     """All tensors, as a `harness.flat.Network`: the first BatchNorm stands before a frozen end of two outputs, too.
 
-    What trains behind it is in a branch of its own, so that genomes that read a frozen end act here.
+    What trains behind it is in a branch of its own, beside the frozen end's first layer, so that genomes that read a
+    frozen end act here.
     """
     units = torch.arange(1.0, 13.0, dtype=torch.float64).reshape(4, 3).sin()
     ones = torch.ones(4, dtype=torch.float64)
@@ -121,7 +122,7 @@ def _network(theta: torch.Tensor) -> SimpleNamespace:
     params = [
         part.view(shape) for part, shape in zip(theta.split([math.prod(s) for s in _SHAPES]), _SHAPES, strict=True)
     ]
-    layers = [0, 0, 0, 0, -1, -1, 1, 1, 1, 1, 1, 2, 2]
+    layers = [*_LAYERS, 1, 1, 1, 1, 1, 2, 2]
     return SimpleNamespace(
         params=[*params, *frozen], shapes=[*_SHAPES, *(tuple(p.shape) for p in frozen)], roles=[*_ROLES, *roles],
         layers=layers, trainable=[True] * len(_SHAPES) + [False] * len(frozen), steps_per_epoch=_STEPS_PER_EPOCH,

@@ -20,10 +20,11 @@ from tests.genomes.strategies import genomes
 ADAM_AT_AN_AVERAGE = """\
 genome: 1
 name: adam_at_an_average
-lr: 1.0e-3
-terms: [{expr: "adam(g, 0.9, 0.99, 1e-8)"}]
-schedule: "linear_warmup(4) * cosine(400)"
-evaluation: {offset: "average(theta + delta, 0.97) - (theta + delta)"}
+lr: 2.5e-4
+terms: [{expr: "adam(g, 0.9, 0.995, 1e-8)"}]
+schedule: "linear_warmup(4) * cosine(300) * max(1, 9 / layer_count)"
+roles: {first: 8}
+evaluation: {offset: "average(theta + delta, 0.98) - (theta + delta)"}
 """
 NAMED = """\
 genome: 1

@@ -42,6 +42,10 @@ def output_shifts(shift: np.ndarray) -> np.ndarray:
     return np.linalg.pinv(jacobian).T
 
 
+LAYERS = [layer for layer, trains in zip(trajectory.LAYERS, trajectory.TRAINABLE, strict=True) if trains]
+LAYERS_TRAINED = 1 + max(LAYERS)
+
+
 class Losses:
     """What an optimizer makes of the losses: the means of the targets, from epochs in which outputs were biased."""
 
@@ -64,7 +68,8 @@ class EvaluatedElsewhere:
 
     def __init__(self, theta: list[Tensor], roles: list[str], rule: Callable, offset: Callable, calibrated: bool):
         self.theta = [p.numpy().copy() for p in theta]
-        self.memory = [Memory(role=role, start=p.copy()) for role, p in zip(roles, self.theta, strict=True)]
+        told = zip(roles, LAYERS, self.theta, strict=True)
+        self.memory = [Memory(role=role, layer=layer, start=p.copy()) for role, layer, p in told]
         self.rule, self.offset, self.calibrated = rule, offset, calibrated
         self.losses = Losses()
         self.added = [np.zeros_like(p) for p in self.theta]

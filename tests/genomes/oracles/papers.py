@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tests.genomes.oracles.base import Gradient, MakeOracle, Memory, ruled
-from tests.genomes.oracles.evaluation import calibrated_mean, evaluated, mean_since, mean_with
+from tests.genomes.oracles.evaluation import LAYERS_TRAINED, calibrated_mean, evaluated, mean_since, mean_with
 from tests.genomes.trajectory import Moment
 
 
@@ -387,16 +387,16 @@ def _momentum(s, theta, g, now):
 
 
 def _scheduled_adam(s, theta, g, now):
-    rate = 1e-3 * min(1, (now.epoch + 1) / 4) * 0.5 * (1 + np.cos(np.pi * min(1, now.epoch / 400)))
-    return -rate * _adam(s, g, now.number, 0.9, 0.99)
+    rate = 2.5e-4 * min(1, (now.epoch + 1) / 4) * 0.5 * (1 + np.cos(np.pi * min(1, now.epoch / 300)))
+    rate *= max(1, 9 / LAYERS_TRAINED) * (8 if s.layer == 0 else 1)
+    return -rate * _adam(s, g, now.number, 0.9, 0.995)
 
 
-_CALIBRATED = calibrated_mean(0.97, 1, 400)
 ORACLES: dict[str, MakeOracle] = {
     "adam_ema": evaluated(lambda s, theta, g, now: -1e-3 * _adam(s, g, now.number), mean_with(0.99)),
     "sgd_swa": evaluated(_momentum, mean_since(75)),
-    "calibrated_adam": evaluated(_scheduled_adam, _CALIBRATED, calibrated=True),
-    "calibrated_cautious_adanw": evaluated(cautious_adanw, _CALIBRATED, calibrated=True),
+    "calibrated_adam": evaluated(_scheduled_adam, calibrated_mean(0.98, 1, 300), calibrated=True),
+    "calibrated_cautious_adanw": evaluated(cautious_adanw, calibrated_mean(0.97, 1, 400), calibrated=True),
     **{rule.__name__: ruled(rule) for rule in _RULES},
     "apply_if_finite": lambda theta, roles: ApplyIfFinite(theta),
     "sam_last_gradient": lambda theta, roles: SamLastGradient(theta),
