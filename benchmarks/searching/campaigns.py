@@ -5,7 +5,6 @@ from __future__ import annotations
 from statistics import fmean
 
 from evo.recipe.schema import Recipe
-from evo.search.breeding import FOUNDERS
 from evo.search.protocol import algorithm
 from harness.result import Training
 from searching.play import Play
@@ -38,7 +37,7 @@ def play_campaign(play: Play, recipe: Recipe) -> None:
                     play.noted(ids[trial.rivals[0]], ids[trial.challenger], trial.promoted)
             if search.hall_of_fame:
                 best = search.hall_of_fame[0].individual
-                play.declare(best.hash, best.operator in FOUNDERS, change=not recipe.gate.instances)
+                play.declare(best.hash, best.is_founder, change=not recipe.gate.instances)
         costs.append(play.lanes - before)
 
 

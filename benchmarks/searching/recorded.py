@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from evo.recipe.schema import Recipe
+from evo.records import Individual
 from evo.search.breeding import Breeder
 from evo.search.variation.vary import Child
 from genomes.language.genome import Genome, parse
@@ -44,6 +45,7 @@ class Recorded(Landscape):
             depth: [j for j, instance in enumerate(recorded["instances"]) if instance["depth"] == depth]
             for depth in self.depths
         }
+        self.parents: list[list[int]] = [row["parents"] for row in rows]
         self.neighbors: list[list[int]] = [[] for _ in rows]
         for i, row in enumerate(rows):
             for parent in set(row["parents"]):
@@ -104,6 +106,9 @@ class RecordedBreeder(Breeder):
             if near := [i for i in self.landscape.neighbors[at] if i != start]:
                 at = rng.choice(near)
         return Child(self.landscape.genomes[at], self.landscape.operators[at], 1)
+
+    def switched_off(self, individual: Individual) -> None:
+        """Never: no landscape knows of the outputs' mean."""
 
     def coordinates(self, genome: Genome) -> tuple[float, ...]:
         return ()

@@ -27,7 +27,9 @@ import numpy as np
 
 from evo.randomness import generator
 from evo.recipe.schema import Recipe
+from evo.records import Individual
 from evo.search.breeding import Breeder
+from evo.search.surrogate import Traits, traits
 from evo.search.variation import skeleton
 from evo.search.variation.operator import SameStepSize
 from evo.search.variation.paths import at, expression_of, genes, literals, paths
@@ -200,6 +202,13 @@ class QuickBreeder(Breeder):
     """
 
     landscape: Synthetic
+
+    def switched_off(self, individual: Individual) -> None:
+        """Never: no landscape knows of the outputs' mean."""
+
+    def traits(self, genome: Genome) -> Traits:
+        """Those that need no probe."""
+        return traits(genome, probed=False)
 
     def known(self, name: str) -> Genome:
         """A known optimizer, its learning rate within a few steps of the landscape's best one."""

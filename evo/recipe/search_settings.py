@@ -56,6 +56,9 @@ class RacedEvolution(Settings):
         default=0.5, description="share of a race that trains on the next block of instances"
     )
     tuning: Share = Field(default=0.5, description="most children that tune the constants of the best structures")
+    proposals: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=4, description="children bred for each one that trains; a model of the trainings so far chooses"
+    )
     credit: bool = Field(default=True, description="operators whose children beat their parents are chosen more often")
     parsimony: Share = Field(default=0.0, description="quality subtracted per node of a genome")
 

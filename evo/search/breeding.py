@@ -10,6 +10,8 @@ from evo.randomness import generator
 from evo.recipe import limits
 from evo.recipe.schema import Recipe
 from evo.records import Individual
+from evo.search.mean_share import switched_off
+from evo.search.surrogate import Traits, traits
 from evo.search.variation import skeleton
 from evo.search.variation.random_genome import random_genome
 from evo.search.variation.vary import Child, vary
@@ -57,6 +59,10 @@ class Breeder:
         """Equal for equal programs."""
         return genome_identity(genome)
 
+    def traits(self, genome: Genome) -> Traits:
+        """What a `evo.search.surrogate` predicts from."""
+        return traits(genome)
+
     def operations(self, genome: Genome) -> int:
         """What a step costs: operations per parameter."""
         return limits.operations(genome)
@@ -71,6 +77,10 @@ class Breeder:
         One less the median cosine of update and descent direction, over the steps of the probe.
         """
         return probe_genome(genome).memory
+
+    def switched_off(self, individual: Individual) -> Individual | None:
+        """The individual without its calibration of the outputs' mean; None where there is nothing to switch off."""
+        return switched_off(individual)
 
     def individual(
         self, generation: int, index: int, genome: Genome, parents: Sequence[Individual] = (), operator: str = ""
@@ -137,12 +147,14 @@ def new_child(
     seen: set[str],
     crossover: float | None = None,
     weights: Mapping[str, float] | None = None,
+    proposal: int = 0,
 ) -> Individual:
     """A child whose program is not in ``seen``, if a few draws give one; it joins them.
 
-    ``crossover``, ``weights``: in place of the recipe's.
+    ``crossover``, ``weights``: in place of the recipe's. ``proposal``: another number gives another child.
     """
-    variation, rng = breeder.recipe.variation, generator(breeder.recipe.seed, generation, index, "variation")
+    variation, purpose = breeder.recipe.variation, f"variation {proposal}" if proposal else "variation"
+    rng = generator(breeder.recipe.seed, generation, index, purpose)
     genomes = [parent.genome for parent in parents]
     crossover = variation.crossover if crossover is None else crossover
     weights = variation.weights if weights is None else weights

@@ -44,7 +44,6 @@ from evo.search import gate
 from evo.search.breeding import Breeder, baselines, is_founder
 from evo.search.evidence import Evidence, fit
 from evo.search.instances import block, block_size
-from evo.search.mean_share import switched_off
 from genomes.language.genome import Genome
 from genomes.language.printer import show
 from harness.result import finished_quality
@@ -150,7 +149,7 @@ class Search(ABC):
         if not request.lanes or len({lane.key for lane in request.lanes}) < len(request.lanes):
             raise ValueError("a request needs lanes, each of them once: see Request.crossed")
         lanes = {lane.key: lane for lane in request.lanes}
-        along = () if self._trial or self._ranked else self._along()
+        along = () if self._trial or self._over else self._along()
         for lane in Request.crossed(request.purpose, along, request.instances, self.recipe.epochs).lanes:
             if (lane.hash, lane.key[1:]) not in self._observed:
                 lanes.setdefault(lane.key, lane)
@@ -376,7 +375,7 @@ class Search(ABC):
         if not self._over or not self.hall_of_fame or not TASKS[self.recipe.task].hides_mean:
             return None
         champion = self.hall_of_fame[0].individual
-        blind = switched_off(champion)
+        blind = self.breeder.switched_off(champion)
         if blind is None:
             return None
         own = [instance for hash, instance in self._observed if hash == champion.hash]

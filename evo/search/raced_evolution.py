@@ -3,7 +3,8 @@
 One generation::
 
     breed     on every island, children of parents chosen by tournament among its members, by draws from what is known
-              of them (Thompson sampling); other children are samples of CMA-ES on the numbers of the best structures
+              of them (Thompson sampling); of several proposed the one with the best draw from what their traits promise
+              (`evo.search.surrogate`); other children are samples of CMA-ES on the numbers of the best structures
     race      all children train on a first block of instances, one of each depth; then, again and again, the half of
               those in the race that is most likely to matter trains on a further block: children and members together,
               by draws from what is known of them
@@ -27,10 +28,12 @@ from evo.records import Individual, Purpose, Request, Results
 from evo.search.breeding import first_generation, new_child
 from evo.search.instances import block, block_size
 from evo.search.protocol import Bred, Find, Search, Step
+from evo.search.surrogate import Surrogate, fit
 from evo.search.tuning import TUNED, Tuning, sample_count
 from evo.search.variation.registry import OPERATORS
 
 _FORGET = 0.9  # of credit, per generation
+_REMEMBERED = 400  # genomes that the surrogate learns from, beside the living
 _BEST = 3  # of a generation, whose origin is credited
 
 
@@ -60,6 +63,7 @@ class Raced(Search):
         self._next: _Race | None = None  # bred, and not told yet
         self._tunings: tuple[Tuning, ...] = ()
         self._credits: dict[str, tuple[float, float]] = {}  # operator -> children, and those that beat their parents
+        self._trained_last: tuple[Individual, ...] = ()  # oldest first
         self._earned = (0.0, 0.0)  # how many of generations' best came from tuning, and from the other operators
         super().__init__(recipe, *arguments, **options)
 
@@ -120,15 +124,42 @@ class Raced(Search):
                 bred(len(children), recipe.population)
             tuned.append(tuple(indices[:-1]))
         weights = self._weights()
+        surrogate = self._surrogate() if self._settings.proposals > 1 else None
         while len(children) < recipe.population:
             bred(len(children), recipe.population)
-            index = len(children)
-            island = self._islands[index % len(self._islands)]
-            rng = generator(recipe.seed, self.generation, index, "tournament")
-            parents = [self._parent(island, rng) for _ in range(2)]
-            children.append(new_child(self.breeder, self.generation, index, parents, seen, weights=weights))
+            child = self._child(len(children), seen, weights, surrogate)
+            seen.add(child.hash)
+            children.append(child)
         bred(len(children), recipe.population)
         return _Race(self._dealt(children), tuned=tuple(tuned))
+
+    def _child(
+        self, index: int, seen: set[str], weights: Mapping[str, float], surrogate: Surrogate | None
+    ) -> Individual:
+        """The proposal that promises most, in one draw of each."""
+        recipe, island = self.recipe, self._islands[index % len(self._islands)]
+        proposals: dict[str, Individual] = {}
+        for proposal in range(self._settings.proposals if surrogate else 1):
+            rng = generator(recipe.seed, self.generation, index, "tournament", proposal)
+            parents = [self._parent(island, rng) for _ in range(2)]
+            child = new_child(
+                self.breeder, self.generation, index, parents, set(seen), weights=weights, proposal=proposal
+            )
+            proposals.setdefault(child.hash, child)
+        if surrogate is None or len(proposals) == 1:
+            return next(iter(proposals.values()))
+        rng = generator(recipe.seed, self.generation, index, "proposal")
+        promise = {
+            hash: rng.gauss(*surrogate.predict(self.breeder.traits(child.genome)))
+            for hash, child in proposals.items()
+            if hash not in seen
+        }
+        return proposals[max(promise, key=promise.__getitem__, default=next(iter(proposals)))]
+
+    def _surrogate(self) -> Surrogate | None:
+        """What the genomes that were trained last, and the living ones, say of others."""
+        known = {i.hash: i for i in (*self._living(), *self._trained_last) if self._estimate(i)}
+        return fit([(self.breeder.traits(i.genome), found) for i in known.values() if (found := self._estimate(i))])
 
     def _dealt(self, individuals: Sequence[Individual]) -> tuple[tuple[Individual, ...], ...]:
         """The individuals on the islands, in turn."""
@@ -175,6 +206,7 @@ class Raced(Search):
 
     def _finish(self, race: _Race) -> None:
         self._give_credit(race)
+        self._trained_last = (*self._trained_last, *sorted(race.all, key=lambda i: i.index))[-_REMEMBERED:]
         size = max(2, self.recipe.population // (2 * len(self._islands)))
         self._islands = tuple(
             self._best([*members, *children], size, self._settings.parsimony)
@@ -257,6 +289,7 @@ class Raced(Search):
                 "finalists": race.finalists,
             },
             "tunings": [tuning.state() for tuning in self._tunings],
+            "trained_last": [i.id for i in self._trained_last],
             "earned": list(self._earned),
             "credits": {name: list(values) for name, values in self._credits.items()},
         }
@@ -270,6 +303,7 @@ class Raced(Search):
             tuned = tuple(map(tuple, race["tuned"]))
             self._race = _Race(found(race["children"]), race["round"], tuned, race["finalists"])
         self._tunings = tuple(Tuning.restored(kept, individual(kept["owner"])) for kept in state["tunings"])
+        self._trained_last = tuple(map(individual, state["trained_last"]))
         self._earned = tuple(state["earned"])
         self._credits = {name: (tried, better) for name, (tried, better) in state["credits"].items()}
 
