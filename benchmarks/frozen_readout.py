@@ -4,8 +4,8 @@ Run:  python benchmarks/frozen_readout.py [--depths 4,7] [--inits per_layer,shar
 
 Every optimizer trains to the end on the same instances: seeds are sha256 of ``LABEL/i``, so nobody chose them. Each
 result is appended to the file of results as it comes, and a second call goes on where the first one ended; what is
-there already is never trained again. ``--summarize`` prints the table of what is there. ``--loop batched`` trains all
-lanes of a depth together, as campaigns do on a GPU.
+there already is never trained again. ``--summarize`` prints the table of what is there, ``--picture PATH`` draws it.
+``--loop batched`` trains all lanes of a depth together, as campaigns do on a GPU.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from statistics import fmean, median
 
@@ -129,8 +130,8 @@ def measure(asked: argparse.Namespace) -> None:
             )
 
 
-def summarize(asked: argparse.Namespace) -> None:
-    """Print means, medians and least qualities by depth, init and optimizer, beside bound and Gaussian process."""
+def qualities(asked: argparse.Namespace) -> dict[tuple, list[tuple[Instance, float]]]:
+    """Instances and qualities of one loop and label by depth, init and optimizer; -1 for a training without quality."""
     groups: dict[tuple, list[tuple[Instance, float]]] = defaultdict(list)
     for r in read(asked.results):
         if r["loop"] == asked.loop and r["label"] == asked.label:
@@ -138,21 +139,61 @@ def summarize(asked: argparse.Namespace) -> None:
             groups[r["depth"], r["init"], r["optimizer"]].append(
                 (found, -1.0 if r["quality"] is None else r["quality"])
             )
+    return groups
+
+
+@cache
+def gaussian_process_quality(task: str, seed: bytes, alpha: float) -> float:
+    """Quality of the Gaussian process; kept, for an instance recurs at every depth and with every optimizer."""
+    return quality(gaussian_process_loss(task, seed), load_data(task, seed).target_loss(alpha)) or 0.0
+
+
+def summarize(asked: argparse.Namespace) -> None:
+    """Print means, medians and least qualities by depth, init and optimizer, beside bound and Gaussian process."""
     print("| depth | init | optimizer | instances | mean | median | least | bound, mean | Gaussian process, mean |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for (depth, init, name), found in sorted(groups.items()):
+    for (depth, init, name), found in sorted(qualities(asked).items()):
         values = [value for _, value in found]
         bounds = [bound for i, _ in found if (bound := mean_blind_quality(i)) is not None]
-        best = [
-            quality(gaussian_process_loss(i.task, i.seed), load_data(i.task, i.seed).target_loss(i.alpha)) or 0.0
-            for i, _ in found
-        ]
+        best = [gaussian_process_quality(i.task, i.seed, i.alpha) for i, _ in found]
         cells = (fmean(values), median(values), min(values), fmean(bounds), fmean(best))
         print(f"| {depth} | {init} | {name} | {len(found)} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |")
 
 
+def picture(asked: argparse.Namespace) -> None:
+    """Draw each lane's quality against its instance's bound, a panel per depth, as a PNG at ``asked.picture``."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    groups = qualities(asked)
+    if not groups:
+        sys.exit(f"no results of the {asked.loop} loop with the label {asked.label} in {asked.results}")
+    depths, inits, names = (sorted(set(column)) for column in zip(*groups, strict=True))
+    everything = {i for found in groups.values() for i, _ in found}
+    reachable = fmean(gaussian_process_quality(i.task, i.seed, i.alpha) for i in everything)
+    figure, axes = pyplot.subplots(
+        1, len(depths), figsize=(2.7 * len(depths), 4.8), sharex=True, sharey=True, squeeze=False
+    )
+    for axis, depth in zip(axes[0], depths, strict=True):
+        axis.axline((0, 0), slope=1, color="black", linewidth=0.8, label="bound of mean-blind optimizers")
+        axis.axhline(reachable, color="black", linewidth=0.8, linestyle=":", label="Gaussian process, mean")
+        for color, name in zip(("tab:blue", "tab:orange", "tab:green", "tab:red"), names, strict=False):
+            for marker, init in zip("ox", inits, strict=False):
+                label, found = f"{name}, {init}", groups.get((depth, init, name), ())
+                bounds, values = [mean_blind_quality(i) for i, _ in found], [value for _, value in found]
+                axis.scatter(bounds, values, s=14, marker=marker, color=color, linewidths=0.9, label=label)
+        axis.set(title=f"{depth} hidden layers", xlabel="bound")
+        axis.grid(alpha=0.2)
+    axes[0, 0].set_ylabel("quality")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="lower center", ncols=3, frameon=False)
+    figure.tight_layout(rect=(0, 0.13, 1, 1))
+    figure.savefig(asked.picture, dpi=120)
+
+
 def main() -> None:
-    """Measure or summarize."""
+    """Measure, summarize or draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--optimizers", default="calibrated_adam", help="names or genome files, with commas")
     parser.add_argument("--depths", default="4,7,10,14,18")
@@ -164,8 +205,14 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--summarize", action="store_true")
+    parser.add_argument("--picture", type=Path, metavar="PATH", help="draw qualities against bounds as a PNG")
     asked = parser.parse_args()
-    (summarize if asked.summarize else measure)(asked)
+    if asked.picture:
+        picture(asked)
+    if asked.summarize:
+        summarize(asked)
+    if not (asked.picture or asked.summarize):
+        measure(asked)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,12 @@
 #   bash benchmarks/gpu.sh parity | throughput | latency | tf32 | campaign | all
 #   bash benchmarks/gpu.sh lease        the most telling parts in one call of SECONDS_LEFT (330) seconds
 #
+# `lease` runs the tests that are not slow, throughput at depths 4 and 18, and what calibration is worth. Append its
+# frozen_readout_gpu.jsonl and frozen_readout_literal.jsonl to frozen_readout.jsonl.
+#
 # Results and pictures go to benchmarks/results/ (commit them), and to $OUT where that is set. DEVICE=cpu is a dry run
-# in small: it shows that everything starts, and measures nothing worth keeping, so it writes to a folder in /tmp.
+# in small: it shows that everything starts, and measures nothing worth keeping, so it writes to a folder in /tmp and
+# installs nothing.
 # A machine without package registries: put wheels of what it lacks into .whl/ beforehand. A machine that has torch,
 # typer, matplotlib and scipy may lack deap, pydantic, pydantic-core, annotated-types, typing-inspection; pydantic may
 # ask for newer typing-extensions than it has.
@@ -18,10 +22,12 @@ results=benchmarks/results
 begun=$(mktemp)
 export PYTHONUNBUFFERED=1
 
-if compgen -G ".whl/*.whl" >/dev/null && [ ! -d /tmp/evo-site ]; then
-    "$python" -m pip install -q --no-index --no-deps --no-compile --target /tmp/evo-site .whl/*.whl
+if [ "$device" != cpu ]; then  # the wheels are for the Python of the machine with the GPU
+    if compgen -G ".whl/*.whl" >/dev/null && [ ! -d /tmp/evo-site ]; then
+        "$python" -m pip install -q --no-index --no-deps --no-compile --target /tmp/evo-site .whl/*.whl
+    fi
+    [ -d /tmp/evo-site ] && export PYTHONPATH=/tmp/evo-site:${PYTHONPATH:-}
 fi
-[ -d /tmp/evo-site ] && export PYTHONPATH=/tmp/evo-site:${PYTHONPATH:-}
 
 parity() {  # kernels, lanes and whole trainings on the device against the reference and the literal loop
     if [ "$device" = cpu ]; then
@@ -82,14 +88,20 @@ lease() {  # each step has a limit of its own, and what fails does not stop the 
         echo "== $name took $((SECONDS - start)) s"
         finish
     }
+    local tests=gpu others=$(($(nproc) - 4)) left
+    [ "$device" = cpu ] && tests='not gpu'
+    [ "$others" -lt 1 ] && others=1
     nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null || true
-    step 100 parity bash -c "set -o pipefail; '$python' -m pytest -q -p no:cacheprovider -W default -m 'gpu and not slow' \
+    step 100 parity bash -c "set -o pipefail; '$python' -m pytest -p no:cacheprovider -W default -m '$tests and not slow' \
         -rfE --tb=short --durations=8 tests/evo/training/test_gpu_lanes.py tests/test_benchmarks.py | tee $results/gpu_parity.txt"
     step 120 throughput "$python" benchmarks/throughput.py --device "$device" --depths 4,18 --lanes 256,1024 \
         --seconds 24 --results "$results"
     # the literal loop on the other cores, on the first of the instances that the GPU trains
-    timeout "$((end - SECONDS))" "$python" benchmarks/frozen_readout.py --loop literal --instances 0:8 \
-        --processes "$(($(nproc) - 4))" --results "$results/frozen_readout_literal.jsonl" >"$results/literal.log" 2>&1 &
+    left=$((end - SECONDS))
+    if [ "$left" -ge 5 ]; then
+        timeout "$left" "$python" benchmarks/frozen_readout.py --loop literal --instances 0:8 --processes "$others" \
+            --results "$results/frozen_readout_literal.jsonl" >"$results/literal.log" 2>&1 &
+    fi
     step 600 calibration "$python" benchmarks/frozen_readout.py --loop batched --device "$device" \
         --instances "0:${INSTANCES:-32}" --results "$results/frozen_readout_gpu.jsonl"
     wait
@@ -103,5 +115,5 @@ finish() {
 case "${1:-}" in
     parity | throughput | latency | tf32 | campaign | lease) trap finish EXIT && "$1" ;;
     all) trap finish EXIT && for part in parity throughput latency tf32 campaign; do echo "== $part" && "$part"; done ;;
-    *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    *) sed -n '2,/^set /s/^# \{0,1\}//p' "$0" | sed '$d'; exit 2 ;;
 esac

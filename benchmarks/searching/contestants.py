@@ -70,7 +70,8 @@ QUICKSTART = {  # as in runs/quickstart/recipe.yaml
     "search.elites": 2,
     "search.parsimony": 0.0005,
 }
-GRIDS: dict[str, Mapping[str, tuple]] = {  # of our algorithms; others have their defaults alone
+_SMALL = {"population": (16, 24), "instances.search": (4, 8)}  # for budgets that are small beside those of the presets
+GRIDS: dict[str, Mapping[str, tuple]] = {  # of our algorithms; others have _SMALL
     "raced_evolution": {
         "population": (16, 12, 24),
         "instances.search": (8, 4),
@@ -87,7 +88,7 @@ _SCORES = {"k": (4, 2, 8), "instances": ("fixed", "fresh")}
 CONTESTANTS: dict[str, Contestant] = {
     found.name: found
     for found in (
-        *(Contestant(name, campaign(name), GRIDS.get(name, {})) for name in ALGORITHMS),
+        *(Contestant(name, campaign(name), GRIDS.get(name, _SMALL)) for name in ALGORITHMS),
         Contestant(PRESENT_GA, campaign("genetic", QUICKSTART), {}),
         Contestant("random search", peers.random_search, {"k": (4, 2, 8, 16), "instances": ("fixed", "fresh")}),
         Contestant("1 + lambda", peers.one_plus_lambda, {"k": (4, 2, 8, 16), "lambda": (4, 2, 8)}),
