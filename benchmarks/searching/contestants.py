@@ -21,7 +21,7 @@ PRESENT_GA = "present GA"
 
 @dataclass(frozen=True)
 class Contestant:
-    """A search with its grid of settings. ``needs_constants``: it takes part where genomes have numbers to tune."""
+    """A search with its grid of settings. ``needs_constants``: it takes part where any numbers in genomes have a worth."""
 
     name: str
     play: Callable[[Play, Mapping[str, Any]], None]
@@ -88,7 +88,10 @@ _SCORES = {"k": (4, 2, 8), "instances": ("fixed", "fresh")}
 CONTESTANTS: dict[str, Contestant] = {
     found.name: found
     for found in (
-        *(Contestant(name, campaign(name), GRIDS.get(name, _SMALL)) for name in ALGORITHMS),
+        *(
+            Contestant(name, campaign(name), GRIDS.get(name, _SMALL), name == "evolving_optimizers")
+            for name in ALGORITHMS
+        ),
         Contestant(PRESENT_GA, campaign("genetic", QUICKSTART), {}),
         Contestant("random search", peers.random_search, {"k": (4, 2, 8, 16), "instances": ("fixed", "fresh")}),
         Contestant("1 + lambda", peers.one_plus_lambda, {"k": (4, 2, 8, 16), "lambda": (4, 2, 8)}),

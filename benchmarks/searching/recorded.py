@@ -95,8 +95,10 @@ class RecordedBreeder(Breeder):
         return self.landscape.genomes[self.landscape.founders.index(name)]
 
     def random(self, name: str, rng: random.Random) -> Genome:
+        """A recorded one: as a founder the one of that name, later any."""
         randoms = self.landscape.randoms
-        return self.landscape.genomes[randoms[int(name.removeprefix("random")) - 1]]
+        found = randoms[int(name.removeprefix("random")) - 1] if name.startswith("random") else rng.choice(randoms)
+        return self.landscape.genomes[found]
 
     def child(
         self, parents: Sequence[Genome], rng: random.Random, crossover: float, weights: Mapping[str, float]

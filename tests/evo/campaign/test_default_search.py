@@ -19,6 +19,7 @@ from tests.evo.campaign.test_run import Interrupting, result
 
 RECIPE = """\
 name: raced
+seed: 22
 population: 14
 generations: 4
 epochs: 2
