@@ -21,7 +21,7 @@ PRESENT_GA = "present GA"
 
 @dataclass(frozen=True)
 class Contestant:
-    """A search with its grid of settings. ``needs_constants``: it takes part where any numbers in genomes have a worth."""
+    """A search with its grid of settings. ``needs_constants``: it takes part where all numbers have a worth."""
 
     name: str
     play: Callable[[Play, Mapping[str, Any]], None]
@@ -83,6 +83,7 @@ GRIDS: dict[str, Mapping[str, tuple]] = {  # of our algorithms; others have _SMA
         "instances.retest": (2, 8),
     },
 }
+OWN_FORMS = ("evolving_optimizers",)  # those that make genomes of a form of their own, which nobody has recorded
 _SCORES = {"k": (4, 2, 8), "instances": ("fixed", "fresh")}
 
 CONTESTANTS: dict[str, Contestant] = {
