@@ -49,11 +49,11 @@ class RacedEvolution(Settings):
     algorithm: Literal["raced_evolution"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default="raced_evolution", description="how the next genomes are chosen"
     )
-    islands: Annotated[int, Field(ge=1, le=64)] = Field(default=2, description="populations that evolve apart")
+    islands: Annotated[int, Field(ge=1, le=64)] = Field(default=1, description="populations that evolve apart")
     migration: Some = Field(default=4, description="generations between two migrations of an island's best")
     tournament: Some = Field(default=3, description="individuals per tournament; more is greedier")
     keep: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.5, description="share of a race that trains on the next block of instances"
+        default=0.25, description="share of a race that trains on the next block of instances"
     )
     tuning: Share = Field(default=0.5, description="most children that tune the constants of the best structures")
     proposals: Annotated[int, Field(ge=1, le=64)] = Field(

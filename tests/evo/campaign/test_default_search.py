@@ -19,13 +19,13 @@ from tests.evo.campaign.test_run import Interrupting, result
 
 RECIPE = """\
 name: raced
-seed: 22
+seed: 27
 population: 14
 generations: 4
 epochs: 2
 difficulty: {depths: [3, 4]}
 instances: {search: 6, selection: 3}
-search: {islands: 2, migration: 2, tuning: 1.0}
+search: {islands: 2, migration: 2, tuning: 1.0, keep: 0.5, proposals: 2}
 gate: {instances: 16, error_rate: 0.3, confidence: 0.5}
 start: {catalogue: [calibrated_adam, lion], random: 1}
 baselines: [adam, cautious_adanw]

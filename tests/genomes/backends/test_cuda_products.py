@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from genomes import catalogue
@@ -51,6 +52,7 @@ def test_the_product_is_that_of_the_reference_for_each_lane_and_tensor_and_dead_
     torch.testing.assert_close(scratch[1], before[7:].view(3, size)[1], rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_nothing_depends_on_values_so_that_a_step_can_be_captured():
     """On the meta device there are no values: reading one raises."""
     known = [lower(catalogue.load(name)) for name in ("muon", "shampoo", "kl_shampoo", "soap")]
