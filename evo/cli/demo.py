@@ -14,6 +14,7 @@ from evo.cli.tables import summary_table
 from evo.cli.terminal import TrainingProgress, console
 from evo.evaluation.question import Question
 from evo.evaluation.seeds import Seeds
+from evo.evaluation.statistics import paired
 from evo.evaluation.summaries import summarize
 from evo.evaluation.targets import resolve
 from evo.evaluation.trainings import Evaluation, evaluate_targets
@@ -66,21 +67,22 @@ def _question(recipe: Recipe, names: list[str]) -> Question:
 
 
 def _verdict(recipe: Recipe, evaluation: Evaluation, champion: str) -> str:
-    """Champion and first baseline on the same instances, and what may be concluded from so few."""
-
-    def mean(name: str) -> float:
-        return summarize(evaluation.of(name)).mean
-
-    if not recipe.baselines:
-        return f"champion: mean quality {mean(champion):.3f}"
-    baseline = recipe.baselines[0]
+    """Champion and each baseline on the same instances, and how sure the difference is."""
     ours = [result.counted_quality for result in evaluation.of(champion)]
-    theirs = [result.counted_quality for result in evaluation.of(baseline)]
-    depths = ",".join(map(str, recipe.difficulty.depths))
-    again = command("compare", champion, baseline, "--depths", depths, "--epochs", recipe.epochs, "--instances", 32)
-    better = sum(a > b for a, b in zip(ours, theirs, strict=True))
-    return (
-        f"champion: mean quality {mean(champion):.3f}; {baseline}: {mean(baseline):.3f}, on the same "
-        f"{len(ours)} unseen instances ({better} of them better with the champion).\n"
-        f"So few instances tell little: {again}"
-    )
+    said = [f"the champion on {len(ours)} unseen instances: mean quality {summarize(evaluation.of(champion)).mean:.3f}"]
+    for baseline in recipe.baselines:
+        found = paired(ours, [result.counted_quality for result in evaluation.of(baseline)])
+        if not any(found.differences):
+            said.append(f"  {baseline} is as good to the last digit: it is what the champion began as, or still is")
+        elif found.low is None or found.high is None:
+            said.append(f"  less that of {baseline}: {found.mean:+.3f}, on one instance, which tells nothing")
+        else:
+            sure = "" if found.low > 0 or found.high < 0 else ": a tie"
+            between = f"95 % interval {found.low:+.3f} to {found.high:+.3f}{sure}"
+            said.append(f"  less that of {baseline}: {found.mean:+.3f} ({between})")
+    if recipe.baselines:
+        depths = ",".join(map(str, recipe.difficulty.depths))
+        names = (champion, *recipe.baselines)
+        again = command("compare", *names, "--depths", depths, "--epochs", recipe.epochs, "--instances", "unseen:64")
+        said.append(f"To be surer: {again}")
+    return "\n".join(said)
