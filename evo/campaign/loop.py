@@ -102,7 +102,7 @@ def run(
         progress.begin(recipe, past, begun)
         with stop.at_once():
             search = begin(recipe, reached, ledger.individual, genomes, ledger.observations())
-        while search.generation < recipe.generations:
+        while not search.ended:
             started = time.monotonic()
             results = _answer(search, ledger, pool, stop, progress)
             told = search.tell(results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import TextIO
 
 from evo import files
 from evo.campaign import wording
-from evo.formatting import duration, gain, interval
+from evo.formatting import duration, gain, interval, steps
 from evo.recipe.schema import Recipe
 from evo.records import Champion, Generation, Request
 from harness.result import Training
@@ -54,7 +55,7 @@ class Progress:
         self.recipe, self.done_generations, self.past = recipe, len(past), list(past)
         self._generation_started = self.started = time.monotonic()
         verb = "begins" if not (past or begun) else f"goes on after generation {len(past)}"
-        self.say(f"{recipe.name} {verb}: task {recipe.task}, {recipe.generations} generations of {recipe.population}")
+        self.say(f"{recipe.name} {verb}: task {recipe.task}, {_extent(recipe)} of {recipe.population}")
 
     def bred(self, done: int, total: int) -> None:
         """``done`` of ``total`` individuals of the next generation are bred."""
@@ -95,8 +96,14 @@ class Progress:
 
     @property
     def generations(self) -> int:
-        """How many generations the campaign is to have; 0 before it begins."""
-        return self.recipe.generations if self.recipe else 0
+        """How many generations the campaign is to have; 0 before it begins. With an end by steps: as far as known."""
+        if not self.recipe:
+            return 0
+        spent = sum(generation.statistics.lane_steps for generation in self.past)
+        if not self.recipe.lane_steps or not spent:
+            return self.recipe.generations
+        left = math.ceil(max(0, self.recipe.lane_steps - spent) * len(self.past) / spent)
+        return min(self.recipe.generations, len(self.past) + left)
 
     def seconds_left(self) -> float | None:
         """An estimate: from the median of past generations, or from the lanes of the first one."""
@@ -124,6 +131,14 @@ class Progress:
         left = self.seconds_left()
         parts.append(f"{duration(generation.seconds)}{f', {duration(left)} left' if left else ''}")
         return "  ".join(parts)
+
+
+def _extent(recipe: Recipe) -> str:
+    return (
+        f"{steps(recipe.lane_steps)} training steps in generations"
+        if recipe.lane_steps
+        else f"{recipe.generations} generations"
+    )
 
 
 class PlainProgress(Progress):

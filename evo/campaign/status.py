@@ -56,13 +56,14 @@ def status(path: Path | str) -> Status:
     with open_to_read(folder, "show") as ledger:
         meta, past = ledger.meta(), ledger.past()
         recipe = reader.from_text(meta["recipe"])
+        finished = recipe.ended(len(past), sum(generation.statistics.lane_steps for generation in past))
         return Status(
             run=str(folder.path),
-            state="running" if running else "finished" if len(past) >= recipe.generations else "stopped",
+            state="running" if running else "finished" if finished else "stopped",
             name=recipe.name,
             task=recipe.task,
             generation=len(past),
-            generations=recipe.generations,
+            generations=len(past) if finished else recipe.generations,
             population=recipe.population,
             evaluations=ledger.statuses(),
             statistics=past[-1].statistics if past else None,

@@ -124,6 +124,24 @@ def resume(run: Run, set_: Set = None, workers: Workers = 0, max_minutes: MaxMin
         raise typer.Exit(CHECKPOINTED)
 
 
+@app.command(epilog="Example: evo control runs/quickstart")
+def control(
+    run: Run,
+    algorithm: Annotated[
+        list[str] | None,
+        typer.Option("--algorithm", help="a search to compare with; again for more; default: both of the usual ones"),
+    ] = None,
+    workers: Workers = 0,
+    max_minutes: MaxMinutes = None,
+) -> None:
+    """Run random search and constants-only from a campaign's founders, with as many training steps, beside it."""
+    from evo.campaign.run import Machine
+    from evo.cli.controls import run_controls
+
+    if not run_controls(run, algorithm or (), machine=Machine(workers, max_minutes)):
+        raise typer.Exit(CHECKPOINTED)
+
+
 @app.command(epilog="Example: evo status runs/quickstart --watch")
 def status(
     run: Run,

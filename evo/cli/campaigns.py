@@ -45,7 +45,7 @@ def _ended(run: Path, outcome: Outcome) -> bool:
         say(f"stopped after {outcome.generation} of {outcome.generations} generations, all that was trained is kept")
         say(f"go on with: {command('resume', run)}")
         return False
-    say(f"all {outcome.generations} generations are complete")
+    say(f"all {outcome.generation} generations are complete")
     say(f"look at it: {command('report', run)}")
     if champion:
         say(f"take it along: {command('export', run, '--format', 'python', '--out', 'champion.py')}")

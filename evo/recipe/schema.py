@@ -15,7 +15,8 @@ from genomes.language.genome import MAX_TERMS
 from harness.task import TRACKS
 
 MAX_DEPTH = 64  # hidden layers
-MAY_CHANGE = frozenset({"generations", "limits.seconds_per_lane"})  # after launch; all else fixes the results
+# after launch; all else fixes the results
+MAY_CHANGE = frozenset({"generations", "lane_steps", "limits.seconds_per_lane"})
 
 
 def _slug(name: str) -> str:
@@ -124,6 +125,9 @@ class Recipe(Closed):
     seed: int = Field(default=0, ge=0, lt=2**62, description="all randomness of the campaign follows from it")
     population: int = Field(default=24, ge=2, le=100_000, description="individuals in a generation")
     generations: int = Field(default=20, ge=1, le=1_000_000, description="may be raised later, to go on")
+    lane_steps: int = Field(
+        default=0, ge=0, description="training steps of all lanes after which no generation begins; 0: no such end"
+    )
     epochs: Epochs = Field(default=100, description="most epochs of a training")
     patience: Epochs = Field(default=50, description="epochs without improvement that end a training")
     precision: Literal["float32", "tf32"] = Field(
@@ -140,6 +144,10 @@ class Recipe(Closed):
     start: Start = Field(default=Start(), description="the first generation")
     baselines: Names = Field(default=("adam", "cautious_adanw"), description="known optimizers to measure by")
     limits: Limits = Field(default=Limits(), description="bounds on a genome and on a training")
+
+    def ended(self, generations: int, lane_steps: int) -> bool:
+        """Whether a campaign is over after so many complete generations and training steps."""
+        return generations >= self.generations or 0 < self.lane_steps <= lane_steps
 
     def count(self, purpose: Purpose) -> int:
         """How many instances there are for a purpose; at most, for a trial of the gate."""

@@ -4,7 +4,7 @@ An algorithm is a class of settings in `evo.recipe.search_settings` and a module
 ``SEARCH`` is a subclass of `Search`. Ask and tell take turns::
 
     search = algorithm(recipe)(recipe, checkpoint, individual, start, observations)
-    while search.generation < recipe.generations:
+    while not search.ended:
         request = search.ask()
         told = search.tell(results_of(request.lanes))
         keep(told, search.checkpoint())
@@ -125,6 +125,7 @@ class Search(ABC):
         self._trials = 0
         self._failed_trials: frozenset[str] = frozenset()  # hashes of challengers
         self._tally = _Tally()
+        self._lane_steps = 0  # of all trainings so far
         self._over = False  # the generation under way is over, but for the champion's share
         if checkpoint.state is not None:
             assert individual is not None, "a checkpoint names individuals by id"
@@ -191,6 +192,11 @@ class Search(ABC):
         if self._asked is not None:
             raise OrderError("checkpoint() was called between ask() and tell(): call tell(results) first")
         return Checkpoint(self.generation, self.hall_of_fame, {"common": self._common_state(), "own": self._state()})
+
+    @property
+    def ended(self) -> bool:
+        """Whether no generation follows the last complete one."""
+        return self.recipe.ended(self.generation, self._lane_steps - self._tally.lane_steps)
 
     @property
     def evidence(self) -> Evidence:
@@ -295,7 +301,7 @@ class Search(ABC):
         if not self.recipe.gate.instances or champion.hash not in self.evidence.estimates:
             return None
         settings = self.recipe.gate
-        last = self.generation == self.recipe.generations - 1
+        last = self.recipe.ended(self.generation + 1, self._lane_steps)
         # before the end a trial is worth its cost only where few instances will tell
         affordable = settings.instances if last else settings.instances / 4
         difference = {i.hash: self.evidence.difference(i.hash, champion.hash) for i in candidates}
@@ -394,6 +400,7 @@ class Search(ABC):
             self._observed[key[0], key[1:]] = Observation(key[0], key[1:], quality)
         self._evidence = None
         steps = sum(training.epochs_run for training in new.values()) * STEPS_PER_EPOCH
+        self._lane_steps += steps
         self._tally = replace(
             self._tally, trained=self._tally.trained + len(new), lane_steps=self._tally.lane_steps + steps
         )
@@ -426,6 +433,7 @@ class Search(ABC):
             "trials": self._trials,
             "failed": sorted(self._failed_trials),
             "over": self._over,
+            "lane_steps": self._lane_steps,
             "tally": [list(tally.born), tally.dismissed, tally.trained, tally.lane_steps],
             "tried": [asdict(trial) for trial in tally.trials],
         }
@@ -442,7 +450,7 @@ class Search(ABC):
                 tuple(kept["beaten"]),
             )
         self._trials, self._failed_trials = state["trials"], frozenset(state["failed"])
-        self._over = state["over"]
+        self._over, self._lane_steps = state["over"], state["lane_steps"]
         born, *counts = state["tally"]
         self._tally = _Tally(tuple(born), *counts, trials=tuple(map(Trial.from_dict, state["tried"])))
 

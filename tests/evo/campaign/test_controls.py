@@ -1,0 +1,113 @@
+"""Controls: the same founders, another search, as many training steps, in a folder beside the campaign's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evo.campaign.controls import CONTROLS, prepare
+from evo.campaign.folder import RunFolder
+from evo.campaign.run import Machine, launch, resume
+from evo.campaign.status import status
+from evo.cli.controls import run_controls
+from evo.errors import UsageError
+from evo.ledger.ledger import Ledger
+from evo.recipe import reader
+from genomes import catalogue
+from genomes.language.genome import dump
+from tests.evo.campaign.test_run import Interrupting, result
+
+RECIPE = """\
+recipe: 1
+name: mine
+population: 8
+generations: 3
+epochs: 2
+difficulty: {depths: [3, 4]}
+instances: {search: 4, selection: 2}
+gate: {instances: 0}
+start: {catalogue: [adam, lion], genomes: [own.yaml], random: 1}
+baselines: [adam]
+"""
+FAST = Machine(1, function="tests.evo.fake_worker:climb")
+
+
+@pytest.fixture
+def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FAKE_SECONDS", "0")
+    path = tmp_path / "mine"
+    path.mkdir()
+    (path / "own.yaml").write_text(dump(catalogue.load("nesterov").renamed("own")))
+    (path / "recipe.yaml").write_text(RECIPE)
+    assert launch(path, machine=FAST).finished
+    return path
+
+
+def members(path: Path) -> set[str]:
+    with Ledger.open_to_read(RunFolder(path).ledger) as ledger:
+        return {ledger.individual(member.id).name for member in ledger.members()}
+
+
+def test_controls_have_the_founders_and_the_budget_of_the_campaign(campaign: Path, capsys: pytest.CaptureFixture[str]):
+    (campaign / "own.yaml").unlink()  # the ledger keeps it
+    assert run_controls(campaign, (), machine=FAST)
+    printed = capsys.readouterr().out
+    budget = status(campaign).lane_steps
+    for name in CONTROLS:
+        found = status(campaign.with_name(f"mine-{name}"))
+        assert found.state == "finished"
+        assert budget <= found.lane_steps < budget + 2 * found.lane_steps / found.generation
+        assert {"adam", "lion", "own"} <= members(campaign.with_name(f"mine-{name}"))
+        assert name[:6] in printed
+
+
+def test_a_control_is_prepared_once_and_goes_on_from_where_it_was(campaign: Path):
+    (control,) = prepare(RunFolder(campaign), ["random_search"])
+    text = control.folder.recipe.read_text()
+    assert not control.under_way
+    straight = control.folder.path.with_name("straight")
+    straight.mkdir()
+    for file in control.folder.path.iterdir():
+        (straight / file.name).write_bytes(file.read_bytes())
+    launch(straight, machine=FAST)
+    assert not launch(control.folder.path, machine=FAST, progress=Interrupting(lane=9)).finished
+    (again,) = prepare(RunFolder(campaign), ["random_search"])
+    assert again.under_way
+    assert again.folder.recipe.read_text() == text
+    assert run_controls(campaign, ["random_search"], machine=FAST)
+    assert result(control.folder.path) == result(straight)
+
+
+def test_raised_steps_go_on(campaign: Path):
+    (control,) = prepare(RunFolder(campaign), ["random_search"])
+    launch(control.folder.path, machine=FAST)
+    before = status(control.folder.path)
+    resume(control.folder.path, [f"lane_steps={2 * before.lane_steps}"], machine=FAST)
+    after = status(control.folder.path)
+    assert after.generation > before.generation
+    assert after.lane_steps >= 2 * before.lane_steps
+
+
+def test_what_cannot_have_controls_says_so(campaign: Path, tmp_path: Path):
+    with pytest.raises(UsageError, match="--algorithm 'magic': the algorithms are raced_evolution, "):
+        prepare(RunFolder(campaign), ["magic"])
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / "recipe.yaml").write_text(RECIPE)
+    with pytest.raises(UsageError, match="control"):
+        prepare(RunFolder(new))
+    changing = tmp_path / "changing"
+    changing.mkdir()
+    (changing / "recipe.yaml").write_text(
+        RECIPE.replace("depths: [3, 4]", "depths: [3, 4], sampler: curriculum").replace("genomes: [own.yaml], ", "")
+    )
+    launch(changing, machine=FAST)
+    with pytest.raises(UsageError, match="its difficulty grows"):
+        prepare(RunFolder(changing))
+
+
+def test_a_recipe_ends_by_what_comes_first():
+    recipe = reader.from_text("recipe: 1\nname: x\ngenerations: 4\nlane_steps: 100\n")
+    assert [recipe.ended(3, 99), recipe.ended(4, 0), recipe.ended(0, 100)] == [False, True, True]
+    assert not reader.named("x").ended(3, 10**9)
