@@ -229,9 +229,9 @@ def test_its_preset_is_a_sound_recipe(name):
 
 
 def digest_of_all() -> str:
-    """One number for all that every algorithm asks for and says."""
+    """One number for all that the algorithms with a model or with sets of their own ask for and say."""
     found = hashlib.sha256()
-    for name in ALGORITHMS:
+    for name in ("raced_evolution", "nsga2", "constants_only"):
         played = play(recipe_of(name))
         found.update(repr((played.requests, played.tells, played.checkpoints)).encode())
     return found.hexdigest()
