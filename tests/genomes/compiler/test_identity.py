@@ -54,6 +54,7 @@ TABLE = {
 }
 
 
+@pytest.mark.slow
 def test_the_collision_table_has_no_shared_key():
     adam, found = make("adam(g)"), defaultdict(list)
     for pattern, values in TABLE.items():
