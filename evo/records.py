@@ -287,6 +287,11 @@ class Generation:
     seconds: float
 
 
+def lane_steps(past: Iterable[Generation]) -> int:
+    """Training steps of all lanes of the generations."""
+    return sum(generation.statistics.lane_steps for generation in past)
+
+
 @dataclass(frozen=True)
 class Told:
     """What a search made of the results that it was told: the ledger saves one in one transaction.

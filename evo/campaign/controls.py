@@ -19,6 +19,7 @@ from evo.recipe import reader
 from evo.recipe.schema import Recipe
 from evo.recipe.search_settings import ALGORITHMS
 from evo.recipe.validation import shown
+from evo.records import lane_steps
 
 CONTROLS = {"random_search": {"mutants": 0.5}, "constants_only": {}}  # with their settings
 _ENDLESS = 1_000_000  # generations: the end is by steps
@@ -47,7 +48,7 @@ def prepare(folder: RunFolder, algorithms: Sequence[str] = tuple(CONTROLS)) -> l
     with open_to_read(folder, "control") as ledger:
         meta, past = ledger.meta(), ledger.past()
     recipe = reader.from_text(meta["recipe"])
-    spent = sum(generation.statistics.lane_steps for generation in past)
+    spent = lane_steps(past)
     if not spent:
         raise UsageError(f"{folder.path}: no generation is complete, so there is no budget to give to a control")
     if recipe.difficulty.sampler == "curriculum":
@@ -66,10 +67,10 @@ def prepare(folder: RunFolder, algorithms: Sequence[str] = tuple(CONTROLS)) -> l
     return controls
 
 
-def _recipe(recipe: Recipe, algorithm: str, lane_steps: int, founders: list[str]) -> str:
+def _recipe(recipe: Recipe, algorithm: str, budget: int, founders: list[str]) -> str:
     """The campaign's recipe with another algorithm and an end by steps."""
     document = recipe.model_dump(mode="json")
     document["search"] = {"algorithm": algorithm, **CONTROLS.get(algorithm, {})}
     document["start"] |= {"genomes": founders}
-    document |= {"name": f"{document['name'][:40]}-{algorithm}", "generations": _ENDLESS, "lane_steps": lane_steps}
+    document |= {"name": f"{document['name'][:40]}-{algorithm}", "generations": _ENDLESS, "lane_steps": budget}
     return reader.dump(reader.from_text(json.dumps(document)))

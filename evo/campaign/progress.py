@@ -15,7 +15,7 @@ from evo import files
 from evo.campaign import wording
 from evo.formatting import duration, gain, interval, steps
 from evo.recipe.schema import Recipe
-from evo.records import Champion, Generation, Request
+from evo.records import Champion, Generation, Request, lane_steps
 from harness.result import Training
 
 HEARTBEAT_SECONDS = 60
@@ -99,7 +99,7 @@ class Progress:
         """How many generations the campaign is to have; 0 before it begins. With an end by steps: as far as known."""
         if not self.recipe:
             return 0
-        spent = sum(generation.statistics.lane_steps for generation in self.past)
+        spent = lane_steps(self.past)
         if not self.recipe.lane_steps or not spent:
             return self.recipe.generations
         left = math.ceil(max(0, self.recipe.lane_steps - spent) * len(self.past) / spent)

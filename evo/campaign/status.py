@@ -14,7 +14,7 @@ from evo.ledger import backup
 from evo.ledger.errors import LedgerError
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
-from evo.records import Statistics, Trial, plain
+from evo.records import Statistics, Trial, lane_steps, plain
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ def status(path: Path | str) -> Status:
     with open_to_read(folder, "show") as ledger:
         meta, past = ledger.meta(), ledger.past()
         recipe = reader.from_text(meta["recipe"])
-        finished = recipe.ended(len(past), sum(generation.statistics.lane_steps for generation in past))
+        spent = lane_steps(past)
+        finished = recipe.ended(len(past), spent)
         return Status(
             run=str(folder.path),
             state="running" if running else "finished" if finished else "stopped",
@@ -68,7 +69,7 @@ def status(path: Path | str) -> Status:
             evaluations=ledger.statuses(),
             statistics=past[-1].statistics if past else None,
             trials=tuple(trial for each in past for trial in each.statistics.trials),
-            lane_steps=sum(each.statistics.lane_steps for each in past),
+            lane_steps=spent,
             seconds=sum(each.seconds for each in past),
             created=meta["created"],
         )

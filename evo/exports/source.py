@@ -11,8 +11,7 @@ from evo.exports.export import Export, Measured
 from evo.formatting import command, interval
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
-from evo.recipe.schema import Recipe
-from evo.records import Individual
+from evo.records import Individual, lane_steps
 from evo.search.evidence import fit
 from genomes import catalogue
 from genomes.compiler.identity import genome_identity
@@ -51,11 +50,6 @@ def load_genome(target: str) -> Genome:
         raise UsageError(f"{target}: cannot be read: {error.strerror or error}") from None
 
 
-def _complete(ledger: Ledger, recipe: Recipe) -> bool:
-    past = ledger.past()
-    return recipe.ended(len(past), sum(generation.statistics.lane_steps for generation in past))
-
-
 def from_run(path: Path, rank: int = 1) -> Export:
     """The genome at ``rank`` (from 1) in a campaign's hall of fame, with its ancestors and results.
 
@@ -67,7 +61,8 @@ def from_run(path: Path, rank: int = 1) -> Export:
         reached = ledger.checkpoint()
         fame = reached.hall_of_fame
         if not fame:
-            raise UsageError(_without_champion(path, complete=_complete(ledger, recipe)))
+            past = ledger.past()
+            raise UsageError(_without_champion(path, complete=recipe.ended(len(past), lane_steps(past))))
         if not 1 <= rank <= len(fame):
             raise UsageError(f"--rank {rank}: the hall of fame of {path} has ranks 1 to {len(fame)}")
         chosen = fame[rank - 1]
