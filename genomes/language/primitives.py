@@ -450,7 +450,7 @@ _EVALUATION = [
               body="where(epoch == start + k, size, 0)"),
     Primitive("calibration", "evaluation", "for `evaluation.offset`: the shift that takes the mean errors of the "
               "first two outputs away; `slack` is an error of output 0 that is left on purpose, falling as the square "
-              "root of what is left of `epochs`, so that the validation loss falls too and no run ends before",
+              "root of what is left of `epochs`, so that the validation loss falls too and runs seldom end before",
               (constant("slack", FACTOR, 0.0), constant("epochs", EPOCHS, 300)),
               body="""
               left = slack * sqrt(1 - epoch / epochs)
