@@ -69,6 +69,7 @@ def test_single_mutations_lead_from_adam(walk, goal):
     assert probe_hash(genome) == probe_hash(catalogue.load(goal))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operator", ["mutate_subtree", "mutate_insert", "mutate_gates", "mutate_decay"])
 def test_the_operators_of_the_walks_make_such_steps(operator):
     """Structure as in the walks comes up by itself: constants aside, some seed gives each kind of step."""

@@ -79,6 +79,7 @@ def test_a_control_is_prepared_once_and_goes_on_from_where_it_was(campaign: Path
     assert result(control.folder.path) == result(straight)
 
 
+@pytest.mark.slow
 def test_raised_steps_go_on(campaign: Path):
     (control,) = prepare(RunFolder(campaign), ["random_search"])
     launch(control.folder.path, machine=FAST)

@@ -101,6 +101,7 @@ def on_network(shim: Path, module: str, *arguments: object, **how: str) -> subpr
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.slow
 def test_locks_of_a_network_file_system(tmp_path, shim):
     path = folder(tmp_path / "run")
     done = on_network(shim, "tests.evo.fake_campaign", "launch", path, NFS_FLOCK="nolck")

@@ -177,6 +177,7 @@ def test_a_changed_recipe_is_refused_with_the_difference(tmp_path):
         )  # as overridden at launch
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() == "DEFAULT", reason="there is nothing less")
 def test_another_cpu_capability_at_resume_is_told_as_versions_are(tmp_path):
     path = folder(tmp_path / "run")

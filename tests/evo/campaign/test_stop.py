@@ -222,6 +222,7 @@ def test_the_parent_computes_with_one_thread_while_a_campaign_runs(tmp_path):
     assert set(seen) == {1}
 
 
+@pytest.mark.slow
 def test_the_case_stops_as_a_command(tmp_path):
     """20,000 individuals take minutes to breed; Ctrl-C is to be heard at once."""
     shutil.copy(HUGE, tmp_path / "recipe.yaml")

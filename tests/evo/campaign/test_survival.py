@@ -110,6 +110,7 @@ def check_races(tmp_path: Path, expected: tuple[str, str], seeds: range) -> None
         assert result(path) == expected
 
 
+@pytest.mark.slow
 def test_of_two_launches_one_wins(tmp_path, through):
     check_races(tmp_path, through[SHORT], range(1))
 
@@ -165,6 +166,7 @@ def check_disks(tmp_path: Path, expected: tuple[str, str], sizes: Iterable[int])
     return full
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_costs_nothing(tmp_path, through, small_disks):
     assert check_disks(tmp_path, through[SHORT], (60, 140)) == 2
 

@@ -124,6 +124,7 @@ def test_after_an_interruption_what_is_finished_is_shown_as_partial(monkeypatch,
     assert sum(pair["count"] for pair in answer["pairs"]) == pairs
 
 
+@pytest.mark.slow
 def test_ctrl_c_prints_the_table_and_ends_with_130():
     command = [sys.executable, "-m", "evo", "evaluate", "adam", "lion", "--depths", "2", "--epochs", "20", "--seeds"]
     command += ["0:9000000:3000", "--workers", "1"]

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from evo.recipe import reader
 from evo.records import Checkpoint, Individual, Lane, Observation, Request, Statistics, Told
@@ -116,6 +117,12 @@ def play(recipe, quality: Quality = climbing, resume: bool = False) -> Played:
         played.observed |= {lane.key: Observation(lane.hash, lane.key[1:], quality(lane)) for lane in request.lanes}
         assert (told.statistics is not None) == (search.generation == told.generation + 1)
     return played
+
+
+@cache
+def played_once(name: str, gate: str = GATED) -> Played:
+    """The test recipe's campaign with one algorithm: played once for all tests that only look at it."""
+    return play(recipe_of(name, gate))
 
 
 def recipe_of(name: str, gate: str = GATED, **changes):

@@ -49,6 +49,7 @@ def _results(path: Path, machine: Machine) -> tuple[str, dict]:
         return ledger.digest(), {tuple(lane): (status, json.loads(losses)) for *lane, status, losses in rows}
 
 
+@pytest.mark.slow
 def test_a_campaign_agrees_with_the_literal_loop_and_does_not_depend_on_workers_or_batches(tmp_path):
     digest, quick = _results(tmp_path / "one", Machine(1))
     assert _results(tmp_path / "two", Machine(2, batch=3))[0] == digest
