@@ -13,7 +13,17 @@ ROOT = Path(__file__).parents[1]
 # The packages and modules right below each top package, in order: a file imports its own entry and those before it.
 ORDER = {
     "harness": [],  # one room
-    "genomes": ["strict_yaml", "language", "catalogue", "compiler", "backends", "analysis", "api", "__init__"],
+    "genomes": [
+        "strict_yaml",
+        "language",
+        "discovered",
+        "catalogue",
+        "compiler",
+        "backends",
+        "analysis",
+        "api",
+        "__init__",
+    ],
     "evo": [
         "errors",
         "randomness",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -79,27 +80,36 @@ def write_without_calibration(file: str, out: Path, force: bool) -> None:
 
 
 def print_catalogue(as_json: bool) -> None:
-    """Print all known optimizers, with the largest error seen against their oracles."""
-    verified = catalogue.verified()
-    entries = [
-        {"name": g.name, "source": g.source, "oracle": g.oracle, **verified.get(g.name, {})}
-        for g in map(catalogue.load, catalogue.names())
-    ]
+    """Print all known optimizers, with the largest error seen against their oracles, and the discovered ones."""
+    entries, found = ([catalogue_entry(n) for n in names] for names in (catalogue.names(), catalogue.discovered()))
     if as_json:
-        print(json.dumps(entries))
+        print(json.dumps([*entries, *found]))
         return
     table = Table("name", "source", "checked against", "largest error")
     for entry in entries:
         error = f"{entry['largest_error']:.1e}" if "largest_error" in entry else "–"
         table.add_row(entry["name"], entry["source"], entry["oracle"], error)
     console().print(table)
+    table = Table("discovered", "found by", "mean quality", "better than", "by, with its 95 % interval", "campaign")
+    for entry in found:
+        mean = f"{entry['mean']:.4f} at depth {entry['depth']}, {entry['instances']} unseen instances"
+        better = f"{entry['difference']:.4f}, {entry['low']:.4f} to {entry['high']:.4f}"
+        table.add_row(entry["name"], entry["origin"], mean, entry["rival"], better, entry["campaign"])
+    console().print(table)
+
+
+def catalogue_entry(name: str) -> dict[str, Any]:
+    """What is known of a shipped genome: its source, and its oracle and the error against it, or its evidence."""
+    genome = catalogue.load(name)
+    if name in catalogue.discovered():
+        return {"name": name, "source": genome.source, **catalogue.evidence()[name]}
+    return {"name": name, "source": genome.source, "oracle": genome.oracle, **catalogue.verified().get(name, {})}
 
 
 def print_catalogue_entry(name: str, as_json: bool) -> None:
-    """Print one known optimizer. Raises GenomeError where there is none of this name."""
-    found = catalogue.load(name)
+    """Print one shipped genome. Raises GenomeError where there is none of this name."""
+    file = catalogue.file(name)
     if as_json:
-        entry = {"name": name, "source": found.source, "oracle": found.oracle, "genome": dump(found)}
-        print(json.dumps({**entry, **catalogue.verified().get(name, {})}))
+        print(json.dumps({**catalogue_entry(name), "genome": dump(catalogue.load(name))}))
     else:
-        write_out(STANDARD_OUTPUT, (catalogue.FOLDER / f"{name}.yaml").read_bytes())
+        write_out(STANDARD_OUTPUT, file.read_bytes())

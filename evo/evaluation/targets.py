@@ -144,11 +144,11 @@ def _resolve(name: str, limits: Limits) -> Target:
             raise UsageError(str(error)) from None
         except OSError as error:
             raise UsageError(f"{name}: cannot be read: {error.strerror}") from None
-    if name in catalogue.names():
+    if name in catalogue.all_names():
         return Target(name, genome.dump(catalogue.load(name)))
     if path.is_file():
         raise UsageError(f"{name}: a genome's file ends in .yaml, a submission's in .py")
-    hint = suggestion(name, catalogue.names()) or "; evo catalogue lists the known ones"
+    hint = suggestion(name, catalogue.all_names()) or "; evo catalogue lists the known ones"
     raise UsageError(f"{name}: neither a known optimizer nor a genome (.yaml) or submission (.py){hint}")
 
 

@@ -25,7 +25,7 @@ class Known:
     """The names that a recipe may use, called for when it uses some: operators of variation, known optimizers."""
 
     operators: Callable[[], Collection[str]]
-    catalogue: Callable[[], Collection[str]] = catalogue.names
+    catalogue: Callable[[], Collection[str]] = catalogue.all_names
 
 
 def too_shallow(task: str, depths: Iterable[int]) -> str:
@@ -76,7 +76,7 @@ def contradictions(recipe: Recipe, folder: Path | None, known: Known) -> Iterato
     if folder:
         for key, names, problems in (
             ("start.genomes", start.genomes, lambda path: _file_problems(folder / path, recipe.limits)),
-            ("start.catalogue", start.catalogue, partial(_known_problems, catalogue.names(), recipe.limits)),
+            ("start.catalogue", start.catalogue, partial(_known_problems, catalogue.all_names(), recipe.limits)),
         ):
             for i, name in enumerate(names):
                 for message, *others in problems(name):

@@ -199,6 +199,19 @@ def test_a_genome_is_written_without_its_calibration(evo):
     assert err == "adam: does not calibrate the outputs' mean; written as it is\n"
 
 
+def test_the_catalogue_lists_known_and_discovered_optimizers(evo):
+    code, out, _ = evo("catalogue", "--json")
+    assert code == 0
+    entries = {entry["name"]: entry for entry in json.loads(out)}
+    assert list(entries) == catalogue.all_names()
+    assert entries["adam"]["largest_error"] < 1e-9
+    found = catalogue.evidence()["tuned_adam_depth4"]
+    assert found.items() <= entries["tuned_adam_depth4"].items()
+    assert "tuned_adam_depth4" in evo("catalogue")[1]
+    assert evo("catalogue", "tuned_adam_depth4")[1] == catalogue.file("tuned_adam_depth4").read_text(encoding="utf-8")
+    assert evo("catalogue", "adm")[0] == 2
+
+
 def test_new_and_recipe_offer_the_presets_of_algorithms(evo, tmp_path):
     code, out, _ = evo("new", tmp_path / "mine", "--algorithm", "evolving_optimizers")
     assert code == 0
