@@ -7,13 +7,16 @@ where it is taken, is called with `evo.events.Event` while the work goes on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import evo.campaign.run
 from evo import files
+from evo.campaign import additions, driven
+from evo.campaign.driven import Driven
 from evo.campaign.progress import Progress
 from evo.campaign.run import Machine, Outcome
 from evo.errors import UsageError
@@ -42,8 +45,8 @@ from evo.evaluation.trainings import Evaluation, evaluate_targets
 from evo.events import Event, Listener, ignore
 from evo.exports.formats import find_format
 from evo.exports.source import find
-from evo.records import Generation
-from genomes.language.genome import parse
+from evo.records import Addition, Generation
+from genomes.language.genome import Genome, parse
 from harness.result import Training
 
 Targets = str | Path | Sequence[str | Path]
@@ -84,6 +87,30 @@ def resume(
     machine = Machine(workers, max_minutes)
     overrides = [overrides] if isinstance(overrides, str) else overrides
     return evo.campaign.run.resume(run, overrides, machine=machine, progress=_Forwarded(progress))
+
+
+def add(
+    run: Path | str, genomes: str | Path | Genome | Sequence[str | Path | Genome], *, by: str = ""
+) -> tuple[Addition, ...]:
+    """Queue genomes for the next generation of a campaign that has begun, running or stopped: all of them or none.
+
+    ``genomes``: files (.yaml), known optimizers by name, or genomes. ``by``: who adds them; by default the user. Each
+    trains beside the newcomers of that generation, has children as these, and passes the gate as any challenger before
+    it is champion. Raises UsageError with all that is wrong, EvoError.
+    """
+    return tuple(additions.queue(run, [genomes] if isinstance(genomes, str | Path | Genome) else genomes, by))
+
+
+@contextmanager
+def drive(run: Path | str, overrides: str | Sequence[str] = (), *, progress: Listener = ignore) -> Iterator[Driven]:
+    """Begin, or go on with, a campaign whose trainings this program does: ``ask()`` for lanes, ``tell()`` results.
+
+    For a with statement, which holds the folder's lock. Each lane of ``ask()`` has ``text`` (the genome's YAML),
+    ``instance`` and ``epochs``; see `evo.campaign.driven.Driven`. ``add`` works meanwhile. Events: as of `launch`.
+    """
+    overrides = [overrides] if isinstance(overrides, str) else overrides
+    with driven.drive(run, overrides, progress=_Forwarded(progress)) as campaign:
+        yield campaign
 
 
 def evaluate(

@@ -61,6 +61,11 @@ class RunFolder:
         return self.out / "log.txt"
 
     @property
+    def inbox(self) -> Path:
+        """Genomes that people and programs add while the campaign is under way: see `evo.campaign.additions`."""
+        return self.out / "inbox"
+
+    @property
     def report(self) -> Path:
         """Where `evo report` writes its page."""
         return self.out / "report.html"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evo.campaign import wording
+from evo.campaign import inbox, wording
 from evo.campaign.folder import RunFolder
 from evo.errors import UsageError
 from evo.formatting import command, duration, gain, interval, steps
@@ -14,7 +14,7 @@ from evo.ledger import backup
 from evo.ledger.errors import LedgerError
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
-from evo.records import Statistics, Trial, lane_steps, plain
+from evo.records import Addition, Statistics, Trial, lane_steps, plain
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Status:
 
     ``generation``: how many of ``generations`` are complete; ``statistics``: of the last of them. ``evaluations``: how
     many by status of the training. ``trials``, ``lane_steps`` (training steps of all lanes), ``seconds`` (wall time):
-    of all complete generations. ``created``: ISO 8601.
+    of all complete generations. ``created``: ISO 8601. ``added``: genomes that joined it, or wait to (``generation``
+    None), as the ledger and the inbox have them.
     """
 
     run: str
@@ -39,6 +40,7 @@ class Status:
     lane_steps: int = 0
     seconds: float = 0.0
     created: str = ""
+    added: tuple[Addition, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for JSON; of a campaign that was not launched, no more than that."""
@@ -72,6 +74,7 @@ def status(path: Path | str) -> Status:
             lane_steps=spent,
             seconds=sum(each.seconds for each in past),
             created=meta["created"],
+            added=(*ledger.additions(), *inbox.waiting(folder, ledger, recipe.limits)),
         )
 
 
@@ -102,6 +105,9 @@ def summary(status: Status) -> str:
     if status.evaluations.keys() - {"finished"}:
         lines.append(f"why trainings did not finish: {command('report', status.run)}")
     lines.append(f"complete generations: {steps(status.lane_steps)} training steps in {duration(status.seconds)}")
+    lines += [f"added: {each.id or each.name}: {wording.addition(each)}" for each in status.added]
+    if status.state == "finished" and any(each.generation is None for each in status.added):
+        lines.append(f"let it join: {command('resume', status.run, '--set', f'generations={status.generation + 1}')}")
     if status.state == "stopped":
         lines.append(f"go on with: {command('resume', status.run)}")
     return "\n".join(lines)

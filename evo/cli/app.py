@@ -124,6 +124,19 @@ def resume(run: Run, set_: Set = None, workers: Workers = 0, max_minutes: MaxMin
         raise typer.Exit(CHECKPOINTED)
 
 
+@app.command(epilog="Example: evo add runs/quickstart mine.yaml lion")
+def add(
+    run: Run,
+    genomes: Annotated[
+        list[str], typer.Argument(metavar="GENOME...", help="genome files (.yaml) or known optimizers' names")
+    ],
+) -> None:
+    """Queue genomes for the next generation of a campaign, running or stopped."""
+    from evo.cli.additions import add_genomes
+
+    add_genomes(run, genomes)
+
+
 @app.command(epilog="Example: evo control runs/quickstart")
 def control(
     run: Run,

@@ -68,6 +68,7 @@ def from_run(path: Path, rank: int = 1) -> Export:
         chosen = fame[rank - 1]
         ancestors = main_line(ledger, chosen.individual)
         found = fit(ledger.observations()).estimates
+        sources = {each.id: f" from {each.source}" for each in ledger.additions()}
         baselines = [(name, found.get(genome_identity(catalogue.load(name)))) for name in recipe.baselines]
     founder = ancestors[-1]
     steps = [i.operator for i in reversed(ancestors[:-1]) if i.operator != "elite"]
@@ -76,7 +77,8 @@ def from_run(path: Path, rank: int = 1) -> Export:
         by = f"{len(steps)} steps, the last of them {', '.join(steps[-LAST_STEPS:])}"
     origin = (
         f"campaign {recipe.name} (seed {recipe.seed}), individual {chosen.individual.id}, place {rank} in its hall of "
-        f"fame; descends from {founder.name} ({founder.operator})" + (f" by {by}." if steps else ".")
+        f"fame; descends from {founder.name} ({founder.operator}{sources.get(founder.id, '')})"
+        + (f" by {by}." if steps else ".")
     )
     depths = ", ".join(str(depth) for depth in recipe.difficulty.depths)
     measured = Measured(

@@ -14,7 +14,7 @@ from evo.evaluation.reasons import Reason, reasons
 from evo.ledger.ledger import Ledger, Member
 from evo.recipe import reader
 from evo.recipe.schema import Recipe
-from evo.records import Estimate, Fame, Generation, Trial
+from evo.records import Addition, Estimate, Fame, Generation, Trial
 from evo.report.lineage import Drawing, ancestors, draw
 from evo.search.evidence import Evidence, fit
 from evo.search.mean_share import switched_off
@@ -113,6 +113,15 @@ class Famous:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """A genome that was added, what is known of it, and how many individuals descend from it."""
+
+    addition: Addition
+    estimate: Estimate | None
+    descendants: int
+
+
+@dataclass(frozen=True)
 class Report:
     """All that a page shows of a campaign. ``curves``: the champion's first, then the baselines'.
 
@@ -131,6 +140,7 @@ class Report:
     statuses: list[tuple[str, int]]
     reasons: list[Reason]
     meta: dict[str, str]
+    added: list[Joined]
 
     @property
     def baselines(self) -> list[str]:
@@ -160,7 +170,7 @@ def collect(ledger: Ledger) -> Report:
     meta, hall_of_fame = ledger.meta(), ledger.checkpoint().hall_of_fame
     recipe = reader.from_text(meta["recipe"])
     champion = hall_of_fame[0].individual if hall_of_fame else None
-    evidence, past = fit(ledger.observations()), ledger.past()
+    evidence, past, members = fit(ledger.observations()), ledger.past(), ledger.members()
     named = {f"champion {champion.name}": champion.hash} if champion else {}
     named |= {name: hash for name, hash in _identities(recipe).items() if hash not in named.values()}
     shared = ledger.shared(named.values())
@@ -175,10 +185,11 @@ def collect(ledger: Ledger) -> Report:
         [curve(name, [training for _, training in trainings]) for name, trainings in measured.items()],
         beside_bound(measured, ledger.shared([blind.hash])[blind.hash] if blind else None),
         draw(ancestors(ledger, champion, evidence.estimates)) if champion else None,
-        operators(ledger.members(), evidence, {fame.individual.id for fame in hall_of_fame}),
+        operators(members, evidence, {fame.individual.id for fame in hall_of_fame}),
         list(ledger.statuses().items()),
         reasons(ledger.unfinished()),
         meta,
+        joined(ledger.additions(), members, evidence),
     )
 
 
@@ -259,6 +270,19 @@ def beside_bound(measured: Mapping[str, Trainings], without_calibration: Trainin
         {name: qualities(trainings) for name, trainings in measured.items()},
         None if without_calibration is None else qualities(without_calibration),
     )
+
+
+def joined(additions: Sequence[Addition], members: Sequence[Member], evidence: Evidence) -> list[Joined]:
+    """What became of the genomes that were added."""
+    hashes = {member.id: member.hash for member in members}
+    families: dict[str, set[str]] = {each.id: {each.id} for each in additions}
+    for member in members:  # parents come before their children
+        for family in families.values():
+            if family.intersection(member.parents):
+                family.add(member.id)
+    return [
+        Joined(each, evidence.estimates.get(hashes.get(each.id, "")), len(families[each.id]) - 1) for each in additions
+    ]
 
 
 def operators(members: Sequence[Member], evidence: Evidence, famous: set[str]) -> list[Operator]:

@@ -256,7 +256,8 @@ def lineage(drawing: Drawing) -> str:
         quality = "failed" if ancestor.estimate is None else interval(ancestor.estimate)
         kept = f", kept for {ancestor.kept} more" if ancestor.kept else ""
         name = f' "{_escaped(member.name)}"' if member.name != member.id else ""
-        words = f"<tspan font-weight='600'>{member.id}</tspan>{name} · {_escaped(member.operator)} · {quality}{kept}"
+        made = _escaped(f"{member.operator} from {ancestor.source}" if ancestor.source else member.operator)
+        words = f"<tspan font-weight='600'>{member.id}</tspan>{name} · {made} · {quality}{kept}"
         parts.append(f'<circle cx="{x(position)}" cy="{y(position)}" r="5" fill="{color}"/>')
         parts.append(f'<text x="{text}" y="{y(position) + 4}" font-size="13" fill="currentColor">{words}</text>')
     height = top + row * len(drawing.rows)

@@ -269,6 +269,23 @@ def _hall_of_fame(report: Report) -> Markup:
     return table(columns, rows, left=("name", "operator"), below=formulas)
 
 
+def _added(report: Report) -> Markup | str:
+    columns = ("individual", "name", "from", "by", "when", "quality", "descendants")
+    rows = [
+        (
+            each.addition.id or "in training",
+            each.addition.name,
+            each.addition.source,
+            each.addition.by,
+            each.addition.time,
+            interval(each.estimate),
+            each.descendants,
+        )
+        for each in report.added
+    ]
+    return table(columns, rows, left=("individual", "name", "from", "by", "when")) if rows else ""
+
+
 def _operators(report: Report) -> Markup:
     if not report.operators:
         return Markup()
@@ -327,6 +344,11 @@ PANELS = (
         "Hall of fame",
         "The champion, then the others by their estimates, one per program. Ties cannot be told from the champion yet.",
         _hall_of_fame,
+    ),
+    Panel(
+        "Genomes that were added",
+        "They came from outside while the campaign was under way, and are challengers as what it bred itself.",
+        _added,
     ),
     Panel(
         "What each operator led to",

@@ -105,7 +105,7 @@ class Raced(Search):
     def _breed(self, bred: Bred) -> _Race:
         if self.generation:
             return self._children(bred)
-        return _Race(self._dealt(first_generation(self.breeder, self.start, bred)))
+        return _Race(self._dealt(self._joined(first_generation(self.breeder, self.start, bred))))
 
     def _children(self, bred: Bred) -> _Race:
         recipe, seen = self.recipe, self._trained
@@ -131,7 +131,7 @@ class Raced(Search):
             seen.add(child.hash)
             children.append(child)
         bred(len(children), recipe.population)
-        return _Race(self._dealt(children), tuned=tuple(tuned))
+        return _Race(self._dealt(self._joined(children)), tuned=tuple(tuned))
 
     def _child(
         self, index: int, seen: set[str], weights: Mapping[str, float], surrogate: Surrogate | None
