@@ -15,8 +15,9 @@ from typing import Any
 
 import evo.campaign.run
 from evo import files
-from evo.campaign import additions, driven
+from evo.campaign import additions, driven, explained
 from evo.campaign.driven import Driven
+from evo.campaign.folder import RunFolder
 from evo.campaign.progress import Progress
 from evo.campaign.run import Machine, Outcome
 from evo.errors import UsageError
@@ -44,7 +45,7 @@ from evo.evaluation.question import Question, parse_question
 from evo.evaluation.trainings import Evaluation, evaluate_targets
 from evo.events import Event, Listener, ignore
 from evo.exports.formats import find_format
-from evo.exports.source import find
+from evo.exports.source import champion, find, is_run
 from evo.records import Addition, Generation
 from genomes.language.genome import Genome, parse
 from harness.result import Training
@@ -178,24 +179,30 @@ def compare(
 def explain(
     target: str | Path,
     *,
-    task: str = TASK,
-    depths: Depths = DEPTHS,
+    task: str | None = None,
+    depths: Depths | None = None,
     instances: Instances = EXPLAINING_INSTANCES,
-    epochs: int = EPOCHS,
-    patience: int = PATIENCE,
-    init: str = INIT,
+    epochs: int | None = None,
+    patience: int | None = None,
+    init: str | None = None,
     loop: str = QUICK,
     workers: int = 0,
     progress: Listener = ignore,
 ) -> Explanation:
     """Say what each part of a genome is worth, and remove what it can do without: see `evo.evaluation.ablation`.
 
-    ``target``: a known optimizer or a genome file; the others as for `evaluate`. Events: ``training``, counted anew for
-    each removal. Raises UsageError, EvoError.
+    ``target``: a known optimizer, a genome file, or a campaign's folder, whose champion is explained as the campaign
+    trains; its report and exports show the last result. The others as for `evaluate`; None: of the campaign, or as
+    there. Events: ``training``, counted anew for each removal. Raises UsageError, EvoError.
     """
-    question = parse_question(
-        [target], task=task, depths=depths, instances=instances, epochs=epochs, patience=patience, init=init
-    )
+    given = {"task": task, "depths": depths, "epochs": epochs, "patience": patience, "init": init}
+    usual: dict[str, Any] = {"task": TASK, "depths": DEPTHS, "epochs": EPOCHS, "patience": PATIENCE, "init": INIT}
+    folder = RunFolder.find(target) if is_run(target) else None
+    if folder is not None:
+        target, recipe = champion(folder)
+        usual = {key: getattr(recipe, key, None) for key in usual} | {"depths": recipe.difficulty.depths}
+    options = usual | {key: value for key, value in given.items() if value is not None}
+    question = parse_question([target], instances=instances, **options)
     (found,) = question.targets
     if found.foreign:
         raise UsageError(f"GENOME {target}: a submission cannot be looked into; give a genome (.yaml) or a known name")
@@ -203,7 +210,10 @@ def explain(
     def train(asked: Question) -> Evaluation:
         return evaluate_targets(asked, workers=workers, progress=progress, loop=loop)
 
-    return ablation.explain(parse(found.text), question, train)
+    explanation = ablation.explain(parse(found.text), question, train)
+    if folder is not None:
+        explained.keep(folder, explanation, question)
+    return explanation
 
 
 def calibrate(

@@ -66,6 +66,11 @@ class RunFolder:
         return self.out / "inbox"
 
     @property
+    def explanation(self) -> Path:
+        """What each part of the champion earns, by ``evo explain``: see `evo.campaign.explained`."""
+        return self.out / "explanation.json"
+
+    @property
     def report(self) -> Path:
         """Where `evo report` writes its page."""
         return self.out / "report.html"

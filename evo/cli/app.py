@@ -324,15 +324,28 @@ def compare(
         raise typer.Exit(INTERRUPTED)
 
 
+def _explained(what: str, usual: object) -> str:
+    return f"{what}; default: the campaign's, or {usual}"
+
+
 @app.command(epilog="Example: evo explain champion.yaml --depths 4,7 --instances 32 --out simple.yaml")
 def explain(
-    target: Annotated[str, typer.Argument(metavar="GENOME", help="a known optimizer or a genome file (.yaml)")],
-    task: TaskName = TASK,
-    depths: Depths = DEPTHS,
+    target: Annotated[
+        str,
+        typer.Argument(metavar="RUN|GENOME", help="a campaign's folder, a known optimizer or a genome file (.yaml)"),
+    ],
+    task: Annotated[str | None, typer.Option(help=_explained("tig or seed", TASK), show_default=False)] = None,
+    depths: Annotated[
+        str | None, typer.Option(help=_explained("numbers of hidden layers", DEPTHS), show_default=False)
+    ] = None,
     instances: Instances = str(EXPLAINING_INSTANCES),
-    epochs: Epochs = EPOCHS,
-    patience: Patience = PATIENCE,
-    init: Init = INIT,
+    epochs: Annotated[
+        int | None, typer.Option(help=_explained("most epochs of a training", EPOCHS), show_default=False)
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help=_explained("epochs without improvement", PATIENCE), show_default=False)
+    ] = None,
+    init: Annotated[str | None, typer.Option(help=_explained("per_layer or shared", INIT), show_default=False)] = None,
     loop: Loop = QUICK,
     workers: Workers = 0,
     as_json: Json = False,
@@ -341,7 +354,10 @@ def explain(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Say what each part of an optimizer is worth, and remove what it can do without."""
+    """Say what each part of an optimizer is worth, and remove what it can do without.
+
+    Of a campaign: its champion, as the campaign trains; its report and exports show the result.
+    """
     from evo.cli.evaluations import print_explanation
 
     print_explanation(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from evo.campaign import explained
 from evo.campaign.folder import RunFolder
 from evo.campaign.status import open_to_read
 from evo.errors import UsageError
@@ -11,6 +12,7 @@ from evo.exports.export import Export, Measured
 from evo.formatting import command, interval
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
+from evo.recipe.schema import Recipe
 from evo.records import Individual, lane_steps
 from evo.search.evidence import fit
 from genomes import catalogue
@@ -27,12 +29,27 @@ def find(target: str, rank: int = 1) -> Export:
 
     Raises UsageError, LedgerError.
     """
-    path = Path(target)
-    if path.is_dir() or path.name == "recipe.yaml":
-        return from_run(path, rank)
+    if is_run(target):
+        return from_run(Path(target), rank)
     if rank != 1:
         raise UsageError(f"--rank {rank}: {target} is one genome; only a campaign's folder has ranks")
     return Export(load_genome(target))
+
+
+def is_run(target: str | Path) -> bool:
+    """Whether a target is a campaign's folder, or the recipe in it."""
+    path = Path(target)
+    return path.is_dir() or path.name == "recipe.yaml"
+
+
+def champion(folder: RunFolder) -> tuple[Path, Recipe]:
+    """The file of a campaign's champion, and the recipe. Raises UsageError without a champion, LedgerError."""
+    with open_to_read(folder, "explain") as ledger:
+        recipe, past = reader.from_text(ledger.meta()["recipe"]), ledger.past()
+    if not folder.champion.is_file():
+        complete = recipe.ended(len(past), lane_steps(past))
+        raise UsageError(_without_champion(folder.path, complete=complete))
+    return folder.champion, recipe
 
 
 def load_genome(target: str) -> Genome:
@@ -92,7 +109,16 @@ def from_run(path: Path, rank: int = 1) -> Export:
     )
     # the name it carries in files of its own; genomes in the ledger are called by generation and index
     found = chosen.individual.genome.renamed(_name(recipe.name, chosen.individual.name), origin)
-    return Export(found, origin, measured)
+    return Export(found, origin, measured, _earned(folder, chosen.individual))
+
+
+def _earned(folder: RunFolder, individual: Individual) -> Measured | None:
+    """What each part of it earns, where `evo explain` has been asked of this program."""
+    found = explained.kept(folder)
+    if found is None or found.hash != individual.hash or not found.earnings:
+        return None
+    rows = tuple((each.what, each.in_words) for each in found.earnings)
+    return Measured(found.where, rows, "Quality less that without the part, with 95 % intervals, by evo explain.")
 
 
 def _without_champion(path: Path, *, complete: bool) -> str:

@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from evo.campaign.explained import Explained
 from evo.evaluation.bounds import mean_blind_quality
 from evo.evaluation.reasons import Reason, reasons
 from evo.ledger.ledger import Ledger, Member
 from evo.recipe import reader
 from evo.recipe.schema import Recipe
-from evo.records import Addition, Estimate, Fame, Generation, Trial
+from evo.records import Addition, Champion, Estimate, Fame, Generation, Trial
 from evo.report.lineage import Drawing, ancestors, draw
 from evo.search.evidence import Evidence, fit
 from evo.search.mean_share import switched_off
@@ -113,6 +114,16 @@ class Famous:
 
 
 @dataclass(frozen=True)
+class Control:
+    """Another search from the same founders: ``points`` as of the campaign. ``steps``: training steps that it has."""
+
+    algorithm: str
+    points: list[Point]
+    steps: int
+    champion: Champion | None
+
+
+@dataclass(frozen=True)
 class Joined:
     """A genome that was added, what is known of it, and how many individuals descend from it."""
 
@@ -141,6 +152,8 @@ class Report:
     reasons: list[Reason]
     meta: dict[str, str]
     added: list[Joined]
+    controls: list[Control]
+    explained: Explained | None
 
     @property
     def baselines(self) -> list[str]:
@@ -165,8 +178,11 @@ class Report:
         return self.points[-1].budget if self.points else 0
 
 
-def collect(ledger: Ledger) -> Report:
-    """Everything that the report on a campaign needs; the campaign may be running meanwhile."""
+def collect(ledger: Ledger, controls: Sequence[Control] = (), explained: Explained | None = None) -> Report:
+    """Everything that the report on a campaign needs; the campaign may be running meanwhile.
+
+    ``controls``: that stand beside it; ``explained``: what ``evo explain`` left, which may be of another champion.
+    """
     meta, hall_of_fame = ledger.meta(), ledger.checkpoint().hall_of_fame
     recipe = reader.from_text(meta["recipe"])
     champion = hall_of_fame[0].individual if hall_of_fame else None
@@ -190,7 +206,16 @@ def collect(ledger: Ledger) -> Report:
         reasons(ledger.unfinished()),
         meta,
         joined(ledger.additions(), members, evidence),
+        list(controls),
+        explained if explained and champion and explained.hash == champion.hash else None,
     )
+
+
+def control(algorithm: str, past: Sequence[Generation]) -> Control:
+    """A control of so many complete generations."""
+    found = points(past)
+    best = past[-1].statistics.champion if past else None
+    return Control(algorithm, found, found[-1].budget if found else 0, best)
 
 
 def _identities(recipe: Recipe) -> dict[str, str]:

@@ -81,19 +81,32 @@ def champion(report: Report) -> str:
         return _svg(figure, axes, "champion")
 
 
-def _over_budget(report: Report) -> tuple[Figure, Axes]:
-    """Axes of training steps, with generations above, and differences to the reference."""
+def controls(report: Report) -> str:
+    """The champions of the campaign and of its controls over training steps, as differences to the first baseline."""
+    colors = (GREEN, PURPLE, SKY, ORANGE)
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _over_budget(report, generations=False)
+        for control, color in zip(report.controls, cycle(colors)):
+            _band(axes, control.points, [p.champion for p in control.points], color, control.algorithm, step="post")
+        own = [p.champion for p in report.points]
+        _band(axes, report.points, own, BLUE, report.recipe.search.algorithm, width=2.2, step="post")
+        return _svg(figure, axes, "controls")
+
+
+def _over_budget(report: Report, generations: bool = True) -> tuple[Figure, Axes]:
+    """Axes of training steps, with the campaign's ``generations`` above, and differences to the reference."""
     reference, points = report.reference, report.points
     figure, axes = _axes(
         "training steps of all lanes, cumulated", f"quality less that of {reference}" if reference else "quality"
     )
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: steps(round(value))))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8))
-    above = axes.secondary_xaxis("top")
-    step = math.ceil(len(points) / 12)
-    shown = points[step - 1 :: step]
-    above.set_xticks([p.budget for p in shown], [str(p.number) for p in shown])
-    above.set_xlabel("generation")
+    if generations:
+        above = axes.secondary_xaxis("top")
+        step = math.ceil(len(points) / 12)
+        shown = points[step - 1 :: step]
+        above.set_xticks([p.budget for p in shown], [str(p.number) for p in shown])
+        above.set_xlabel("generation")
     if reference:
         axes.axhline(0, color=BASELINES[0], linewidth=1.3, linestyle=_DASHED, label=reference)
     return figure, axes
