@@ -340,3 +340,8 @@ class Checkpoint:
     generation: int = 0
     hall_of_fame: tuple[Fame, ...] = ()
     state: Any = None
+
+    @property
+    def front(self) -> tuple[str, ...]:
+        """Ids of those between which an algorithm with several objectives does not choose; empty for others."""
+        return tuple(self.state.get("own", {}).get("front", ())) if self.state else ()

@@ -8,7 +8,7 @@ from typing import Any
 
 from evo import files
 from evo.campaign.folder import RunFolder
-from evo.evaluation.ablation import Explanation
+from evo.evaluation.ablation import Explanation, Removal
 from evo.evaluation.question import Question
 from genomes.compiler.identity import genome_identity
 from genomes.strict_yaml import escaped
@@ -38,13 +38,13 @@ class Earning:
 class Explained:
     """What ``evo explain`` found. ``hash``: the program; ``where``: task, depths, epochs and instances, in words.
 
-    ``earnings``: largest first. ``removed``: parts that can go without a loss, each with what it costs.
+    ``earnings``: largest first. ``removed``: parts that can go, one after another.
     """
 
     hash: str
     where: str
     earnings: tuple[Earning, ...]
-    removed: tuple[Earning, ...]
+    removed: tuple[Removal, ...]
 
 
 def keep(folder: RunFolder, explanation: Explanation, question: Question) -> None:
@@ -68,11 +68,11 @@ def kept(folder: RunFolder) -> Explained | None:
             for part in values["parts"]
         )
         removed = tuple(
-            Earning(_plain(each["what"]), -each["loss"], -each["high"], None, 1.0) for each in values["removals"]
+            Removal(_plain(each["what"]), each["loss"], each["high"], _plain(each["instances"]))
+            for each in values["removals"]
         )
         found = Explained(str(values["hash"]), _plain(values["where"]), earnings, removed)
-        for each in (*found.earnings, *found.removed):
-            _ = each.in_words  # are these numbers?
+        _ = [each.in_words for each in earnings], [f"{each.loss:+f}{each.high:+f}" for each in removed]  # numbers?
         return found
     except (OSError, ValueError, TypeError, KeyError):
         return None

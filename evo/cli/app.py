@@ -214,7 +214,10 @@ def export(
     format: Annotated[str, typer.Option()] = "python",
     out: Out = STANDARD_OUTPUT,
     force: Force = False,
-    rank: Annotated[int, typer.Option(min=1, help="rank in the campaign's hall of fame")] = 1,
+    rank: Annotated[
+        int,
+        typer.Option(min=1, help="rank in the hall of fame; of nsga2: 1, the champion, then its front"),
+    ] = 1,
 ) -> None:
     """Write an optimizer as a file: a genome, or standalone Python."""
     from evo.cli.exports import write_export

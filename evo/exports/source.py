@@ -6,6 +6,7 @@ from pathlib import Path
 
 from evo.campaign import explained
 from evo.campaign.folder import RunFolder
+from evo.campaign.ranking import ranked
 from evo.campaign.status import open_to_read
 from evo.errors import UsageError
 from evo.exports.export import Export, Measured
@@ -68,7 +69,7 @@ def load_genome(target: str) -> Genome:
 
 
 def from_run(path: Path, rank: int = 1) -> Export:
-    """The genome at ``rank`` (from 1) in a campaign's hall of fame, with its ancestors and results.
+    """The genome at ``rank`` (from 1) of a campaign (`evo.campaign.ranking`), with its ancestors and results.
 
     Raises UsageError, LedgerError.
     """
@@ -76,15 +77,16 @@ def from_run(path: Path, rank: int = 1) -> Export:
     with open_to_read(folder, "export") as ledger:
         recipe = reader.from_text(ledger.meta()["recipe"])
         reached = ledger.checkpoint()
-        fame = reached.hall_of_fame
+        found = fit(ledger.observations()).estimates
+        fame = ranked(ledger, reached, found)
         if not fame:
             past = ledger.past()
             raise UsageError(_without_champion(path, complete=recipe.ended(len(past), lane_steps(past))))
+        place = "front" if reached.front else "hall of fame"
         if not 1 <= rank <= len(fame):
-            raise UsageError(f"--rank {rank}: the hall of fame of {path} has ranks 1 to {len(fame)}")
+            raise UsageError(f"--rank {rank}: the {place} of {path} has ranks 1 to {len(fame)}")
         chosen = fame[rank - 1]
         ancestors = main_line(ledger, chosen.individual)
-        found = fit(ledger.observations()).estimates
         sources = {each.id: f" from {each.source}" for each in ledger.additions()}
         baselines = [(name, found.get(genome_identity(catalogue.load(name)))) for name in recipe.baselines]
     founder = ancestors[-1]
@@ -93,8 +95,8 @@ def from_run(path: Path, rank: int = 1) -> Export:
     if len(steps) > LISTED_STEPS:
         by = f"{len(steps)} steps, the last of them {', '.join(steps[-LAST_STEPS:])}"
     origin = (
-        f"campaign {recipe.name} (seed {recipe.seed}), individual {chosen.individual.id}, place {rank} in its hall of "
-        f"fame; descends from {founder.name} ({founder.operator}{sources.get(founder.id, '')})"
+        f"campaign {recipe.name} (seed {recipe.seed}), individual {chosen.individual.id}, place {rank} in its {place}; "
+        f"descends from {founder.name} ({founder.operator}{sources.get(founder.id, '')})"
         + (f" by {by}." if steps else ".")
     )
     depths = ", ".join(str(depth) for depth in recipe.difficulty.depths)

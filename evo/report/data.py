@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from evo.campaign.explained import Explained
+from evo.campaign.ranking import ranked
 from evo.evaluation.bounds import mean_blind_quality
 from evo.evaluation.reasons import Reason, reasons
 from evo.ledger.ledger import Ledger, Member
-from evo.recipe import reader
+from evo.recipe import limits, reader
 from evo.recipe.schema import Recipe
-from evo.records import Addition, Champion, Estimate, Fame, Generation, Trial
+from evo.records import Addition, Champion, Checkpoint, Estimate, Fame, Generation, Trial
 from evo.report.lineage import Drawing, ancestors, draw
 from evo.search.evidence import Evidence, fit
 from evo.search.mean_share import switched_off
@@ -124,6 +125,20 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Priced:
+    """An individual with what it costs: elementwise operations per parameter and step, state buffers of its size.
+
+    ``rank``: for ``evo export --rank``; 0 for a baseline.
+    """
+
+    rank: int
+    name: str
+    estimate: Estimate
+    operations: int
+    states: int
+
+
+@dataclass(frozen=True)
 class Joined:
     """A genome that was added, what is known of it, and how many individuals descend from it."""
 
@@ -152,6 +167,7 @@ class Report:
     reasons: list[Reason]
     meta: dict[str, str]
     added: list[Joined]
+    front: list[Priced]
     controls: list[Control]
     explained: Explained | None
 
@@ -183,7 +199,8 @@ def collect(ledger: Ledger, controls: Sequence[Control] = (), explained: Explain
 
     ``controls``: that stand beside it; ``explained``: what ``evo explain`` left, which may be of another champion.
     """
-    meta, hall_of_fame = ledger.meta(), ledger.checkpoint().hall_of_fame
+    meta, reached = ledger.meta(), ledger.checkpoint()
+    hall_of_fame = reached.hall_of_fame
     recipe = reader.from_text(meta["recipe"])
     champion = hall_of_fame[0].individual if hall_of_fame else None
     evidence, past, members = fit(ledger.observations()), ledger.past(), ledger.members()
@@ -206,9 +223,27 @@ def collect(ledger: Ledger, controls: Sequence[Control] = (), explained: Explain
         reasons(ledger.unfinished()),
         meta,
         joined(ledger.additions(), members, evidence),
+        front(ledger, reached, evidence, recipe),
         list(controls),
         explained if explained and champion and explained.hash == champion.hash else None,
     )
+
+
+def front(ledger: Ledger, reached: Checkpoint, evidence: Evidence, recipe: Recipe) -> list[Priced]:
+    """The champion, those of the front, and the baselines; empty for an algorithm without a front."""
+    if not reached.front:
+        return []
+    estimates, known = evidence.estimates, [catalogue.load(name) for name in recipe.baselines]
+    ranks = [(fame.individual.genome, fame.estimate) for fame in ranked(ledger, reached, estimates)]
+    members = [
+        *((rank, *each) for rank, each in enumerate(ranks, 1)),
+        *((0, genome, estimates.get(genome_identity(genome))) for genome in known),
+    ]
+    return [
+        Priced(rank, genome.name, estimate, limits.operations(genome), limits.buffers(genome))
+        for rank, genome, estimate in members
+        if estimate
+    ]
 
 
 def control(algorithm: str, past: Sequence[Generation]) -> Control:

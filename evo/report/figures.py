@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from evo.evaluation.bounds import MEAN_BLIND
 from evo.formatting import interval, steps
 from evo.records import Estimate
-from evo.report.data import BesideBound, Curve, Point, Report
+from evo.report.data import BesideBound, Curve, Point, Priced, Report
 from evo.report.lineage import Drawing
 
 # Okabe and Ito's colors, which people with any color vision tell apart, and both light and dark pages show
@@ -91,6 +91,31 @@ def controls(report: Report) -> str:
         own = [p.champion for p in report.points]
         _band(axes, report.points, own, BLUE, report.recipe.search.algorithm, width=2.2, step="post")
         return _svg(figure, axes, "controls")
+
+
+def front(found: Sequence[Priced]) -> str:
+    """Qualities with their 95 % intervals over operations per step; color: state buffers. Baselines are crosses."""
+    states = sorted({each.states for each in found})
+    colors = dict(zip(states, cycle((SKY, BLUE, GREEN, ORANGE, PURPLE))))
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes("elementwise operations per parameter and step", "quality")
+        axes.set_xscale("symlog", linthresh=8)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        for count in states:
+            members = [each for each in found if each.states == count and each.rank]
+            axes.plot([], [], "o", color=colors[count], label=f"{count} state{'s' if count != 1 else ''}")
+            for each in members:
+                style = {"color": colors[count], "markersize": 9 if each.rank == 1 else 6, "elinewidth": 1.2}
+                spread = (each.estimate.high - each.estimate.low) / 2
+                axes.errorbar(each.operations, each.estimate.mean, spread, fmt="o", **style)
+        for each in found:
+            if not each.rank:
+                axes.plot(each.operations, each.estimate.mean, "x", color=colors[each.states], markersize=8)
+            label = str(each.rank) if each.rank else each.name
+            place = (each.operations, each.estimate.mean)
+            offset = ((7, 4), (-12, 4), (7, -12), (-12, -12))[each.rank % 4] if each.rank else (7, -12)
+            axes.annotate(label, place, offset, textcoords="offset points", fontsize=9)
+        return _svg(figure, axes, "front")
 
 
 def _over_budget(report: Report, generations: bool = True) -> tuple[Figure, Axes]:

@@ -311,8 +311,8 @@ def _earned(report: Report) -> Markup | str:
     )
     if not found.removed:
         return parts
-    gone = [(each.what, f"{each.mean:+.3f}", f"{each.low:+.3f}") for each in found.removed]
-    return parts + table(("can go", "costs", "surely no worse than"), gone, left=("can go",))
+    gone = [(each.what, f"{each.loss:+.3f}", f"{each.high:+.3f}") for each in found.removed]
+    return parts + table(("can go", "costs", "surely at most"), gone, left=("can go",))
 
 
 def _about_earned(report: Report) -> str:
@@ -323,21 +323,32 @@ def _about_earned(report: Report) -> str:
     )
 
 
+def _front(report: Report) -> Markup | str:
+    if not report.front:
+        return ""
+    columns = ("rank", "name", "quality", "instances", "operations", "states")
+    rows = [
+        (each.rank or "baseline", each.name, interval(each.estimate), each.estimate.count, each.operations, each.states)
+        for each in report.front
+    ]
+    return Markup(figures.front(report.front)) + table(columns, rows, left=("name",))
+
+
 def _added(report: Report) -> Markup | str:
-    columns = ("individual", "name", "from", "by", "when", "quality", "descendants")
+    columns = ("individual", "name", "from", "by", "when (UTC)", "quality", "descendants")
     rows = [
         (
             each.addition.id or "in training",
             each.addition.name,
             each.addition.source,
             each.addition.by,
-            each.addition.time,
+            each.addition.time[:16].replace("T", " "),
             interval(each.estimate),
             each.descendants,
         )
         for each in report.added
     ]
-    return table(columns, rows, left=("individual", "name", "from", "by", "when")) if rows else ""
+    return table(columns, rows, left=("individual", "name", "from", "by", "when (UTC)")) if rows else ""
 
 
 def _operators(report: Report) -> Markup:
@@ -396,6 +407,12 @@ PANELS = (
     Panel("The champion's genome", "Its YAML; evo export writes it with its origin.", _genome, folded="as text"),
     Panel("What each part of it earns", _about_earned, _earned),
     Panel("Its ancestors", _about_ancestors, _ancestors),
+    Panel(
+        "The front",
+        "Than each of these, no other of the population is better in quality, operations per step or states and as "
+        "good in all. By the present estimates, with 95 % intervals; rank 1 is the champion, as for evo export --rank.",
+        _front,
+    ),
     Panel(
         "Hall of fame",
         "The champion, then the others by their estimates, one per program. Ties cannot be told from the champion yet.",
