@@ -70,6 +70,7 @@ def test_an_added_genome_joins_the_next_generation_and_says_where_it_comes_from(
     assert (plain["id"], plain["source"], plain["generation"]) == ("g2i9", "found.yaml", 2)
 
 
+@pytest.mark.slow
 def test_stopped_anywhere_and_with_any_workers_it_ends_the_same(tmp_path):
     lanes, workers = 13, 2
     results = []
