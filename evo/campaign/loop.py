@@ -14,7 +14,7 @@ from evo.campaign.stop import Stop, Stopped
 from evo.errors import UsageError
 from evo.ledger.ledger import Ledger
 from evo.recipe.schema import Recipe
-from evo.records import Fame, Request, Results, plain
+from evo.records import Fame, Request, Results, lane_steps, plain
 from evo.training.pool import Pool, check_workers
 from evo.training.worker import TRAIN_LANES
 
@@ -40,12 +40,17 @@ class Machine:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call of ``launch`` or ``resume`` ended. ``finished``: all is done, for the report too."""
+    """How a call of ``launch`` or ``resume`` ended. ``finished``: all is done, for the report too.
+
+    ``lane_steps``: training steps of all complete generations; ``budget``: those that end the campaign, 0: no such end.
+    """
 
     finished: bool
     generation: int
     generations: int
     champion: Fame | None
+    lane_steps: int = 0
+    budget: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for JSON."""
@@ -94,7 +99,8 @@ def outcome(course: Course, finished: bool) -> Outcome:
     """How far the course of a campaign has come."""
     reached = course.reached
     best = reached.hall_of_fame[0] if reached.hall_of_fame else None
-    return Outcome(finished, reached.generation, course.recipe.generations, best)
+    spent, recipe = lane_steps(course.ledger.past()), course.recipe
+    return Outcome(finished, reached.generation, recipe.generations, best, spent, recipe.lane_steps)
 
 
 @contextlib.contextmanager

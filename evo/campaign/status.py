@@ -23,8 +23,8 @@ class Status:
 
     ``generation``: how many of ``generations`` are complete; ``statistics``: of the last of them. ``evaluations``: how
     many by status of the training. ``trials``, ``lane_steps`` (training steps of all lanes), ``seconds`` (wall time):
-    of all complete generations. ``created``: ISO 8601. ``added``: genomes that joined it, or wait to (``generation``
-    None), as the ledger and the inbox have them.
+    of all complete generations; ``budget``: the training steps that end it, 0: no such end. ``created``: ISO 8601.
+    ``added``: genomes that joined it, or wait to (``generation`` None), as the ledger and the inbox have them.
     """
 
     run: str
@@ -38,6 +38,7 @@ class Status:
     statistics: Statistics | None = None
     trials: tuple[Trial, ...] = ()
     lane_steps: int = 0
+    budget: int = 0
     seconds: float = 0.0
     created: str = ""
     added: tuple[Addition, ...] = ()
@@ -72,6 +73,7 @@ def status(path: Path | str) -> Status:
             statistics=past[-1].statistics if past else None,
             trials=tuple(trial for each in past for trial in each.statistics.trials),
             lane_steps=spent,
+            budget=recipe.lane_steps,
             seconds=sum(each.seconds for each in past),
             created=meta["created"],
             added=(*ledger.additions(), *inbox.waiting(folder, ledger, recipe.limits)),
@@ -82,9 +84,9 @@ def summary(status: Status) -> str:
     """A campaign's status in a few lines for people."""
     if status.state == "not launched":
         return f"{status.run}: not launched yet; begin with: {command('launch', status.run)}"
+    extent = wording.extent(status.generation, status.generations, status.lane_steps, status.budget, status.population)
     lines = [
-        f"{status.name}: {status.state}, {status.generation} of {status.generations} generations"
-        f" of {status.population} (task {status.task})"
+        f"{status.name}: {status.state}, {extent} (task {status.task})",
     ]
     if found := status.statistics:
         reference = next(iter(found.baselines), None)

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from evo.formatting import steps
 from evo.records import Addition, Trial
 
 FOUNDER_STAYS = "one of the founders: nothing bred from them has shown to be better"
+
+
+def extent(generation: int, generations: int, lane_steps: int, budget: int, population: int = 0) -> str:
+    """How far a campaign has come: ``3 of 20 generations of 24``, or by training steps where these end it.
+
+    ``population``: of a generation; 0: not said.
+    """
+    each = f" of {population}" if population else ""
+    if not budget:
+        return f"{generation} of {generations} generations{each}"
+    return f"{generation} generations{each}, {steps(lane_steps)} of {steps(budget)} training steps"
 
 
 def outcome(trial: Trial) -> str:

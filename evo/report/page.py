@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from evo import files
-from evo.campaign import controls, explained
+from evo.campaign import controls, explained, wording
 from evo.campaign.folder import RunFolder
 from evo.campaign.status import open_to_read
 from evo.formatting import duration, half_interval, quality, steps
@@ -57,6 +57,13 @@ def render(report: Report) -> str:
     return environment.get_template("report.html").render(
         report=report,
         panels=panels.shown(report),
+        extent=wording.extent(
+            len(report.generations),
+            report.recipe.generations,
+            report.lane_steps,
+            report.recipe.lane_steps,
+            report.recipe.population,
+        ),
         seconds=sum(generation.seconds for generation in report.generations),
         trainings=sum(count for _, count in report.statuses),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),

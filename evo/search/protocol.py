@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 from typing import Any
 
-from evo.recipe.schema import Recipe
+from evo.recipe.schema import FIRST_LOOK, Recipe
 from evo.records import (
     ADDED,
     Champion,
@@ -365,7 +365,7 @@ class Search(ABC):
     def _trial_block(self) -> int:
         """Instances of a trial that are trained between two looks."""
         size = block_size(self.recipe, self.recipe.gate.instances)
-        return min(self.recipe.gate.instances, size * -(-8 // size))
+        return min(self.recipe.gate.instances, size * -(-FIRST_LOOK // size))
 
     def _judge(self, trial: gate.UnderWay) -> bool:
         """Look at a trial; False where it goes on."""

@@ -9,9 +9,10 @@ import pytest
 from evo.campaign.controls import CONTROLS, prepare
 from evo.campaign.folder import RunFolder
 from evo.campaign.run import Machine, launch, resume
-from evo.campaign.status import status
+from evo.campaign.status import status, summary
 from evo.cli.controls import run_controls
 from evo.errors import UsageError
+from evo.formatting import steps
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
 from evo.records import Generation
@@ -85,7 +86,9 @@ def past(path: Path) -> list[Generation]:
 def test_a_campaign_that_is_no_control_is_not_shown_as_one(campaign: Path):
     other = campaign.with_name("mine-random_search")
     other.mkdir()
-    (other / "recipe.yaml").write_text(RECIPE.replace("genomes: [own.yaml], ", ""))
+    (other / "recipe.yaml").write_text(
+        RECIPE.replace("genomes: [own.yaml], random: 1", "random: 0").replace("generations: 3", "generations: 1")
+    )
     launch(other, machine=FAST)
     assert "Beside its controls" not in page.write(campaign).read_text()
 
@@ -115,6 +118,17 @@ def test_raised_steps_go_on(campaign: Path):
     after = status(control.folder.path)
     assert after.generation > before.generation
     assert after.lane_steps >= 2 * before.lane_steps
+
+
+def test_a_campaign_that_ends_by_steps_is_told_in_steps(campaign: Path, capsys: pytest.CaptureFixture[str]):
+    (control,) = prepare(RunFolder(campaign), ["random_search"])
+    path = control.folder.path
+    outcome = launch(path, machine=FAST, progress=Interrupting(generation=1))
+    budget = outcome.budget
+    assert (outcome.generation, outcome.lane_steps) == (1, status(path).lane_steps)
+    told = f"1 generations of 8, {steps(outcome.lane_steps)} of {steps(budget)} training steps"
+    assert f"stopped, {told} (task tig)" in summary(status(path))
+    assert told in page.write(path).read_text()
 
 
 def test_what_cannot_have_controls_says_so(campaign: Path, tmp_path: Path):

@@ -284,6 +284,27 @@ def test_nothing_depends_on_hash_seeds_or_on_the_threads_of_linear_algebra():
     assert len(found) == 1
 
 
+def test_what_took_a_probe_is_in_the_checkpoint_and_older_ones_lack_it():
+    recipe = recipe_of("raced_evolution", population=16)
+    played = play(recipe)
+    state = played.checkpoints[-1].state["own"]
+    assert state["probes"]
+    assert set(state["probes"]) <= set(played.known)
+    older = replace(played.checkpoints[-1], state=json.loads(json.dumps(played.checkpoints[-1].state)))
+    del older.state["own"]["probes"]
+    asked = []
+    for checkpoint in (played.checkpoints[-1], older):
+        search = algorithm(recipe)(
+            recipe.model_copy(update={"generations": 9}),
+            checkpoint,
+            played.known.__getitem__,
+            observations=list(played.observed.values()),
+            breeder=QuickBreeder(recipe),
+        )
+        asked.append(search.ask())
+    assert asked[0] == asked[1]
+
+
 class Careless(algorithm(recipe_of("genetic"))):
     """Breaks what a search promises, one way or another."""
 
