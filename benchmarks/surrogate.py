@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 from searching.recorded import Recorded
 
 from evo.records import Estimate
-from evo.search.surrogate import fit, traits
+from evo.search.surrogate import fit, probe, traits
 
 FIRST, BLOCK = 48, 16  # genomes that nothing is predicted from before; then those that are predicted at once
 
@@ -31,7 +31,7 @@ def main() -> None:
     truths, parents = landscape.truths, landscape.parents
     noise = 0.06 / 4  # residuals of a quality, over 16 instances
     for probed in (True, False):
-        known = [traits(genome, probed) for genome in landscape.genomes]
+        known = [traits(genome, probe(genome) if probed else ()) for genome in landscape.genomes]
         predicted = np.full(len(known), np.nan)
         for start in range(FIRST, len(known), BLOCK):
             model = fit([(known[i], Estimate(float(truths[i]), noise, 16)) for i in range(start)])

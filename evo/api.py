@@ -7,13 +7,17 @@ where it is taken, is called with `evo.events.Event` while the work goes on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import evo.campaign.run
 from evo import files
+from evo.campaign import additions, driven, explained
+from evo.campaign.driven import Driven
+from evo.campaign.folder import RunFolder
 from evo.campaign.progress import Progress
 from evo.campaign.run import Machine, Outcome
 from evo.errors import UsageError
@@ -41,9 +45,9 @@ from evo.evaluation.question import Question, parse_question
 from evo.evaluation.trainings import Evaluation, evaluate_targets
 from evo.events import Event, Listener, ignore
 from evo.exports.formats import find_format
-from evo.exports.source import find
-from evo.records import Generation
-from genomes.language.genome import parse
+from evo.exports.source import champion, find, is_run
+from evo.records import Addition, Generation
+from genomes.language.genome import Genome, parse
 from harness.result import Training
 
 Targets = str | Path | Sequence[str | Path]
@@ -84,6 +88,30 @@ def resume(
     machine = Machine(workers, max_minutes)
     overrides = [overrides] if isinstance(overrides, str) else overrides
     return evo.campaign.run.resume(run, overrides, machine=machine, progress=_Forwarded(progress))
+
+
+def add(
+    run: Path | str, genomes: str | Path | Genome | Sequence[str | Path | Genome], *, by: str = ""
+) -> tuple[Addition, ...]:
+    """Queue genomes for the next generation of a campaign that has begun, running or stopped: all of them or none.
+
+    ``genomes``: files (.yaml), known optimizers by name, or genomes. ``by``: who adds them; by default the user. Each
+    trains beside the newcomers of that generation, has children as these, and passes the gate as any challenger before
+    it is champion. Raises UsageError with all that is wrong, EvoError.
+    """
+    return tuple(additions.queue(run, [genomes] if isinstance(genomes, str | Path | Genome) else genomes, by))
+
+
+@contextmanager
+def drive(run: Path | str, overrides: str | Sequence[str] = (), *, progress: Listener = ignore) -> Iterator[Driven]:
+    """Begin, or go on with, a campaign whose trainings this program does: ``ask()`` for lanes, ``tell()`` results.
+
+    For a with statement, which holds the folder's lock. Each lane of ``ask()`` has ``text`` (the genome's YAML),
+    ``instance`` and ``epochs``; see `evo.campaign.driven.Driven`. ``add`` works meanwhile. Events: as of `launch`.
+    """
+    overrides = [overrides] if isinstance(overrides, str) else overrides
+    with driven.drive(run, overrides, progress=_Forwarded(progress)) as campaign:
+        yield campaign
 
 
 def evaluate(
@@ -151,24 +179,30 @@ def compare(
 def explain(
     target: str | Path,
     *,
-    task: str = TASK,
-    depths: Depths = DEPTHS,
+    task: str | None = None,
+    depths: Depths | None = None,
     instances: Instances = EXPLAINING_INSTANCES,
-    epochs: int = EPOCHS,
-    patience: int = PATIENCE,
-    init: str = INIT,
+    epochs: int | None = None,
+    patience: int | None = None,
+    init: str | None = None,
     loop: str = QUICK,
     workers: int = 0,
     progress: Listener = ignore,
 ) -> Explanation:
     """Say what each part of a genome is worth, and remove what it can do without: see `evo.evaluation.ablation`.
 
-    ``target``: a known optimizer or a genome file; the others as for `evaluate`. Events: ``training``, counted anew for
-    each removal. Raises UsageError, EvoError.
+    ``target``: a known optimizer, a genome file, or a campaign's folder, whose champion is explained as the campaign
+    trains; its report and exports show the last result. The others as for `evaluate`; None: of the campaign, or as
+    there. Events: ``training``, counted anew for each removal. Raises UsageError, EvoError.
     """
-    question = parse_question(
-        [target], task=task, depths=depths, instances=instances, epochs=epochs, patience=patience, init=init
-    )
+    given = {"task": task, "depths": depths, "epochs": epochs, "patience": patience, "init": init}
+    usual: dict[str, Any] = {"task": TASK, "depths": DEPTHS, "epochs": EPOCHS, "patience": PATIENCE, "init": INIT}
+    folder = RunFolder.find(target) if is_run(target) else None
+    if folder is not None:
+        target, recipe = champion(folder)
+        usual = {key: getattr(recipe, key, None) for key in usual} | {"depths": recipe.difficulty.depths}
+    options = usual | {key: value for key, value in given.items() if value is not None}
+    question = parse_question([target], instances=instances, **options)
     (found,) = question.targets
     if found.foreign:
         raise UsageError(f"GENOME {target}: a submission cannot be looked into; give a genome (.yaml) or a known name")
@@ -176,7 +210,10 @@ def explain(
     def train(asked: Question) -> Evaluation:
         return evaluate_targets(asked, workers=workers, progress=progress, loop=loop)
 
-    return ablation.explain(parse(found.text), question, train)
+    explanation = ablation.explain(parse(found.text), question, train)
+    if folder is not None:
+        explained.keep(folder, explanation, question)
+    return explanation
 
 
 def calibrate(

@@ -16,6 +16,7 @@ from harness.task import Instance
 STANDARD_DEVIATIONS = 1.959963984540054  # on either side: 95 % of a normal distribution
 
 FOUNDERS = ("catalogue", "genome", "random")  # operators of the individuals that a campaign begins with
+ADDED = "added"  # operator of individuals that came from outside, while the campaign was under way
 
 
 class Purpose(StrEnum):
@@ -66,7 +67,7 @@ class Individual:
 
     ``hash``: its identity (`genomes.compiler.identity`), equal for equal programs. ``parents``: ids of the individuals
     that it was made from (empty for the first generation). ``operator``: ``catalogue``, ``genome``, ``random``,
-    ``elite``, or one of `evo.search.variation.registry`.
+    ``added``, ``elite``, or one of `evo.search.variation.registry`.
     """
 
     generation: int
@@ -279,6 +280,30 @@ def _estimate(values: Mapping[str, Any] | None) -> Estimate | None:
 
 
 @dataclass(frozen=True)
+class Addition:
+    """A genome that came from outside, while the campaign was under way.
+
+    ``key``: its own, of its file in the inbox. ``text``: YAML. ``source``: a file, a known optimizer, or what a program
+    said; ``by``: who added it; ``time``: when, ISO 8601. ``generation``: the one that it joined, from 0; None while it
+    waits. ``id``: of the individual that it became; empty before.
+    """
+
+    key: str
+    name: str
+    text: str
+    source: str
+    by: str
+    time: str
+    generation: int | None = None
+    id: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, in a few words."""
+        return f"{self.source}, by {self.by}, {self.time}"
+
+
+@dataclass(frozen=True)
 class Generation:
     """A complete generation. ``number``: from 1. ``seconds``: wall time of its tells."""
 
@@ -315,3 +340,8 @@ class Checkpoint:
     generation: int = 0
     hall_of_fame: tuple[Fame, ...] = ()
     state: Any = None
+
+    @property
+    def front(self) -> tuple[str, ...]:
+        """Ids of those between which an algorithm with several objectives does not choose; empty for others."""
+        return tuple(self.state.get("own", {}).get("front", ())) if self.state else ()

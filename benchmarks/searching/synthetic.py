@@ -29,7 +29,7 @@ from evo.randomness import generator
 from evo.recipe.schema import Recipe
 from evo.records import Individual
 from evo.search.breeding import Breeder
-from evo.search.surrogate import Traits, traits
+from evo.search.surrogate import Probe
 from evo.search.variation import skeleton
 from evo.search.variation.operator import SameStepSize
 from evo.search.variation.paths import at, expression_of, genes, literals, paths
@@ -206,9 +206,9 @@ class QuickBreeder(Breeder):
     def switched_off(self, individual: Individual) -> None:
         """Never: no landscape knows of the outputs' mean."""
 
-    def traits(self, genome: Genome) -> Traits:
-        """Those that need no probe."""
-        return traits(genome, probed=False)
+    def probe(self, genome: Genome) -> Probe:
+        """Nothing: no landscape knows of updates."""
+        return ()
 
     def known(self, name: str) -> Genome:
         """A known optimizer, its learning rate within a few steps of the landscape's best one."""

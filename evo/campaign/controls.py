@@ -55,7 +55,7 @@ def prepare(folder: RunFolder, algorithms: Sequence[str] = tuple(CONTROLS)) -> l
         raise UsageError(f"{folder.path}: its difficulty grows with the generations: a control would have an other one")
     controls = []
     for name in algorithms:
-        own = RunFolder(folder.path.with_name(f"{folder.path.name}-{name}"))
+        own = _folder(folder, name)
         if not own.recipe.is_file():
             own.path.mkdir(parents=True, exist_ok=True)
             texts = json.loads(meta.get(START_GENOMES, "{}"))
@@ -65,6 +65,17 @@ def prepare(folder: RunFolder, algorithms: Sequence[str] = tuple(CONTROLS)) -> l
             files.write(own.recipe, _recipe(recipe, name, spent, list(founders.values())))
         controls.append(Control(name, own, meta["device"], has_progress(own)))
     return controls
+
+
+def beside(folder: RunFolder) -> list[tuple[str, RunFolder]]:
+    """The controls of a campaign that have begun: their algorithms and folders."""
+    found = [(name, _folder(folder, name)) for name in ALGORITHMS]
+    return [(name, own) for name, own in found if has_progress(own)]
+
+
+def _folder(folder: RunFolder, algorithm: str) -> RunFolder:
+    path = folder.path if folder.path.name not in ("", "..") else folder.path.resolve()
+    return RunFolder(path.with_name(f"{path.name}-{algorithm}"))
 
 
 def _recipe(recipe: Recipe, algorithm: str, budget: int, founders: list[str]) -> str:

@@ -61,6 +61,16 @@ class RunFolder:
         return self.out / "log.txt"
 
     @property
+    def inbox(self) -> Path:
+        """Genomes that people and programs add while the campaign is under way: see `evo.campaign.additions`."""
+        return self.out / "inbox"
+
+    @property
+    def explanation(self) -> Path:
+        """What each part of the champion earns, by ``evo explain``: see `evo.campaign.explained`."""
+        return self.out / "explanation.json"
+
+    @property
     def report(self) -> Path:
         """Where `evo report` writes its page."""
         return self.out / "report.html"

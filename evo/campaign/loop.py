@@ -1,30 +1,22 @@
-"""The loop of a campaign: the search asks, the ledger or the workers answer, the ledger keeps what was told."""
+"""The loop of a campaign: its workers answer what the search asks and the ledger does not know yet."""
 
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from evo import files
-from evo.campaign import start
+from evo.campaign.course import Begin, Course
 from evo.campaign.folder import RunFolder
 from evo.campaign.progress import Progress
 from evo.campaign.stop import Stop, Stopped
 from evo.errors import UsageError
-from evo.ledger import backup
 from evo.ledger.ledger import Ledger
 from evo.recipe.schema import Recipe
-from evo.records import Checkpoint, Fame, Generation, Request, Results, plain
+from evo.records import Fame, Request, Results, lane_steps, plain
 from evo.training.pool import Pool, check_workers
 from evo.training.worker import TRAIN_LANES
-
-if TYPE_CHECKING:
-    from evo.search.protocol import Search
-
-Begin = Callable[..., "Search"]  # what makes a search: see `Search.__init__`
 
 
 @dataclass(frozen=True)
@@ -48,12 +40,17 @@ class Machine:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call of ``launch`` or ``resume`` ended. ``finished``: all is done, for the report too."""
+    """How a call of ``launch`` or ``resume`` ended. ``finished``: all is done, for the report too.
+
+    ``lane_steps``: training steps of all complete generations; ``budget``: those that end the campaign, 0: no such end.
+    """
 
     finished: bool
     generation: int
     generations: int
     champion: Fame | None
+    lane_steps: int = 0
+    budget: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for JSON."""
@@ -76,11 +73,8 @@ def run(
     progress: Progress,
     begin: Begin | None = None,
 ) -> Outcome:
-    """Run the campaign from the ledger's checkpoint to its end, or until ``stop``.
-
-    ``begin``: makes the search; by default the recipe's algorithm.
-    """
-    genomes = start.kept(ledger.meta(), recipe, needed=not ledger.tells())
+    """Run the campaign from the ledger's checkpoint to its end, or until ``stop``. ``begin``: see `Course`."""
+    course = Course(folder, recipe, ledger, stop, progress, begin)
     pool = Pool(
         machine.workers,
         batch=machine.batch,
@@ -91,40 +85,22 @@ def run(
         log=folder.log,
         function=machine.function,
     )
-    reached, finished = ledger.checkpoint(), False
+    finished = False
     with pool, progress, one_thread(), contextlib.suppress(Stopped):
-        _write_champion(folder, reached)
-        begin = begin or _algorithm(recipe)
-        with stop.at_once():
-            genomes = start.kept(ledger.meta(), recipe, needed=not ledger.tells())
-            past, begun = ledger.past(), bool(ledger.statuses())
-            spent = ledger.seconds_of(reached.generation)  # by the tells of the generation under way
-        progress.begin(recipe, past, begun)
-        with stop.at_once():
-            search = begin(recipe, reached, ledger.individual, genomes, ledger.observations())
-        while not search.ended:
-            started = time.monotonic()
-            results = _answer(search, ledger, pool, stop, progress)
-            told = search.tell(results)
-            reached = search.checkpoint()
-            seconds = time.monotonic() - started
-            ledger.save(told, reached, seconds)
-            _write_champion(folder, reached)
-            spent += seconds
-            if told.statistics:
-                progress.generation(Generation(reached.generation, told.statistics, spent))
-                spent = 0.0
-                if backup.due(reached.generation):
-                    backup.rotate(ledger)
+        course.begin()
+        while not course.ended:
+            request, known = course.ask()
+            course.tell(request, _trained(request, known, ledger, pool, stop, progress))
         finished = True
+    return outcome(course, finished)
+
+
+def outcome(course: Course, finished: bool) -> Outcome:
+    """How far the course of a campaign has come."""
+    reached = course.reached
     best = reached.hall_of_fame[0] if reached.hall_of_fame else None
-    return Outcome(finished, reached.generation, recipe.generations, best)
-
-
-def _algorithm(recipe: Recipe) -> Begin:
-    from evo.search.protocol import algorithm  # here alone: it brings in torch and SciPy
-
-    return algorithm(recipe)
+    spent, recipe = lane_steps(course.ledger.past()), course.recipe
+    return Outcome(finished, reached.generation, recipe.generations, best, spent, recipe.lane_steps)
 
 
 @contextlib.contextmanager
@@ -140,39 +116,14 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _answer(search: Search, ledger: Ledger, pool: Pool, stop: Stop, progress: Progress) -> Results:
-    """The results that the search asks for, from the ledger or from the workers.
-
-    Raises Stopped where it is to stop before all are there.
-    """
-
-    def bred(done: int, total: int) -> None:
-        progress.bred(done, total)
-        stop.check()
-
-    with stop.at_once():
-        request = search.ask(bred)
-    return _trained(request, ledger, pool, stop, progress)
-
-
-def _trained(request: Request, ledger: Ledger, pool: Pool, stop: Stop, progress: Progress) -> Results:
-    """The results of a request, from the ledger or from the workers. Raises Stopped before all are there."""
-    with stop.at_once():
-        results = ledger.results(lane.key for lane in request.lanes)
+def _trained(request: Request, known: Results, ledger: Ledger, pool: Pool, stop: Stop, progress: Progress) -> Results:
+    """The results of a request, the ``known`` ones and those of the workers. Raises Stopped before all are there."""
+    results = dict(known)
     missing = [lane for lane in request.lanes if lane.key not in results]
-    progress.request(request, len(results))
     for lane, training in pool.train(missing, stop=stop.now, drain=stop.soon):
         ledger.add([(lane, training)], request.purpose)
         results[lane.key] = training
         progress.lane(training)
     if stop.now() or len(results) < len(request.lanes):
         stop.check()
-    # in the order of the request and without times, so that the search cannot depend on either
-    return {lane.key: replace(results[lane.key], seconds=0.0) for lane in request.lanes}
-
-
-def _write_champion(folder: RunFolder, reached: Checkpoint) -> None:
-    if reached.hall_of_fame:
-        text = reached.hall_of_fame[0].individual.text
-        if not folder.champion.is_file() or folder.champion.read_bytes() != text.encode():
-            files.write(folder.champion, text)
+    return results

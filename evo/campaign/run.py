@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -57,36 +57,12 @@ def launch(
     """
     folder = RunFolder.find(path)
     machine, progress = machine or Machine(), progress or Progress()
-    with Stop(machine.max_minutes) as stop:
-        _refuse_progress(folder)
-        if not folder.recipe.is_file():
-            raise UsageError(f"{folder.recipe}: there is no recipe; write one with: {command('new', folder.path)}")
-        try:
-            with stop.at_once():
-                recipe = reader.load(folder.recipe, overrides, known=KNOWN)
-                genomes = start.read(recipe, folder.path)
-        except Stopped as stopped:
-            if stop.signal is signal.SIGINT:
-                raise KeyboardInterrupt from None
-            raise EvoError(f"{folder.path}: {stopped}, and nothing has begun; launch it again") from None
-        trains_on = devices.for_campaign(device, progress.say)
-        if recipe.precision == "tf32" and trains_on == "cpu":
-            where = reader.location(strict_yaml.load(folder.recipe), overrides, "precision")
-            raise UsageError(f"{where}: precision: tf32 exists on GPUs alone, and this campaign is for the CPU")
-        meta = {
-            "recipe": reader.dump(recipe),
-            "numerics": str(NUMERICS_VERSION),
-            "device": trains_on,
-            "overrides": json.dumps(list(overrides)),
-            "versions": json.dumps(computer.description()),
-            **genomes,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        with folder.locked():
-            _refuse_progress(folder)  # it may have come since
-            progress.log = folder.log
-            with Ledger.create(folder.ledger, meta) as ledger:
-                return loop.run(folder, recipe, ledger, machine, stop, progress, begin)
+    with (
+        Stop(machine.max_minutes) as stop,
+        launched(folder, overrides, lambda: devices.for_campaign(device, progress.say), stop, progress) as found,
+    ):
+        recipe, ledger = found
+        return loop.run(folder, recipe, ledger, machine, stop, progress, begin)
 
 
 def resume(
@@ -104,16 +80,71 @@ def resume(
     """
     folder = RunFolder.find(path)
     machine, progress = machine or Machine(), progress or Progress()
+    with (
+        Stop(machine.max_minutes) as stop,
+        reopened(folder, overrides, lambda name: devices.for_campaign(name, progress.say), stop, progress) as found,
+    ):
+        recipe, ledger = found
+        return loop.run(folder, recipe, ledger, machine, stop, progress, begin)
+
+
+@contextlib.contextmanager
+def launched(
+    folder: RunFolder, overrides: Sequence[str], device: Callable[[], str], stop: Stop, progress: Progress
+) -> Iterator[tuple[Recipe, Ledger]]:
+    """Hold a folder whose campaign begins: its recipe, and its new ledger. ``device``: the one to train on.
+
+    Raises as `launch` does.
+    """
+    _refuse_progress(folder)
+    if not folder.recipe.is_file():
+        raise UsageError(f"{folder.recipe}: there is no recipe; write one with: {command('new', folder.path)}")
+    try:
+        with stop.at_once():
+            recipe = reader.load(folder.recipe, overrides, known=KNOWN)
+            genomes = start.read(recipe, folder.path)
+    except Stopped as stopped:
+        if stop.signal is signal.SIGINT:
+            raise KeyboardInterrupt from None
+        raise EvoError(f"{folder.path}: {stopped}, and nothing has begun; launch it again") from None
+    trains_on = device()
+    if recipe.precision == "tf32" and trains_on == "cpu":
+        where = reader.location(strict_yaml.load(folder.recipe), overrides, "precision")
+        raise UsageError(f"{where}: precision: tf32 exists on GPUs alone, and this campaign is for the CPU")
+    meta = {
+        "recipe": reader.dump(recipe),
+        "numerics": str(NUMERICS_VERSION),
+        "device": trains_on,
+        "overrides": json.dumps(list(overrides)),
+        "versions": json.dumps(computer.description()),
+        **genomes,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    with folder.locked():
+        _refuse_progress(folder)  # it may have come since
+        progress.log = folder.log
+        with Ledger.create(folder.ledger, meta) as ledger:
+            yield recipe, ledger
+
+
+@contextlib.contextmanager
+def reopened(
+    folder: RunFolder, overrides: Sequence[str], check: Callable[[str], object], stop: Stop, progress: Progress
+) -> Iterator[tuple[Recipe, Ledger]]:
+    """Hold a folder whose campaign goes on: its recipe, and its ledger. ``check``: called with the campaign's device.
+
+    Raises as `resume` does.
+    """
     if not has_progress(folder):
         raise UsageError(f"{folder.path}: nothing to resume; begin with: {command('launch', folder.path)}")
-    with Stop(machine.max_minutes) as stop, folder.locked():
+    with folder.locked():
         progress.log = folder.log
         with backup.open_or_restore(folder.ledger, progress.say, partial(_read, folder, stop)) as ledger:
             meta = ledger.meta()
             with _read(folder, stop):
                 recipe = _recipe_to_resume(folder, meta, overrides, ledger, progress)
-            devices.for_campaign(meta["device"], progress.say)  # is it still there?
-            return loop.run(folder, recipe, ledger, machine, stop, progress, begin)
+            check(meta["device"])
+            yield recipe, ledger
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evo.campaign import wording
+from evo.campaign import inbox, wording
 from evo.campaign.folder import RunFolder
 from evo.errors import UsageError
 from evo.formatting import command, duration, gain, interval, steps
@@ -14,7 +14,7 @@ from evo.ledger import backup
 from evo.ledger.errors import LedgerError
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
-from evo.records import Statistics, Trial, lane_steps, plain
+from evo.records import Addition, Statistics, Trial, lane_steps, plain
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Status:
 
     ``generation``: how many of ``generations`` are complete; ``statistics``: of the last of them. ``evaluations``: how
     many by status of the training. ``trials``, ``lane_steps`` (training steps of all lanes), ``seconds`` (wall time):
-    of all complete generations. ``created``: ISO 8601.
+    of all complete generations; ``budget``: the training steps that end it, 0: no such end. ``created``: ISO 8601.
+    ``added``: genomes that joined it, or wait to (``generation`` None), as the ledger and the inbox have them.
     """
 
     run: str
@@ -37,8 +38,10 @@ class Status:
     statistics: Statistics | None = None
     trials: tuple[Trial, ...] = ()
     lane_steps: int = 0
+    budget: int = 0
     seconds: float = 0.0
     created: str = ""
+    added: tuple[Addition, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for JSON; of a campaign that was not launched, no more than that."""
@@ -70,8 +73,10 @@ def status(path: Path | str) -> Status:
             statistics=past[-1].statistics if past else None,
             trials=tuple(trial for each in past for trial in each.statistics.trials),
             lane_steps=spent,
+            budget=recipe.lane_steps,
             seconds=sum(each.seconds for each in past),
             created=meta["created"],
+            added=(*ledger.additions(), *inbox.waiting(folder, ledger, recipe.limits)),
         )
 
 
@@ -79,9 +84,9 @@ def summary(status: Status) -> str:
     """A campaign's status in a few lines for people."""
     if status.state == "not launched":
         return f"{status.run}: not launched yet; begin with: {command('launch', status.run)}"
+    extent = wording.extent(status.generation, status.generations, status.lane_steps, status.budget, status.population)
     lines = [
-        f"{status.name}: {status.state}, {status.generation} of {status.generations} generations"
-        f" of {status.population} (task {status.task})"
+        f"{status.name}: {status.state}, {extent} (task {status.task})",
     ]
     if found := status.statistics:
         reference = next(iter(found.baselines), None)
@@ -102,6 +107,9 @@ def summary(status: Status) -> str:
     if status.evaluations.keys() - {"finished"}:
         lines.append(f"why trainings did not finish: {command('report', status.run)}")
     lines.append(f"complete generations: {steps(status.lane_steps)} training steps in {duration(status.seconds)}")
+    lines += [f"added: {each.id or each.name}: {wording.addition(each)}" for each in status.added]
+    if status.state == "finished" and any(each.generation is None for each in status.added):
+        lines.append(f"let it join: {command('resume', status.run, '--set', f'generations={status.generation + 1}')}")
     if status.state == "stopped":
         lines.append(f"go on with: {command('resume', status.run)}")
     return "\n".join(lines)

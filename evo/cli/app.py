@@ -124,6 +124,19 @@ def resume(run: Run, set_: Set = None, workers: Workers = 0, max_minutes: MaxMin
         raise typer.Exit(CHECKPOINTED)
 
 
+@app.command(epilog="Example: evo add runs/quickstart mine.yaml lion")
+def add(
+    run: Run,
+    genomes: Annotated[
+        list[str], typer.Argument(metavar="GENOME...", help="genome files (.yaml) or known optimizers' names")
+    ],
+) -> None:
+    """Queue genomes for the next generation of a campaign, running or stopped."""
+    from evo.cli.additions import add_genomes
+
+    add_genomes(run, genomes)
+
+
 @app.command(epilog="Example: evo control runs/quickstart")
 def control(
     run: Run,
@@ -201,7 +214,10 @@ def export(
     format: Annotated[str, typer.Option()] = "python",
     out: Out = STANDARD_OUTPUT,
     force: Force = False,
-    rank: Annotated[int, typer.Option(min=1, help="rank in the campaign's hall of fame")] = 1,
+    rank: Annotated[
+        int,
+        typer.Option(min=1, help="rank in the hall of fame; of nsga2: 1, the champion, then its front"),
+    ] = 1,
 ) -> None:
     """Write an optimizer as a file: a genome, or standalone Python."""
     from evo.cli.exports import write_export
@@ -311,15 +327,28 @@ def compare(
         raise typer.Exit(INTERRUPTED)
 
 
+def _explained(what: str, usual: object) -> str:
+    return f"{what}; default: the campaign's, or {usual}"
+
+
 @app.command(epilog="Example: evo explain champion.yaml --depths 4,7 --instances 32 --out simple.yaml")
 def explain(
-    target: Annotated[str, typer.Argument(metavar="GENOME", help="a known optimizer or a genome file (.yaml)")],
-    task: TaskName = TASK,
-    depths: Depths = DEPTHS,
+    target: Annotated[
+        str,
+        typer.Argument(metavar="RUN|GENOME", help="a campaign's folder, a known optimizer or a genome file (.yaml)"),
+    ],
+    task: Annotated[str | None, typer.Option(help=_explained("tig or seed", TASK), show_default=False)] = None,
+    depths: Annotated[
+        str | None, typer.Option(help=_explained("numbers of hidden layers", DEPTHS), show_default=False)
+    ] = None,
     instances: Instances = str(EXPLAINING_INSTANCES),
-    epochs: Epochs = EPOCHS,
-    patience: Patience = PATIENCE,
-    init: Init = INIT,
+    epochs: Annotated[
+        int | None, typer.Option(help=_explained("most epochs of a training", EPOCHS), show_default=False)
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help=_explained("epochs without improvement", PATIENCE), show_default=False)
+    ] = None,
+    init: Annotated[str | None, typer.Option(help=_explained("per_layer or shared", INIT), show_default=False)] = None,
     loop: Loop = QUICK,
     workers: Workers = 0,
     as_json: Json = False,
@@ -328,7 +357,10 @@ def explain(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Say what each part of an optimizer is worth, and remove what it can do without."""
+    """Say what each part of an optimizer is worth, and remove what it can do without.
+
+    Of a campaign: its champion, as the campaign trains; its report and exports show the result.
+    """
     from evo.cli.evaluations import print_explanation
 
     print_explanation(

@@ -9,7 +9,7 @@ from pathlib import Path
 from evo.campaign.folder import RunFolder
 from evo.campaign.progress import PlainProgress, Progress
 from evo.campaign.run import Machine, Outcome, launch, resume
-from evo.campaign.wording import FOUNDER_STAYS
+from evo.campaign.wording import FOUNDER_STAYS, extent
 from evo.cli.messages import say
 from evo.formatting import command, interval
 
@@ -41,11 +41,12 @@ def _ended(run: Path, outcome: Outcome) -> bool:
         say(f"champion {champion.individual.name}, {found} ({RunFolder.find(run).champion})")
         if champion.individual.is_founder:
             say(f"  {FOUNDER_STAYS}")
+    reached = extent(outcome.generation, outcome.generations, outcome.lane_steps, outcome.budget)
     if not outcome.finished:
-        say(f"stopped after {outcome.generation} of {outcome.generations} generations, all that was trained is kept")
+        say(f"stopped after {reached}, all that was trained is kept")
         say(f"go on with: {command('resume', run)}")
         return False
-    say(f"all {outcome.generation} generations are complete")
+    say(f"complete: {reached}")
     say(f"look at it: {command('report', run)}")
     if champion:
         say(f"take it along: {command('export', run, '--format', 'python', '--out', 'champion.py')}")

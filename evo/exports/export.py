@@ -18,8 +18,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class Export:
-    """A genome to be exported. ``origin``: where it comes from, in one sentence."""
+    """A genome to be exported. ``origin``: where it comes from, in one sentence. ``earned``: what each part earns."""
 
     genome: Genome
     origin: str = ""
     measured: Measured | None = None
+    earned: Measured | None = None

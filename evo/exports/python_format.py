@@ -27,7 +27,12 @@ def render(export: Export) -> str:
     origin = "\n".join(map(escaped, textwrap.wrap(export.origin, 110))).replace("\\", "\\\\").replace('"', "'")
     code = python_source.render(lower(export.genome))
     return header.render(
-        name=export.genome.name, genome=text, origin=origin, measured=export.measured, code=code.rstrip("\n")
+        name=export.genome.name,
+        genome=text,
+        origin=origin,
+        measured=export.measured,
+        earned=export.earned,
+        code=code.rstrip("\n"),
     )
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from evo.campaign import explained
 from evo.campaign.folder import RunFolder
+from evo.campaign.ranking import ranked
 from evo.campaign.status import open_to_read
 from evo.errors import UsageError
 from evo.exports.export import Export, Measured
 from evo.formatting import command, interval
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
+from evo.recipe.schema import Recipe
 from evo.records import Individual, lane_steps
 from evo.search.evidence import fit
 from genomes import catalogue
@@ -27,12 +30,27 @@ def find(target: str, rank: int = 1) -> Export:
 
     Raises UsageError, LedgerError.
     """
-    path = Path(target)
-    if path.is_dir() or path.name == "recipe.yaml":
-        return from_run(path, rank)
+    if is_run(target):
+        return from_run(Path(target), rank)
     if rank != 1:
         raise UsageError(f"--rank {rank}: {target} is one genome; only a campaign's folder has ranks")
     return Export(load_genome(target))
+
+
+def is_run(target: str | Path) -> bool:
+    """Whether a target is a campaign's folder, or the recipe in it."""
+    path = Path(target)
+    return path.is_dir() or path.name == "recipe.yaml"
+
+
+def champion(folder: RunFolder) -> tuple[Path, Recipe]:
+    """The file of a campaign's champion, and the recipe. Raises UsageError without a champion, LedgerError."""
+    with open_to_read(folder, "explain") as ledger:
+        recipe, past = reader.from_text(ledger.meta()["recipe"]), ledger.past()
+    if not folder.champion.is_file():
+        complete = recipe.ended(len(past), lane_steps(past))
+        raise UsageError(_without_champion(folder.path, complete=complete))
+    return folder.champion, recipe
 
 
 def load_genome(target: str) -> Genome:
@@ -51,7 +69,7 @@ def load_genome(target: str) -> Genome:
 
 
 def from_run(path: Path, rank: int = 1) -> Export:
-    """The genome at ``rank`` (from 1) in a campaign's hall of fame, with its ancestors and results.
+    """The genome at ``rank`` (from 1) of a campaign (`evo.campaign.ranking`), with its ancestors and results.
 
     Raises UsageError, LedgerError.
     """
@@ -59,15 +77,17 @@ def from_run(path: Path, rank: int = 1) -> Export:
     with open_to_read(folder, "export") as ledger:
         recipe = reader.from_text(ledger.meta()["recipe"])
         reached = ledger.checkpoint()
-        fame = reached.hall_of_fame
+        found = fit(ledger.observations()).estimates
+        fame = ranked(ledger, reached, found)
         if not fame:
             past = ledger.past()
             raise UsageError(_without_champion(path, complete=recipe.ended(len(past), lane_steps(past))))
+        place = "front" if reached.front else "hall of fame"
         if not 1 <= rank <= len(fame):
-            raise UsageError(f"--rank {rank}: the hall of fame of {path} has ranks 1 to {len(fame)}")
+            raise UsageError(f"--rank {rank}: the {place} of {path} has ranks 1 to {len(fame)}")
         chosen = fame[rank - 1]
         ancestors = main_line(ledger, chosen.individual)
-        found = fit(ledger.observations()).estimates
+        sources = {each.id: f" from {each.source}" for each in ledger.additions()}
         baselines = [(name, found.get(genome_identity(catalogue.load(name)))) for name in recipe.baselines]
     founder = ancestors[-1]
     steps = [i.operator for i in reversed(ancestors[:-1]) if i.operator != "elite"]
@@ -75,8 +95,9 @@ def from_run(path: Path, rank: int = 1) -> Export:
     if len(steps) > LISTED_STEPS:
         by = f"{len(steps)} steps, the last of them {', '.join(steps[-LAST_STEPS:])}"
     origin = (
-        f"campaign {recipe.name} (seed {recipe.seed}), individual {chosen.individual.id}, place {rank} in its hall of "
-        f"fame; descends from {founder.name} ({founder.operator})" + (f" by {by}." if steps else ".")
+        f"campaign {recipe.name} (seed {recipe.seed}), individual {chosen.individual.id}, place {rank} in its {place}; "
+        f"descends from {founder.name} ({founder.operator}{sources.get(founder.id, '')})"
+        + (f" by {by}." if steps else ".")
     )
     depths = ", ".join(str(depth) for depth in recipe.difficulty.depths)
     measured = Measured(
@@ -90,7 +111,16 @@ def from_run(path: Path, rank: int = 1) -> Export:
     )
     # the name it carries in files of its own; genomes in the ledger are called by generation and index
     found = chosen.individual.genome.renamed(_name(recipe.name, chosen.individual.name), origin)
-    return Export(found, origin, measured)
+    return Export(found, origin, measured, _earned(folder, chosen.individual))
+
+
+def _earned(folder: RunFolder, individual: Individual) -> Measured | None:
+    """What each part of it earns, where `evo explain` has been asked of this program."""
+    found = explained.kept(folder)
+    if found is None or found.hash != individual.hash or not found.earnings:
+        return None
+    rows = tuple((each.what, each.in_words) for each in found.earnings)
+    return Measured(found.where, rows, "Quality less that without the part, with 95 % intervals, by evo explain.")
 
 
 def _without_champion(path: Path, *, complete: bool) -> str:

@@ -17,6 +17,10 @@ def render(export: Export) -> str:
         notes.append(f"Measured (quality; {export.measured.where}):")
         notes += [f"  {name:24} {quality}" for name, quality in export.measured.rows]
         notes += [export.measured.caution] if export.measured.caution else []
+    if export.earned:
+        notes.append(f"What each part earns ({export.earned.where}):")
+        notes += [f"  {what}: {earning}" for what, earning in export.earned.rows]
+        notes.append(export.earned.caution)
     comments = [
         f"# {escaped(line)}" for note in notes for line in textwrap.wrap(note, 110, subsequent_indent="  ") or [""]
     ]

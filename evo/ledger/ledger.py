@@ -13,7 +13,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from evo.ledger.audit import Audit, audit, damaged_row
 from evo.ledger.codec import CONTENT, TIMES
 from evo.ledger.errors import DamagedError, LedgerError, explained, moved
 from evo.ledger.schema import (
+    ADDITIONS,
     EVALUATIONS,
     GENOMES,
     INDIVIDUALS,
@@ -36,6 +37,8 @@ from evo.ledger.schema import (
     checksum,
 )
 from evo.records import (
+    ADDED,
+    Addition,
     Checkpoint,
     Estimate,
     Fame,
@@ -154,6 +157,10 @@ class Ledger:
                 self._connection.execute("DELETE FROM meta WHERE key = ?", (key,))
                 self._connection.execute(META.insert, META.row(key, value))
 
+    def join(self, additions: Sequence[Addition]) -> None:
+        """Store genomes that join a generation. Raises LedgerError."""
+        self.set_meta({ADDITIONS: json.dumps([asdict(each) for each in (*self.additions(), *additions)])})
+
     def add(self, results: Iterable[tuple[Lane, Training]], purpose: Purpose) -> None:
         """Store evaluations that the next tell is to be about, in one transaction."""
         tell = self.tells()
@@ -250,6 +257,20 @@ class Ledger:
         return [
             codec.from_fields(row) for row in self._rows(EVALUATIONS, f"WHERE status <> 'finished' ORDER BY {order}")
         ]
+
+    def additions(self) -> list[Addition]:
+        """The genomes that joined after the launch, in order, with the individuals that they became."""
+        added = [Addition(**values) for values in json.loads(self.meta().get(ADDITIONS, "[]"))]
+        born: dict[int | None, list[str]] = {}
+        for member in self.members() if added else ():
+            if member.operator == ADDED:
+                born.setdefault(member.generation, []).append(member.id)
+        ids = {generation: iter(members) for generation, members in born.items()}
+        return [replace(each, id=next(ids.get(each.generation, iter(())), "")) for each in added]
+
+    def begun(self) -> bool:
+        """Whether results are stored that the next tell is to be about."""
+        return bool(self.rows("SELECT 1 FROM evaluations WHERE tell = ? LIMIT 1", (self.tells(),)))
 
     def tells(self) -> int:
         """How many tells are stored."""

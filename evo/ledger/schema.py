@@ -88,8 +88,9 @@ class Table:
 
 META = Table("meta", ("key TEXT NOT NULL",), ("value TEXT NOT NULL",))
 START_GENOMES = "start_genomes"  # a key of META: JSON, path -> text; absent where an earlier evo launched
-# of the machine and the moment, not of the result; what start genomes lead to stands in the other tables
-UNHASHED_META = ("created", "versions", "overrides", START_GENOMES)
+ADDITIONS = "additions"  # a key of META: JSON, the genomes that joined later, with their origin; absent without any
+# of the machine and the moment, not of the result; what genomes from outside lead to stands in the other tables
+UNHASHED_META = ("created", "versions", "overrides", START_GENOMES, ADDITIONS)
 
 GENOMES = Table("genomes", ("id TEXT NOT NULL",), ("hash TEXT NOT NULL", "text TEXT NOT NULL"))
 

@@ -9,15 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from evo.recipe.limits import exceeded
-from evo.recipe.schema import MAX_DEPTH, Limits, Recipe
+from evo.recipe.schema import FIRST_LOOK, MAX_DEPTH, Limits, Recipe
 from evo.recipe.search_settings import RacedEvolution
 from evo.recipe.validation import Fault, shown, suggestion
 from genomes import catalogue
 from genomes.compiler.lowering import read
 from genomes.language.genome import Genome, GenomeError
 from harness.task import TASKS
-
-FIRST_LOOK = 8  # instances of a trial before the gate looks at it
 
 
 @dataclass(frozen=True)

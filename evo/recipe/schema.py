@@ -15,6 +15,7 @@ from genomes.language.genome import MAX_TERMS
 from harness.task import TRACKS
 
 MAX_DEPTH = 64  # hidden layers
+FIRST_LOOK = 8  # least instances of a trial before the gate looks at it
 # after launch; all else fixes the results
 MAY_CHANGE = frozenset({"generations", "lane_steps", "limits.seconds_per_lane"})
 

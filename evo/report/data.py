@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from evo.campaign.explained import Explained
+from evo.campaign.ranking import ranked
 from evo.evaluation.bounds import mean_blind_quality
 from evo.evaluation.reasons import Reason, reasons
 from evo.ledger.ledger import Ledger, Member
-from evo.recipe import reader
+from evo.recipe import limits, reader
 from evo.recipe.schema import Recipe
-from evo.records import Estimate, Fame, Generation, Trial
+from evo.records import Addition, Champion, Checkpoint, Estimate, Fame, Generation, Trial
 from evo.report.lineage import Drawing, ancestors, draw
 from evo.search.evidence import Evidence, fit
 from evo.search.mean_share import switched_off
@@ -113,6 +115,39 @@ class Famous:
 
 
 @dataclass(frozen=True)
+class Control:
+    """Another search from the same founders: ``points`` as of the campaign. ``steps``: training steps that it has."""
+
+    algorithm: str
+    points: list[Point]
+    steps: int
+    champion: Champion | None
+
+
+@dataclass(frozen=True)
+class Priced:
+    """An individual with what it costs: elementwise operations per parameter and step, state buffers of its size.
+
+    ``rank``: for ``evo export --rank``; 0 for a baseline.
+    """
+
+    rank: int
+    name: str
+    estimate: Estimate
+    operations: int
+    states: int
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A genome that was added, what is known of it, and how many individuals descend from it."""
+
+    addition: Addition
+    estimate: Estimate | None
+    descendants: int
+
+
+@dataclass(frozen=True)
 class Report:
     """All that a page shows of a campaign. ``curves``: the champion's first, then the baselines'.
 
@@ -131,6 +166,10 @@ class Report:
     statuses: list[tuple[str, int]]
     reasons: list[Reason]
     meta: dict[str, str]
+    added: list[Joined]
+    front: list[Priced]
+    controls: list[Control]
+    explained: Explained | None
 
     @property
     def baselines(self) -> list[str]:
@@ -155,12 +194,16 @@ class Report:
         return self.points[-1].budget if self.points else 0
 
 
-def collect(ledger: Ledger) -> Report:
-    """Everything that the report on a campaign needs; the campaign may be running meanwhile."""
-    meta, hall_of_fame = ledger.meta(), ledger.checkpoint().hall_of_fame
+def collect(ledger: Ledger, controls: Sequence[Control] = (), explained: Explained | None = None) -> Report:
+    """Everything that the report on a campaign needs; the campaign may be running meanwhile.
+
+    ``controls``: that stand beside it; ``explained``: what ``evo explain`` left, which may be of another champion.
+    """
+    meta, reached = ledger.meta(), ledger.checkpoint()
+    hall_of_fame = reached.hall_of_fame
     recipe = reader.from_text(meta["recipe"])
     champion = hall_of_fame[0].individual if hall_of_fame else None
-    evidence, past = fit(ledger.observations()), ledger.past()
+    evidence, past, members = fit(ledger.observations()), ledger.past(), ledger.members()
     named = {f"champion {champion.name}": champion.hash} if champion else {}
     named |= {name: hash for name, hash in _identities(recipe).items() if hash not in named.values()}
     shared = ledger.shared(named.values())
@@ -175,11 +218,39 @@ def collect(ledger: Ledger) -> Report:
         [curve(name, [training for _, training in trainings]) for name, trainings in measured.items()],
         beside_bound(measured, ledger.shared([blind.hash])[blind.hash] if blind else None),
         draw(ancestors(ledger, champion, evidence.estimates)) if champion else None,
-        operators(ledger.members(), evidence, {fame.individual.id for fame in hall_of_fame}),
+        operators(members, evidence, {fame.individual.id for fame in hall_of_fame}),
         list(ledger.statuses().items()),
         reasons(ledger.unfinished()),
         meta,
+        joined(ledger.additions(), members, evidence),
+        front(ledger, reached, evidence, recipe),
+        list(controls),
+        explained if explained and champion and explained.hash == champion.hash else None,
     )
+
+
+def front(ledger: Ledger, reached: Checkpoint, evidence: Evidence, recipe: Recipe) -> list[Priced]:
+    """The champion, those of the front, and the baselines; empty for an algorithm without a front."""
+    if not reached.front:
+        return []
+    estimates, known = evidence.estimates, [catalogue.load(name) for name in recipe.baselines]
+    ranks = [(fame.individual.genome, fame.estimate) for fame in ranked(ledger, reached, estimates)]
+    members = [
+        *((rank, *each) for rank, each in enumerate(ranks, 1)),
+        *((0, genome, estimates.get(genome_identity(genome))) for genome in known),
+    ]
+    return [
+        Priced(rank, genome.name, estimate, limits.operations(genome), limits.buffers(genome))
+        for rank, genome, estimate in members
+        if estimate
+    ]
+
+
+def control(algorithm: str, past: Sequence[Generation]) -> Control:
+    """A control of so many complete generations."""
+    found = points(past)
+    best = past[-1].statistics.champion if past else None
+    return Control(algorithm, found, found[-1].budget if found else 0, best)
 
 
 def _identities(recipe: Recipe) -> dict[str, str]:
@@ -259,6 +330,19 @@ def beside_bound(measured: Mapping[str, Trainings], without_calibration: Trainin
         {name: qualities(trainings) for name, trainings in measured.items()},
         None if without_calibration is None else qualities(without_calibration),
     )
+
+
+def joined(additions: Sequence[Addition], members: Sequence[Member], evidence: Evidence) -> list[Joined]:
+    """What became of the genomes that were added."""
+    hashes = {member.id: member.hash for member in members}
+    families: dict[str, set[str]] = {each.id: {each.id} for each in additions}
+    for member in members:  # parents come before their children
+        for family in families.values():
+            if family.intersection(member.parents):
+                family.add(member.id)
+    return [
+        Joined(each, evidence.estimates.get(hashes.get(each.id, "")), len(families[each.id]) - 1) for each in additions
+    ]
 
 
 def operators(members: Sequence[Member], evidence: Evidence, famous: set[str]) -> list[Operator]:

@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from evo.evaluation.bounds import MEAN_BLIND
 from evo.formatting import interval, steps
 from evo.records import Estimate
-from evo.report.data import BesideBound, Curve, Point, Report
+from evo.report.data import BesideBound, Curve, Point, Priced, Report
 from evo.report.lineage import Drawing
 
 # Okabe and Ito's colors, which people with any color vision tell apart, and both light and dark pages show
@@ -81,19 +81,57 @@ def champion(report: Report) -> str:
         return _svg(figure, axes, "champion")
 
 
-def _over_budget(report: Report) -> tuple[Figure, Axes]:
-    """Axes of training steps, with generations above, and differences to the reference."""
+def controls(report: Report) -> str:
+    """The champions of the campaign and of its controls over training steps, as differences to the first baseline."""
+    colors = (GREEN, PURPLE, SKY, ORANGE)
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _over_budget(report, generations=False)
+        for control, color in zip(report.controls, cycle(colors)):
+            _band(axes, control.points, [p.champion for p in control.points], color, control.algorithm, step="post")
+        own = [p.champion for p in report.points]
+        _band(axes, report.points, own, BLUE, report.recipe.search.algorithm, width=2.2, step="post")
+        return _svg(figure, axes, "controls")
+
+
+def front(found: Sequence[Priced]) -> str:
+    """Qualities with their 95 % intervals over operations per step; color: state buffers. Baselines are crosses."""
+    states = sorted({each.states for each in found})
+    colors = dict(zip(states, cycle((SKY, BLUE, GREEN, ORANGE, PURPLE))))
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes("elementwise operations per parameter and step", "quality")
+        axes.set_xscale("symlog", linthresh=8)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        for count in states:
+            members = [each for each in found if each.states == count and each.rank]
+            axes.plot([], [], "o", color=colors[count], label=f"{count} state{'s' if count != 1 else ''}")
+            for each in members:
+                style = {"color": colors[count], "markersize": 9 if each.rank == 1 else 6, "elinewidth": 1.2}
+                spread = (each.estimate.high - each.estimate.low) / 2
+                axes.errorbar(each.operations, each.estimate.mean, spread, fmt="o", **style)
+        for each in found:
+            if not each.rank:
+                axes.plot(each.operations, each.estimate.mean, "x", color=colors[each.states], markersize=8)
+            label = str(each.rank) if each.rank else each.name
+            place = (each.operations, each.estimate.mean)
+            offset = ((7, 4), (-12, 4), (7, -12), (-12, -12))[each.rank % 4] if each.rank else (7, -12)
+            axes.annotate(label, place, offset, textcoords="offset points", fontsize=9)
+        return _svg(figure, axes, "front")
+
+
+def _over_budget(report: Report, generations: bool = True) -> tuple[Figure, Axes]:
+    """Axes of training steps, with the campaign's ``generations`` above, and differences to the reference."""
     reference, points = report.reference, report.points
     figure, axes = _axes(
         "training steps of all lanes, cumulated", f"quality less that of {reference}" if reference else "quality"
     )
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: steps(round(value))))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8))
-    above = axes.secondary_xaxis("top")
-    step = math.ceil(len(points) / 12)
-    shown = points[step - 1 :: step]
-    above.set_xticks([p.budget for p in shown], [str(p.number) for p in shown])
-    above.set_xlabel("generation")
+    if generations:
+        above = axes.secondary_xaxis("top")
+        step = math.ceil(len(points) / 12)
+        shown = points[step - 1 :: step]
+        above.set_xticks([p.budget for p in shown], [str(p.number) for p in shown])
+        above.set_xlabel("generation")
     if reference:
         axes.axhline(0, color=BASELINES[0], linewidth=1.3, linestyle=_DASHED, label=reference)
     return figure, axes
@@ -256,7 +294,8 @@ def lineage(drawing: Drawing) -> str:
         quality = "failed" if ancestor.estimate is None else interval(ancestor.estimate)
         kept = f", kept for {ancestor.kept} more" if ancestor.kept else ""
         name = f' "{_escaped(member.name)}"' if member.name != member.id else ""
-        words = f"<tspan font-weight='600'>{member.id}</tspan>{name} · {_escaped(member.operator)} · {quality}{kept}"
+        made = _escaped(f"{member.operator} from {ancestor.source}" if ancestor.source else member.operator)
+        words = f"<tspan font-weight='600'>{member.id}</tspan>{name} · {made} · {quality}{kept}"
         parts.append(f'<circle cx="{x(position)}" cy="{y(position)}" r="5" fill="{color}"/>')
         parts.append(f'<text x="{text}" y="{y(position) + 4}" font-size="13" fill="currentColor">{words}</text>')
     height = top + row * len(drawing.rows)

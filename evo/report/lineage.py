@@ -15,13 +15,15 @@ MOST = 60
 class Ancestor:
     """A row of the drawing. ``estimate``: of its quality, None where a training failed.
 
-    ``parents``: ids of rows further down; ``kept``: in how many generations it was copied.
+    ``parents``: ids of rows further down; ``kept``: in how many generations it was copied; ``source``: of one that was
+    added, where from.
     """
 
     individual: Individual
     estimate: Estimate | None
     parents: tuple[str, ...]
     kept: int
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ def ancestors(ledger: Ledger, individual: Individual, estimates: Mapping[str, Es
     ``estimates``: of qualities, by hash.
     """
     kept: dict[str, int] = {}
+    sources = {each.id: each.source for each in ledger.additions()}
 
     def origin(id: str) -> Individual:
         first, copies = ledger.individual(id), 0
@@ -65,7 +68,7 @@ def ancestors(ledger: Ledger, individual: Individual, estimates: Mapping[str, Es
         parents = list({parent.id: parent for parent in map(origin, member.parents)}.values())
         found[member.id] = Ancestor(member, estimates.get(member.hash), tuple(p.id for p in parents), 0)
         waiting += parents
-    members = [replace(row, kept=kept.get(id, 0)) for id, row in found.items()]
+    members = [replace(row, kept=kept.get(id, 0), source=sources.get(id, "")) for id, row in found.items()]
     return sorted(members, key=lambda row: (-row.individual.generation, row.individual.index))
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from evo import files
+from evo.campaign import controls, explained, wording
 from evo.campaign.folder import RunFolder
 from evo.campaign.status import open_to_read
 from evo.formatting import duration, half_interval, quality, steps
+from evo.ledger.errors import LedgerError
+from evo.recipe import reader
+from evo.recipe.schema import Recipe
 from evo.report import panels
-from evo.report.data import Report, collect
+from evo.report.data import Control, Report, collect, control
 
 
 def write(run: Path | str, out: Path | None = None, *, force: bool = False) -> Path:
@@ -24,12 +29,24 @@ def write(run: Path | str, out: Path | None = None, *, force: bool = False) -> P
         files.check_out(out, force=force)
     folder = RunFolder.find(run)
     with open_to_read(folder, "report") as ledger:
-        page = render(collect(ledger))
+        recipe = reader.from_text(ledger.meta()["recipe"])
+        page = render(collect(ledger, _controls(folder, recipe), explained.kept(folder)))
     if out is None:
         files.write(folder.report, page)
     else:
         files.write_out(out, page, force=force)
     return out or folder.report
+
+
+def _controls(folder: RunFolder, recipe: Recipe) -> list[Control]:
+    """The controls beside a campaign that can be read; other campaigns with such names are none."""
+    found = []
+    for algorithm, beside in controls.beside(folder):
+        with suppress(LedgerError), open_to_read(beside, "report") as ledger:
+            own = reader.from_text(ledger.meta()["recipe"])
+            if own.lane_steps and (own.search.algorithm, own.baselines) == (algorithm, recipe.baselines):
+                found.append(control(algorithm, ledger.past()))
+    return found
 
 
 def render(report: Report) -> str:
@@ -40,6 +57,13 @@ def render(report: Report) -> str:
     return environment.get_template("report.html").render(
         report=report,
         panels=panels.shown(report),
+        extent=wording.extent(
+            len(report.generations),
+            report.recipe.generations,
+            report.lane_steps,
+            report.recipe.lane_steps,
+            report.recipe.population,
+        ),
         seconds=sum(generation.seconds for generation in report.generations),
         trainings=sum(count for _, count in report.statuses),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),

@@ -269,6 +269,88 @@ def _hall_of_fame(report: Report) -> Markup:
     return table(columns, rows, left=("name", "operator"), below=formulas)
 
 
+def _controls(report: Report) -> Markup | str:
+    """The picture, and a row for the campaign and for each control."""
+    if not report.controls or not report.points:
+        return ""
+    own = report.generations[-1].statistics.champion
+    rows = [(report.recipe.search.algorithm, report.lane_steps, len(report.points), own)]
+    rows += [(c.algorithm, c.steps, len(c.points), c.champion) for c in report.controls]
+    columns = ["search", "steps", "generations", "champion", "founder", "quality"]
+    columns += [f"over {report.reference}"] if report.reference else []
+    cells = [
+        (
+            name,
+            steps(budget),
+            generations,
+            best.name if best else "none",
+            "yes" if best and best.founder else "no" if best else "",
+            interval(best.estimate if best else None),
+            *([gain(best.gain if best else None)] if report.reference else []),
+        )
+        for name, budget, generations, best in rows
+    ]
+    return Markup(figures.controls(report)) + table(columns, cells, left=("search", "champion", "founder"))
+
+
+def _about_controls(report: Report) -> str:
+    return (
+        "Other searches from the same founders, until they have taken as many training steps (evo control). Each "
+        "campaign knows its own champion best, with 95 % intervals; evo compare judges them on instances that none met."
+    )
+
+
+def _earned(report: Report) -> Markup | str:
+    found = report.explained
+    if found is None:
+        return ""
+    parts = table(
+        ("without", "earns (95 % interval)", "p (Holm)"),
+        [(each.what, each.in_words, f"{each.p:.2g}") for each in found.earnings],
+        left=("without",),
+    )
+    if not found.removed:
+        return parts
+    gone = [(each.what, f"{each.loss:+.3f}", f"{each.high:+.3f}") for each in found.removed]
+    return parts + table(("can go", "costs", "surely at most"), gone, left=("can go",))
+
+
+def _about_earned(report: Report) -> str:
+    where = report.explained.where if report.explained else ""
+    return (
+        f"What the champion has more than without one part, or with rounded numbers, on the same instances: {where}. "
+        "Intervals by bootstrap, p by Wilcoxon's signed-rank test, corrected over all parts (evo explain)."
+    )
+
+
+def _front(report: Report) -> Markup | str:
+    if not report.front:
+        return ""
+    columns = ("rank", "name", "quality", "instances", "operations", "states")
+    rows = [
+        (each.rank or "baseline", each.name, interval(each.estimate), each.estimate.count, each.operations, each.states)
+        for each in report.front
+    ]
+    return Markup(figures.front(report.front)) + table(columns, rows, left=("name",))
+
+
+def _added(report: Report) -> Markup | str:
+    columns = ("individual", "name", "from", "by", "when (UTC)", "quality", "descendants")
+    rows = [
+        (
+            each.addition.id or "in training",
+            each.addition.name,
+            each.addition.source,
+            each.addition.by,
+            each.addition.time[:16].replace("T", " "),
+            interval(each.estimate),
+            each.descendants,
+        )
+        for each in report.added
+    ]
+    return table(columns, rows, left=("individual", "name", "from", "by", "when (UTC)")) if rows else ""
+
+
 def _operators(report: Report) -> Markup:
     if not report.operators:
         return Markup()
@@ -311,6 +393,7 @@ def _recipe(report: Report) -> Markup:
 
 PANELS = (
     Panel("The champion over the campaign", _about_progress, _progress),
+    Panel("Beside its controls", _about_controls, _controls),
     Panel("Quality by generation", _about_generations, _generations),
     Panel("Trials", _about_trials, _trials),
     Panel("Generations and their races", _about_races, _races, folded="every generation"),
@@ -322,11 +405,23 @@ PANELS = (
     ),
     Panel("The champion", _about_champion, _formula, kind="formula"),
     Panel("The champion's genome", "Its YAML; evo export writes it with its origin.", _genome, folded="as text"),
+    Panel("What each part of it earns", _about_earned, _earned),
     Panel("Its ancestors", _about_ancestors, _ancestors),
+    Panel(
+        "The front",
+        "Than each of these, no other of the population is better in quality, operations per step or states and as "
+        "good in all. By the present estimates, with 95 % intervals; rank 1 is the champion, as for evo export --rank.",
+        _front,
+    ),
     Panel(
         "Hall of fame",
         "The champion, then the others by their estimates, one per program. Ties cannot be told from the champion yet.",
         _hall_of_fame,
+    ),
+    Panel(
+        "Genomes that were added",
+        "They came from outside while the campaign was under way, and are challengers as what it bred itself.",
+        _added,
     ),
     Panel(
         "What each operator led to",

@@ -11,7 +11,7 @@ from evo.recipe import limits
 from evo.recipe.schema import Recipe
 from evo.records import Individual
 from evo.search.mean_share import switched_off
-from evo.search.surrogate import Traits, traits
+from evo.search.surrogate import Probe, Traits, probe, traits
 from evo.search.variation import skeleton
 from evo.search.variation.random_genome import random_genome
 from evo.search.variation.vary import Child, vary
@@ -59,9 +59,13 @@ class Breeder:
         """Equal for equal programs."""
         return genome_identity(genome)
 
-    def traits(self, genome: Genome) -> Traits:
-        """What a `evo.search.surrogate` predicts from."""
-        return traits(genome)
+    def probe(self, genome: Genome) -> Probe:
+        """Those of the genome's traits that take time to find; they may be kept."""
+        return probe(genome)
+
+    def traits(self, genome: Genome, probed: Probe) -> Traits:
+        """What a `evo.search.surrogate` predicts from. ``probed``: what `probe` gives."""
+        return traits(genome, probed)
 
     def operations(self, genome: Genome) -> int:
         """What a step costs: operations per parameter."""

@@ -1,4 +1,4 @@
-"""CMA-ES on the numbers of the founders, whose structures stay as they are.
+"""CMA-ES on the numbers of the founders, and of genomes that are added, whose structures stay as they are.
 
 After the founders have trained, a generation is rounds of CMA-ES, each on the numbers of one founder, as many as there
 is room for; all rounds are of one size. Those come first whose best individual is likely the best of all, by a draw
@@ -16,7 +16,7 @@ from typing import Any
 from evo.randomness import generator
 from evo.recipe.schema import Recipe
 from evo.recipe.search_settings import ConstantsOnly
-from evo.records import Individual
+from evo.records import ADDED, Individual
 from evo.search.breeding import founders
 from evo.search.generational import Generational
 from evo.search.protocol import Bred, Find
@@ -84,14 +84,19 @@ class ConstantsSearch(Generational):
     def _survivors(self, born: Sequence[Individual]) -> Sequence[Individual]:
         if not self.generation:
             self._lines = tuple(self._begun(born))
-        lines = list(self._lines)
+        lines, added = list(self._lines), [i for i in born if i.operator == ADDED]
         for number, places in self._rounds:
             lines[number] = self._after(lines[number], [born[place] for place in places])
+        if self.generation:
+            lines += self._begun(added, lines[0].tuning.population if lines else 0)
         self._lines, self._rounds = tuple(lines), ()
-        return [line.best for line in lines] or born or self._population
+        return [*(line.best for line in lines), *added] or born or self._population
 
-    def _begun(self, found: Sequence[Individual]) -> list[_Line]:
-        """A tuning for each structure among the founders, from the best one's numbers on."""
+    def _begun(self, found: Sequence[Individual], samples: int = 0) -> list[_Line]:
+        """A tuning for each structure among the founders or those added, from the best one's numbers on.
+
+        ``samples``: of a round; 0: as many as the population has room for.
+        """
         owners: dict[Any, Individual] = {}
         for founder in (*self._best(found, len(found)), *found):
             if self.breeder.coordinates(founder.genome):
@@ -99,7 +104,7 @@ class ConstantsSearch(Generational):
         starts = [self.breeder.coordinates(owner.genome) for owner in owners.values()]
         least = max(map(sample_count, map(len, starts)), default=0) + 1
         rounds = max(1, min(len(owners), self.recipe.population // least))
-        samples = self.recipe.population // rounds - 1
+        samples = samples or self.recipe.population // rounds - 1
         return [
             # CMA-ES wants two coordinates
             _Line(Tuning.begun(owner, start if len(start) > 1 else (*start, 0.0), samples, self.recipe.seed), owner)

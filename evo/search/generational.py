@@ -54,7 +54,7 @@ class Generational(Search):
         return children
 
     def _ask(self, bred: Bred) -> Request:
-        self._bred = tuple(self._breed(bred) if self.generation else self._first(bred))
+        self._bred = self._joined(self._breed(bred) if self.generation else self._first(bred))
         fresh = instances(self.recipe, Purpose.SEARCH, self.generation)
         members = (*self._bred, *self._again(self._bred))
         return Request.crossed(Purpose.SEARCH, members, fresh, self.recipe.epochs)

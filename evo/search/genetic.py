@@ -92,7 +92,7 @@ class GeneticSearch(Search):
 
     def _ask(self, bred: Bred) -> Request:
         if self._current is None:
-            self._bred = tuple(self._breed(bred))
+            self._bred = self._joined(self._breed(bred))
             return self._request(Purpose.SEARCH, self._bred)
         if self._current.stage is Purpose.RETEST:
             return self._request(Purpose.RETEST, self._current.contenders)

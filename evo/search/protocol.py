@@ -5,7 +5,7 @@ An algorithm is a class of settings in `evo.recipe.search_settings` and a module
 
     search = algorithm(recipe)(recipe, checkpoint, individual, start, observations)
     while not search.ended:
-        request = search.ask()
+        request = search.ask()    # where it begins a generation: after search.add(genomes), if any are to join
         told = search.tell(results_of(request.lanes))
         keep(told, search.checkpoint())
 
@@ -25,8 +25,9 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 from typing import Any
 
-from evo.recipe.schema import Recipe
+from evo.recipe.schema import FIRST_LOOK, Recipe
 from evo.records import (
+    ADDED,
     Champion,
     Checkpoint,
     Estimate,
@@ -127,12 +128,28 @@ class Search(ABC):
         self._tally = _Tally()
         self._lane_steps = 0  # of all trainings so far
         self._over = False  # the generation under way is over, but for the champion's share
+        self._added: tuple[Genome, ...] = ()  # that join the generation which begins
         if checkpoint.state is not None:
             assert individual is not None, "a checkpoint names individuals by id"
             self._restore_common(checkpoint.state["common"], individual)
             self._restore(checkpoint.state["own"], individual)
 
     # --- ask and tell ------------------------------------------------------------------------------------------------
+
+    @property
+    def begins_generation(self) -> bool:
+        """Whether the next request is the first of a generation."""
+        return self._asked is None and self._trial is None and not self._over and self._tally == _Tally()
+
+    def add(self, genomes: Iterable[Genome]) -> None:
+        """Let genomes from outside join the generation that begins.
+
+        They come beside its newcomers, change none of them, and are challengers as these. Raises OrderError within a
+        generation.
+        """
+        if not self.begins_generation:
+            raise OrderError("add() was called within a generation: wait until begins_generation is true")
+        self._added += tuple(genomes)
 
     def ask(self, bred: Bred = _ignore) -> Request:
         """The trainings that the search wants next. Raises OrderError where the last ones were not told.
@@ -173,6 +190,9 @@ class Search(ABC):
             step = self._tell(request, answer)
             if len(step.individuals) != len(step.fitness):
                 raise ValueError("a step has a fitness for each individual")
+            if sum(i.operator == ADDED for i in step.individuals) != len(self._added):
+                raise ValueError("a step has the individuals of all genomes that were added: see Search._joined")
+            self._added = ()
             told = replace(told, individuals=step.individuals, fitness=step.fitness)
             self._founders += tuple(filter(is_founder, step.individuals))
             born = (*self._tally.born, *(i.hash for i in step.individuals))
@@ -226,6 +246,15 @@ class Search(ABC):
     @abstractmethod
     def _restore(self, state: Any, individual: Find) -> None:
         """The inverse of ``_state``."""
+
+    def _joined(self, newcomers: Sequence[Individual]) -> tuple[Individual, ...]:
+        """The newcomers of a generation, and after them those that join from outside."""
+        first = max((i.index for i in newcomers), default=-1) + 1
+        added = (
+            self.breeder.individual(self.generation, index, genome, operator=ADDED)
+            for index, genome in enumerate(self._added, first)
+        )
+        return (*newcomers, *added)
 
     @property
     def _trained(self) -> set[str]:
@@ -336,7 +365,7 @@ class Search(ABC):
     def _trial_block(self) -> int:
         """Instances of a trial that are trained between two looks."""
         size = block_size(self.recipe, self.recipe.gate.instances)
-        return min(self.recipe.gate.instances, size * -(-8 // size))
+        return min(self.recipe.gate.instances, size * -(-FIRST_LOOK // size))
 
     def _judge(self, trial: gate.UnderWay) -> bool:
         """Look at a trial; False where it goes on."""

@@ -28,7 +28,7 @@ from evo.records import Individual, Purpose, Request, Results
 from evo.search.breeding import first_generation, new_child
 from evo.search.instances import block, block_size
 from evo.search.protocol import Bred, Find, Search, Step
-from evo.search.surrogate import Surrogate, fit
+from evo.search.surrogate import Probe, Surrogate, fit
 from evo.search.tuning import TUNED, Tuning, sample_count
 from evo.search.variation.registry import OPERATORS
 
@@ -64,6 +64,7 @@ class Raced(Search):
         self._tunings: tuple[Tuning, ...] = ()
         self._credits: dict[str, tuple[float, float]] = {}  # operator -> children, and those that beat their parents
         self._trained_last: tuple[Individual, ...] = ()  # oldest first
+        self._probes: dict[str, Probe] = {}  # by id, of those that the surrogate learned from last
         self._earned = (0.0, 0.0)  # how many of generations' best came from tuning, and from the other operators
         super().__init__(recipe, *arguments, **options)
 
@@ -105,7 +106,7 @@ class Raced(Search):
     def _breed(self, bred: Bred) -> _Race:
         if self.generation:
             return self._children(bred)
-        return _Race(self._dealt(first_generation(self.breeder, self.start, bred)))
+        return _Race(self._dealt(self._joined(first_generation(self.breeder, self.start, bred))))
 
     def _children(self, bred: Bred) -> _Race:
         recipe, seen = self.recipe, self._trained
@@ -124,14 +125,17 @@ class Raced(Search):
                 bred(len(children), recipe.population)
             tuned.append(tuple(indices[:-1]))
         weights = self._weights()
-        surrogate = self._surrogate() if self._settings.proposals > 1 else None
+        known = self._known() if self._settings.proposals > 1 else []
+        probes = {i.id: self._probes.get(i.id) or self.breeder.probe(i.genome) for i in known}
+        surrogate = self._surrogate(known, probes)
         while len(children) < recipe.population:
             bred(len(children), recipe.population)
             child = self._child(len(children), seen, weights, surrogate)
             seen.add(child.hash)
             children.append(child)
         bred(len(children), recipe.population)
-        return _Race(self._dealt(children), tuned=tuple(tuned))
+        self._probes = probes
+        return _Race(self._dealt(self._joined(children)), tuned=tuple(tuned))
 
     def _child(
         self, index: int, seen: set[str], weights: Mapping[str, float], surrogate: Surrogate | None
@@ -150,16 +154,25 @@ class Raced(Search):
             return next(iter(proposals.values()))
         rng = generator(recipe.seed, self.generation, index, "proposal")
         promise = {
-            hash: rng.gauss(*surrogate.predict(self.breeder.traits(child.genome)))
+            hash: rng.gauss(*surrogate.predict(self.breeder.traits(child.genome, self.breeder.probe(child.genome))))
             for hash, child in proposals.items()
             if hash not in seen
         }
         return proposals[max(promise, key=promise.__getitem__, default=next(iter(proposals)))]
 
-    def _surrogate(self) -> Surrogate | None:
-        """What the genomes that were trained last, and the living ones, say of others."""
-        known = {i.hash: i for i in (*self._living(), *self._trained_last) if self._estimate(i)}
-        return fit([(self.breeder.traits(i.genome), found) for i in known.values() if (found := self._estimate(i))])
+    def _known(self) -> list[Individual]:
+        """The living ones, and those that were trained last, one of each program."""
+        return list({i.hash: i for i in (*self._living(), *self._trained_last) if self._estimate(i)}.values())
+
+    def _surrogate(self, known: Sequence[Individual], probes: Mapping[str, Probe]) -> Surrogate | None:
+        """What the known ones say of others. ``probes``: by id."""
+        return fit(
+            [
+                (self.breeder.traits(i.genome, probes[i.id]), found)
+                for i in known
+                if (found := self._estimate(i)) is not None
+            ]
+        )
 
     def _dealt(self, individuals: Sequence[Individual]) -> tuple[tuple[Individual, ...], ...]:
         """The individuals on the islands, in turn."""
@@ -290,6 +303,7 @@ class Raced(Search):
             },
             "tunings": [tuning.state() for tuning in self._tunings],
             "trained_last": [i.id for i in self._trained_last],
+            "probes": {id: list(probed) for id, probed in self._probes.items()},
             "earned": list(self._earned),
             "credits": {name: list(values) for name, values in self._credits.items()},
         }
@@ -304,6 +318,8 @@ class Raced(Search):
             self._race = _Race(found(race["children"]), race["round"], tuned, race["finalists"])
         self._tunings = tuple(Tuning.restored(kept, individual(kept["owner"])) for kept in state["tunings"])
         self._trained_last = tuple(map(individual, state["trained_last"]))
+        # ledgers of an earlier evo have none: they are found again
+        self._probes = {id: tuple(probed) for id, probed in state.get("probes", {}).items()}
         self._earned = tuple(state["earned"])
         self._credits = {name: (tried, better) for name, (tried, better) in state["credits"].items()}
 

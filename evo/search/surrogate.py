@@ -27,6 +27,9 @@ from genomes.analysis.probe import probe_genome
 from genomes.language.genome import Genome
 
 Traits = Mapping[str, float]
+Probe = tuple[float, ...]  # the traits that take a probe, in the order of PROBED; empty: without them
+
+PROBED = ("size", "memory")
 
 LENGTH_2 = 8.0  # squared distance over which predictions forget
 FAR = 9.0  # most that one trait adds to a squared distance
@@ -37,8 +40,14 @@ _MEMORY_SCALE = 4.0  # from 0 to 1 it goes twice as far as an update that double
 _WORST_QUARTER = 0.25  # all there is to know of the genomes below is that they are bad
 
 
-def traits(genome: Genome, probed: bool = True) -> dict[str, float]:
-    """The genome's traits, each on a scale on which 1 is a notable difference. ``probed``: those of the probe too."""
+def probe(genome: Genome) -> Probe:
+    """How large the genome's updates are, and how far they look back: a twentieth of a second's work."""
+    size = screening.update_size(genome)
+    return math.log2(size) if size else _FAINT, _MEMORY_SCALE * probe_genome(genome).memory
+
+
+def traits(genome: Genome, probed: Probe) -> dict[str, float]:
+    """The genome's traits, each on a scale on which 1 is a notable difference. ``probed``: what `probe` gives of it."""
     words = Counter(
         f"{gene[0]}: {node.name}"
         for gene in genes(genome)
@@ -50,11 +59,7 @@ def traits(genome: Genome, probed: bool = True) -> dict[str, float]:
     found["lr"] = math.log2(genome.lr)
     found["terms"] = float(len(genome.terms))
     found["decay"] = float(genome.decay.kind != "none")
-    if probed:
-        size = screening.update_size(genome)
-        found["size"] = math.log2(size) if size else _FAINT
-        found["memory"] = _MEMORY_SCALE * probe_genome(genome).memory
-    return found
+    return found | dict(zip(PROBED, probed, strict=False))
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,18 @@ from collections.abc import Callable
 from evo.errors import EvoError, UsageError
 from evo.training.gpu.compile import nvrtc
 
+OTHER_PROGRAM = "another program"  # in place of the device of campaigns that evo does not train
+
 
 def for_campaign(name: str, say: Callable[[str], None] = lambda _: None) -> str:
     """The device of a campaign, ``cpu`` or ``cuda``, for the name ``auto``, ``cpu`` or ``cuda``.
 
     ``auto``: cuda where torch sees a GPU and kernels for it can be compiled. ``say`` is told when only the
-    compiler is missing. Raises UsageError for another name, EvoError where the device cannot be used here.
+    compiler is missing. Raises UsageError for another name and for OTHER_PROGRAM, EvoError where the device cannot be
+    used here.
     """
+    if name == OTHER_PROGRAM:
+        raise UsageError("another program trains this campaign, through evo.drive: go on with it there")
     if name == "auto":
         if not _gpu():
             return "cpu"

@@ -15,6 +15,12 @@ def cases() -> Path:
 
 
 @pytest.fixture
+def evo_command(evo):
+    """The fixture ``evo``, where that name is the package."""
+    return evo
+
+
+@pytest.fixture
 def evo(monkeypatch, capfd):
     """Runs ``evo`` in this process: exit code, stdout, stderr."""
 

@@ -46,7 +46,7 @@ class FakeSearch(Search):
         count = self.recipe.population
         better = self.last[: count // 2]
         parents = [(better[i % len(better)], *better[i // 3 : i // 3 + i % 2]) if better else () for i in range(count)]
-        return tuple(individual(self.recipe, self.generation, i, parents[i]) for i in range(count))
+        return self._joined([individual(self.recipe, self.generation, i, parents[i]) for i in range(count)])
 
     def _lanes(self, member: Individual) -> list[Lane]:
         depths = self.recipe.difficulty.depths

@@ -9,11 +9,15 @@ import pytest
 from evo.campaign.controls import CONTROLS, prepare
 from evo.campaign.folder import RunFolder
 from evo.campaign.run import Machine, launch, resume
-from evo.campaign.status import status
+from evo.campaign.status import status, summary
 from evo.cli.controls import run_controls
 from evo.errors import UsageError
+from evo.formatting import steps
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
+from evo.records import Generation
+from evo.report import page
+from evo.report.data import collect, control
 from genomes import catalogue
 from genomes.language.genome import dump
 from tests.evo.campaign.test_run import Interrupting, result
@@ -60,6 +64,33 @@ def test_controls_have_the_founders_and_the_budget_of_the_campaign(campaign: Pat
         assert budget <= found.lane_steps < budget + 2 * found.lane_steps / found.generation
         assert {"adam", "lion", "own"} <= members(campaign.with_name(f"mine-{name}"))
         assert name[:6] in printed
+    text = page.write(campaign).read_text()
+    assert "Beside its controls" in text
+    with Ledger.open_to_read(RunFolder(campaign).ledger) as ledger:
+        report = collect(ledger, [control(name, past(campaign.with_name(f"mine-{name}"))) for name in CONTROLS])
+    assert [each.algorithm for each in report.controls] == list(CONTROLS)
+    for each in report.controls:
+        found = status(campaign.with_name(f"mine-{each.algorithm}"))
+        assert (each.steps, len(each.points)) == (found.lane_steps, found.generation)
+        assert found.statistics
+        assert each.champion == found.statistics.champion
+        assert each.points[-1].champion == each.champion.gain
+    assert "Beside its controls" not in page.write(campaign.with_name("mine-random_search")).read_text()
+
+
+def past(path: Path) -> list[Generation]:
+    with Ledger.open_to_read(RunFolder(path).ledger) as ledger:
+        return ledger.past()
+
+
+def test_a_campaign_that_is_no_control_is_not_shown_as_one(campaign: Path):
+    other = campaign.with_name("mine-random_search")
+    other.mkdir()
+    (other / "recipe.yaml").write_text(
+        RECIPE.replace("genomes: [own.yaml], random: 1", "random: 0").replace("generations: 3", "generations: 1")
+    )
+    launch(other, machine=FAST)
+    assert "Beside its controls" not in page.write(campaign).read_text()
 
 
 def test_a_control_is_prepared_once_and_goes_on_from_where_it_was(campaign: Path):
@@ -88,6 +119,17 @@ def test_raised_steps_go_on(campaign: Path):
     after = status(control.folder.path)
     assert after.generation > before.generation
     assert after.lane_steps >= 2 * before.lane_steps
+
+
+def test_a_campaign_that_ends_by_steps_is_told_in_steps(campaign: Path, capsys: pytest.CaptureFixture[str]):
+    (control,) = prepare(RunFolder(campaign), ["random_search"])
+    path = control.folder.path
+    outcome = launch(path, machine=FAST, progress=Interrupting(generation=1))
+    budget = outcome.budget
+    assert (outcome.generation, outcome.lane_steps) == (1, status(path).lane_steps)
+    told = f"1 generations of 8, {steps(outcome.lane_steps)} of {steps(budget)} training steps"
+    assert f"stopped, {told} (task tig)" in summary(status(path))
+    assert told in page.write(path).read_text()
 
 
 def test_what_cannot_have_controls_says_so(campaign: Path, tmp_path: Path):

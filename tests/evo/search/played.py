@@ -4,9 +4,10 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from types import MappingProxyType
 
 from evo.recipe import reader
 from evo.records import Checkpoint, Individual, Lane, Observation, Request, Statistics, Told
@@ -97,13 +98,20 @@ def begun(recipe, played: Played, rng: random.Random) -> Search:
     )
 
 
-def play(recipe, quality: Quality = climbing, resume: bool = False) -> Played:
-    """``resume``: begin anew after every tell, and tell all results in another order."""
+def play(
+    recipe,
+    quality: Quality = climbing,
+    resume: bool = False,
+    added: Mapping[int, Sequence[Genome]] = MappingProxyType({}),
+) -> Played:
+    """``resume``: begin anew after every tell, and tell all results in another order. ``added``: by generation."""
     played, rng = Played(), random.Random(7)
     search = algorithm(recipe)(recipe, breeder=QuickBreeder(recipe))
     while search.generation < recipe.generations:
         if resume and played.checkpoints:
             search = begun(recipe, played, rng)
+        if search.begins_generation:
+            search.add(added.get(search.generation, ()))
         request = search.ask()
         results = {lane.key: training(lane, quality(lane)) for lane in request.lanes}
         if resume:

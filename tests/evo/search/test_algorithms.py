@@ -13,7 +13,7 @@ import pytest
 from evo.recipe import reader
 from evo.recipe.rules import Known, contradictions
 from evo.recipe.search_settings import ALGORITHMS
-from evo.records import Lane, Purpose, Statistics
+from evo.records import ADDED, Lane, Purpose, Statistics
 from evo.search.breeding import is_founder
 from evo.search.protocol import OrderError, algorithm
 from evo.search.variation.registry import OPERATORS
@@ -80,6 +80,40 @@ def test_individuals_say_where_they_come_from(name):
             assert individual.operator
         known |= {i.id for i in told.individuals}
     assert {i.name for i in played.known.values()} >= {"adam", "lion"}, "the recipe's founders take part"
+
+
+OUTSIDE = replace(catalogue.load("nesterov"), name="outside", lr=0.02)  # better than all that is bred
+UNLIKELY = replace(catalogue.load("lion"), name="unlikely", lr=1e-6)
+
+
+def test_genomes_from_outside_join_the_generation_that_begins(name):
+    recipe = recipe_of(name, OPEN)
+    added = {1: [OUTSIDE, UNLIKELY], 2: [replace(UNLIKELY, lr=1e-5)]}
+    straight, resumed = play(recipe, added=added), play(recipe, resume=True, added=added)
+    assert resumed.requests == straight.requests
+    assert resumed.tells == straight.tells
+    without = play(recipe)
+    for generation, genomes in added.items():
+        born, usual = (
+            [i for told in played.tells if told.generation == generation for i in told.individuals]
+            for played in (straight, without)
+        )
+        joined = [i for i in born if i.operator == ADDED]
+        assert [i.genome for i in joined] == genomes
+        assert all(i.index > max(other.index for other in usual) for i in joined)
+        if generation == 1:
+            assert born[: len(usual)] == usual, "the newcomers are those that would have come without"
+        lanes = {lane.hash for request in straight.requests for lane in request.lanes}
+        assert {i.hash for i in joined} <= lanes
+    assert "outside" in {fame.individual.name for fame in straight.checkpoints[-1].hall_of_fame}
+
+
+def test_genomes_from_outside_wait_for_the_end_of_a_generation(name):
+    search = algorithm(recipe_of(name))(recipe_of(name), breeder=QuickBreeder(recipe_of(name)))
+    search.add([OUTSIDE])
+    search.ask()
+    with pytest.raises(OrderError, match="within a generation"):
+        search.add([UNLIKELY])
 
 
 def failing(lane: Lane) -> float | None:
@@ -259,6 +293,27 @@ def test_nothing_depends_on_hash_seeds_or_on_the_threads_of_linear_algebra():
         )
         found.add(done.stdout.strip())
     assert len(found) == 1
+
+
+def test_what_took_a_probe_is_in_the_checkpoint_and_older_ones_lack_it():
+    recipe = recipe_of("raced_evolution", population=16)
+    played = play(recipe)
+    state = played.checkpoints[-1].state["own"]
+    assert state["probes"]
+    assert set(state["probes"]) <= set(played.known)
+    older = replace(played.checkpoints[-1], state=json.loads(json.dumps(played.checkpoints[-1].state)))
+    del older.state["own"]["probes"]
+    asked = []
+    for checkpoint in (played.checkpoints[-1], older):
+        search = algorithm(recipe)(
+            recipe.model_copy(update={"generations": 9}),
+            checkpoint,
+            played.known.__getitem__,
+            observations=list(played.observed.values()),
+            breeder=QuickBreeder(recipe),
+        )
+        asked.append(search.ask())
+    assert asked[0] == asked[1]
 
 
 class Careless(algorithm(recipe_of("genetic"))):

@@ -11,7 +11,7 @@ import pytest
 
 from evo.records import Estimate
 from evo.search import surrogate
-from evo.search.surrogate import LEAST, fit, traits
+from evo.search.surrogate import LEAST, fit, probe, traits
 from genomes import catalogue
 from genomes.language.genome import Genome, parse
 
@@ -29,13 +29,13 @@ def quality(genome: Genome) -> float:
 
 
 def fitted(genomes: list[Genome], sd: float = 0.01) -> surrogate.Surrogate:
-    found = fit([(traits(genome, probed=False), Estimate(quality(genome), sd, 4)) for genome in genomes])
+    found = fit([(traits(genome, ()), Estimate(quality(genome), sd, 4)) for genome in genomes])
     assert found is not None
     return found
 
 
 def predicted(model: surrogate.Surrogate, genome: Genome) -> tuple[float, float]:
-    return model.predict(traits(genome, probed=False))
+    return model.predict(traits(genome, ()))
 
 
 def test_it_ranks_genomes_that_it_has_not_seen():
@@ -61,11 +61,11 @@ def test_surer_estimates_weigh_more():
 
 @pytest.mark.parametrize("count", [0, 1, LEAST - 1])
 def test_few_genomes_tell_nothing(count: int):
-    assert fit([(traits(genome, probed=False), Estimate(0.5, 0.1, 2)) for genome in at_rates(count)]) is None
+    assert fit([(traits(genome, ()), Estimate(0.5, 0.1, 2)) for genome in at_rates(count)]) is None
 
 
 def test_equal_qualities_tell_nothing():
-    assert fit([(traits(genome, probed=False), Estimate(0.5, 0.1, 2)) for genome in at_rates(20)]) is None
+    assert fit([(traits(genome, ()), Estimate(0.5, 0.1, 2)) for genome in at_rates(20)]) is None
 
 
 def test_the_inverse_is_one():
@@ -77,13 +77,16 @@ def test_the_inverse_is_one():
 
 
 def test_a_name_is_no_trait_and_a_word_is():
-    assert traits(ADAM) == traits(ADAM.renamed("other"))
+    assert traits(ADAM, probe(ADAM)) == traits(ADAM.renamed("other"), probe(ADAM.renamed("other")))
     wider = parse(
         'genome: 1\nname: x\nsource: ""\nlr: 1e-3\nterms:\n  - {weight: 1.0, expr: "adam(g) + sign(ema(g, 0.9))"}\n'
     )
-    assert set(traits(wider)) - set(traits(ADAM)) == {"terms: adam", "terms: sign"}  # the rest is in both
+    assert set(traits(wider, probe(wider))) - set(traits(ADAM, probe(ADAM))) == {
+        "terms: adam",
+        "terms: sign",
+    }  # the rest is in both
 
 
 @pytest.mark.parametrize("name", ["sgd", "calibrated_adam", "muon", "schedule_free_adamw"])
 def test_every_kind_of_genome_has_finite_traits(name: str):
-    assert all(math.isfinite(value) for value in traits(catalogue.load(name)).values())
+    assert all(math.isfinite(value) for value in traits(catalogue.load(name), probe(catalogue.load(name))).values())
