@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
-from evo.campaign import computer, loop, start
+from evo.campaign import loop, start
 from evo.campaign.folder import RunFolder
 from evo.campaign.loop import Begin, Machine, Outcome
 from evo.campaign.progress import Progress
@@ -27,7 +28,7 @@ from evo.ledger.ledger import Ledger
 from evo.recipe import reader
 from evo.recipe.rules import Known
 from evo.recipe.schema import MAY_CHANGE, Recipe
-from evo.training import devices
+from evo.training import computer, devices, ray_cluster
 from genomes import strict_yaml
 from harness.result import NUMERICS_VERSION
 
@@ -69,24 +70,28 @@ def launch(
             if stop.signal is signal.SIGINT:
                 raise KeyboardInterrupt from None
             raise EvoError(f"{folder.path}: {stopped}, and nothing has begun; launch it again") from None
-        trains_on = devices.for_campaign(device, progress.say)
-        if recipe.precision == "tf32" and trains_on == "cpu":
-            where = reader.location(strict_yaml.load(folder.recipe), overrides, "precision")
-            raise UsageError(f"{where}: precision: tf32 exists on GPUs alone, and this campaign is for the CPU")
-        meta = {
-            "recipe": reader.dump(recipe),
-            "numerics": str(NUMERICS_VERSION),
-            "device": trains_on,
-            "overrides": json.dumps(list(overrides)),
-            "versions": json.dumps(computer.description()),
-            **genomes,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        with folder.locked():
-            _refuse_progress(folder)  # it may have come since
-            progress.log = folder.log
-            with Ledger.create(folder.ledger, meta) as ledger:
-                return loop.run(folder, recipe, ledger, machine, stop, progress, begin)
+        with _connected(machine) as ray:
+            if ray:
+                trains_on = ray_cluster.device(ray, device)
+            else:
+                trains_on = devices.for_campaign(device, progress.say)
+            if recipe.precision == "tf32" and trains_on != "cuda":
+                where = reader.location(strict_yaml.load(folder.recipe), overrides, "precision")
+                raise UsageError(f"{where}: precision: tf32 exists on GPUs alone, and this campaign is for the CPU")
+            meta = {
+                "recipe": reader.dump(recipe),
+                "numerics": str(NUMERICS_VERSION),
+                "device": trains_on,
+                "overrides": json.dumps(list(overrides)),
+                "versions": json.dumps(computer.description()),
+                **genomes,
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            with folder.locked():
+                _refuse_progress(folder)  # it may have come since
+                progress.log = folder.log
+                with Ledger.create(folder.ledger, meta) as ledger:
+                    return loop.run(folder, recipe, ledger, machine, stop, progress, begin, ray)
 
 
 def resume(
@@ -112,8 +117,25 @@ def resume(
             meta = ledger.meta()
             with _read(folder, stop):
                 recipe = _recipe_to_resume(folder, meta, overrides, ledger, progress)
-            devices.for_campaign(meta["device"], progress.say)  # is it still there?
-            return loop.run(folder, recipe, ledger, machine, stop, progress, begin)
+            if not machine.cluster:
+                _expect_to_train_here(folder, ledger, meta["device"], progress)
+            with _connected(machine) as ray:
+                return loop.run(folder, recipe, ledger, machine, stop, progress, begin, ray)
+
+
+def _connected(machine: Machine) -> contextlib.AbstractContextManager[ModuleType | None]:
+    """The module ``ray``, connected with the machine's cluster; None where it has none."""
+    return ray_cluster.connect(machine.cluster) if machine.cluster else contextlib.nullcontext()
+
+
+def _expect_to_train_here(folder: RunFolder, ledger: Ledger, device: str, progress: Progress) -> None:
+    """Raise EvoError where a campaign cannot go on without a cluster."""
+    if device == ray_cluster.MIXED or len(set(ledger.hardware().values())) > 1:
+        raise UsageError(
+            f"{folder.path}: trained by a cluster with several kinds of hardware; go on with:"
+            f" {command('resume', folder.path, '--cluster', 'auto')}"
+        )
+    devices.for_campaign(device, progress.say)  # is it still there?
 
 
 @contextlib.contextmanager

@@ -90,6 +90,7 @@ META = Table("meta", ("key TEXT NOT NULL",), ("value TEXT NOT NULL",))
 START_GENOMES = "start_genomes"  # a key of META: JSON, path -> text; absent where an earlier evo launched
 # of the machine and the moment, not of the result; what start genomes lead to stands in the other tables
 UNHASHED_META = ("created", "versions", "overrides", START_GENOMES)
+HARDWARE = "hardware "  # begins a key of META: the kind of machine that trains on an instance, where a cluster did
 
 GENOMES = Table("genomes", ("id TEXT NOT NULL",), ("hash TEXT NOT NULL", "text TEXT NOT NULL"))
 
