@@ -196,23 +196,24 @@ class ClusterPool:
             return self._lost(event.worker, reason)
 
     def _answered(self, number: int, worker: _Worker, reply: dict) -> list[tuple[Lane, Training]]:
-        if self._log and reply.get("log"):
-            self._log.write(reply["log"].encode())
+        """What a reply says; raises KeyError, TypeError, ValueError, with nothing noted, for what is none."""
+        said = reply["log"]
+        if self._log and said:
+            self._log.write(said.encode(errors="replace"))
             self._log.flush()
         if "unusable" in reply:
             self._cluster.dismiss(number, reply["unusable"])
             self._remove(number, [worker.job] if worker.job else [])
             return []
-        done = []
-        for position, training in reply["answers"]:
-            result = Training.from_dict(training)
-            if worker.job is None or position not in worker.job.unanswered:
-                raise ValueError(f"position {position} was not asked for")
-            lane = worker.job.answered(position)
-            self._running -= 1
+        results = {position: Training.from_dict(training) for position, training in reply["answers"]}
+        job = worker.job
+        if job is None or not results or not results.keys() <= job.unanswered.keys():
+            raise ValueError("it does not answer what was asked for")
+        done = [(job.answered(position), training) for position, training in results.items()]
+        self._running -= len(done)
+        for lane, _ in done:
             self._claims.settle(lane.instance)
-            done.append((lane, result))
-        if worker.job and worker.job.unanswered:
+        if job.unanswered:
             self._cluster.send(number, "")
         else:
             worker.job = None
