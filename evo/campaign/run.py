@@ -70,7 +70,12 @@ def launch(
             if stop.signal is signal.SIGINT:
                 raise KeyboardInterrupt from None
             raise EvoError(f"{folder.path}: {stopped}, and nothing has begun; launch it again") from None
-        with _connected(machine) as ray:
+        with contextlib.ExitStack() as connection:
+            try:
+                with stop.at_once():
+                    ray = connection.enter_context(_connected(machine))
+            except Stopped as stopped:
+                raise EvoError(f"{folder.path}: {stopped}, and nothing has begun; launch it again") from None
             if ray:
                 trains_on = ray_cluster.device(ray, device)
             else:
@@ -119,7 +124,9 @@ def resume(
                 recipe = _recipe_to_resume(folder, meta, overrides, ledger, progress)
             if not machine.cluster:
                 _expect_to_train_here(folder, ledger, meta["device"], progress)
-            with _connected(machine) as ray:
+            with contextlib.ExitStack() as connection:
+                with _read(folder, stop):
+                    ray = connection.enter_context(_connected(machine))
                 return loop.run(folder, recipe, ledger, machine, stop, progress, begin, ray)
 
 

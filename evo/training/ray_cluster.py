@@ -11,6 +11,7 @@ import json
 import logging
 import queue
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from evo.training.cluster import Event, Joined, Left, Replied
 from evo.training.pool import WorkerError
 from harness.result import NUMERICS_VERSION
 
+CONNECTING_SECONDS = 10.0  # longest wait for the head of a cluster to answer
 LOOK_SECONDS = 2.0  # between two looks at the nodes
 FAILURES = 3  # workers of a place that are lost before they are ready, until it is given up
 RESOURCES = {"cpu": "CPU", "cuda": "GPU"}  # what Ray counts, by device
@@ -221,8 +223,12 @@ def connect(address: str) -> Iterator[ModuleType]:
         raise EvoError("--cluster: this process is connected with a Ray cluster already; call ray.shutdown() first")
     handlers = _handlers()
     try:
+        if address != "auto":
+            socket.create_connection((host, int(port)), CONNECTING_SECONDS).close()  # Ray would try for minutes
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
-    except Exception as error:  # ConnectionError, RuntimeError for other versions, what gRPC raises
+    except OSError as error:
+        raise EvoError(f"--cluster {address}: cannot connect: {error.strerror or _reason(error)}") from None
+    except (RuntimeError, ValueError, ray.exceptions.RayError) as error:  # another version of Ray or Python, for one
         raise EvoError(f"--cluster {address}: cannot connect: {_reason(error)}") from None
     finally:
         for number, handler in handlers.items():  # Ray takes SIGTERM for itself

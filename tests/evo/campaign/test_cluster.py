@@ -39,7 +39,7 @@ epochs: 2
 difficulty: {depths: [2]}
 instances: {search: 2}
 gate: {instances: 0}
-start: {catalogue: [adam, lion]}
+start: {catalogue: [adam, lion], random: 0}
 baselines: [adam]
 """
 
@@ -207,10 +207,10 @@ def test_real_trainings_are_equal_on_a_cluster(tmp_path, cluster):
         cluster.remove_node(node, allow_graceful=False)
 
 
-def test_an_address_without_a_cluster_and_a_wrong_one_are_told(tmp_path, evo, monkeypatch):
+def test_an_address_without_a_cluster_and_a_wrong_one_are_told(tmp_path, evo):
     path = folder(tmp_path / "run")
     for address, problem in (
-        ("127.0.0.1:1", "cannot connect"),
+        ("127.0.0.1:1", "cannot connect: Connection refused"),
         ("everywhere", "must be auto, host:port or ray://host:port"),
     ):
         code, out, err = evo("launch", path, "--cluster", address)
