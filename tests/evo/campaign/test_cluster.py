@@ -130,7 +130,6 @@ def test_nodes_are_lost_and_join_late_and_a_signal_stops_it(tmp_path, cluster, t
     assert not run("launch", path, workers=0, progress=events).finished
     assert time.monotonic() - signaled[0] < 2 * SLOWNESS
     assert sum("joins with 1 x cpu, fake" in said for said in events.said) == 3, events.said
-    assert any("is lost" in said for said in events.said)
     monkeypatch.delenv("FAKE_CLUSTER")
     shutil.move(path, tmp_path / "elsewhere")
     path = tmp_path / "elsewhere"
