@@ -21,7 +21,7 @@ from scipy.stats import binomtest
 from evo.recipe.schema import Limits
 from evo.records import Lane
 from evo.search.variation.random_genome import random_genome
-from evo.training.pool import Pool
+from evo.training.pool import LocalPool
 from evo.training.worker import TRAIN_LANES
 from genomes.language.genome import dump
 from harness.result import Training
@@ -55,7 +55,7 @@ def main() -> None:
         )
         for k in range(asked.genomes)
     ]
-    with Pool(asked.workers, function=TRAIN_LANES) as pool:
+    with LocalPool(asked.workers, function=TRAIN_LANES) as pool:
         found = {lane.hash: verdict(training) for lane, training in pool.train(lanes)}
     counts = Counter(found.values())
     interval = binomtest(counts["trains"], asked.genomes).proportion_ci(method="wilson")

@@ -63,15 +63,17 @@ def launch(
     device: str = "auto",
     workers: int = 0,
     max_minutes: float | None = None,
+    cluster: str | None = None,
     progress: Listener = ignore,
 ) -> Outcome:
     """Begin the campaign of ``run``/recipe.yaml; returns at its end, after ``max_minutes``, or after Ctrl-C.
 
     ``overrides``: ``KEY=VALUE`` for keys of the recipe. ``device``: ``auto``, ``cpu`` or ``cuda``. ``workers``:
-    processes; 0: one per CPU, or one that holds the GPU. Events: ``training`` (of a request of the search),
+    processes; 0: one per CPU, or one that holds the GPU. ``cluster``: the address of a Ray cluster that trains, see
+    docs/clusters.md; then ``device`` may be ``mixed``. Events: ``training`` (of a request of the search),
     ``generation``, ``message``. Raises UsageError, EvoError.
     """
-    machine = Machine(workers, max_minutes)
+    machine = Machine(workers, max_minutes, cluster=cluster)
     overrides = [overrides] if isinstance(overrides, str) else overrides
     return evo.campaign.run.launch(run, overrides, device=device, machine=machine, progress=_Forwarded(progress))
 
@@ -82,10 +84,11 @@ def resume(
     *,
     workers: int = 0,
     max_minutes: float | None = None,
+    cluster: str | None = None,
     progress: Listener = ignore,
 ) -> Outcome:
     """Go on with the campaign in the folder ``run``; as `launch`, on the device that it was launched on."""
-    machine = Machine(workers, max_minutes)
+    machine = Machine(workers, max_minutes, cluster=cluster)
     overrides = [overrides] if isinstance(overrides, str) else overrides
     return evo.campaign.run.resume(run, overrides, machine=machine, progress=_Forwarded(progress))
 

@@ -85,15 +85,13 @@ def drive(
     """
     folder, stop, progress = RunFolder.find(path), Stop(), progress or Progress()  # signals are the program's own
 
-    def check(device: str) -> None:
-        if device != OTHER_PROGRAM:
-            raise UsageError(f"{folder.path}: evo trains this campaign itself; launch another folder to drive")
-
     if has_progress(folder):
-        opened = reopened(folder, overrides, check, stop, progress)
+        opened = reopened(folder, overrides, stop, progress)
     else:
         opened = launched(folder, overrides, lambda: OTHER_PROGRAM, stop, progress)
     with opened as (recipe, ledger), progress, one_thread():
+        if ledger.meta()["device"] != OTHER_PROGRAM:
+            raise UsageError(f"{folder.path}: evo trains this campaign itself; launch another folder to drive")
         yield Driven(Course(folder, recipe, ledger, stop, progress, begin), progress)
 
 

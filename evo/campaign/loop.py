@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any
 
 from evo.campaign.course import Begin, Course
@@ -15,7 +17,10 @@ from evo.errors import UsageError
 from evo.ledger.ledger import Ledger
 from evo.recipe.schema import Recipe
 from evo.records import Fame, Request, Results, lane_steps, plain
-from evo.training.pool import Pool, check_workers
+from evo.training import ray_cluster
+from evo.training.cluster import ClusterPool
+from evo.training.computer import DESCRIBE, kind_of_cpu
+from evo.training.pool import LocalPool, Pool, check_workers
 from evo.training.worker import TRAIN_LANES
 
 
@@ -23,13 +28,16 @@ from evo.training.worker import TRAIN_LANES
 class Machine:
     """How to run, which no result depends on.
 
-    ``workers``, ``batch``, ``function``: see `Pool`; ``max_minutes``: see `Stop`.
+    ``workers``, ``batch``, ``function``: see `LocalPool`; ``max_minutes``: see `Stop`; ``cluster``: where there are
+    others to train, see `ray_cluster.connect`, whose workers are then at most ``workers``; ``describe``: see `Agent`.
     """
 
     workers: int = 0
     max_minutes: float | None = None
     batch: int = 0
     function: str = TRAIN_LANES
+    cluster: str | None = None
+    describe: str = DESCRIBE
 
     def __post_init__(self) -> None:
         """Raises UsageError for numbers that make no sense: before anything has begun."""
@@ -72,19 +80,14 @@ def run(
     stop: Stop,
     progress: Progress,
     begin: Begin | None = None,
+    ray: ModuleType | None = None,
 ) -> Outcome:
-    """Run the campaign from the ledger's checkpoint to its end, or until ``stop``. ``begin``: see `Course`."""
+    """Run the campaign from the ledger's checkpoint to its end, or until ``stop``.
+
+    ``begin``: see `Course`. ``ray``: connected with the cluster that trains; by default this machine does.
+    """
     course = Course(folder, recipe, ledger, stop, progress, begin)
-    pool = Pool(
-        machine.workers,
-        batch=machine.batch,
-        patience=recipe.patience,
-        device=ledger.meta()["device"],
-        dtype=recipe.precision,
-        seconds_per_lane=recipe.limits.seconds_per_lane,
-        log=folder.log,
-        function=machine.function,
-    )
+    pool = _pool(folder, recipe, ledger, machine, progress, ray)
     finished = False
     with pool, progress, one_thread(), contextlib.suppress(Stopped):
         course.begin()
@@ -101,6 +104,31 @@ def outcome(course: Course, finished: bool) -> Outcome:
     best = reached.hall_of_fame[0] if reached.hall_of_fame else None
     spent, recipe = lane_steps(course.ledger.past()), course.recipe
     return Outcome(finished, reached.generation, recipe.generations, best, spent, recipe.lane_steps)
+
+
+def _pool(
+    folder: RunFolder, recipe: Recipe, ledger: Ledger, machine: Machine, progress: Progress, ray: ModuleType | None
+) -> Pool:
+    meta = ledger.meta()
+    options: dict[str, Any] = {
+        "function": machine.function,
+        "batch": machine.batch,
+        "patience": recipe.patience,
+        "dtype": recipe.precision,
+        "seconds_per_lane": recipe.limits.seconds_per_lane,
+    }
+    if ray is None:
+        return LocalPool(machine.workers, device=meta["device"], log=folder.log, **options)
+    cluster = ray_cluster.RayCluster(
+        ray,
+        device=meta["device"],
+        workers=machine.workers,
+        options=options | {"describe": machine.describe},
+        say=progress.say,
+    )
+    here = kind_of_cpu(json.loads(meta["versions"])) if meta["device"] == "cpu" else meta["device"]
+    settled = ledger.hardware(unnoted=here)
+    return ClusterPool(cluster, settled=settled, batch=machine.batch, log=folder.log, say=progress.say)
 
 
 @contextlib.contextmanager
@@ -121,7 +149,7 @@ def _trained(request: Request, known: Results, ledger: Ledger, pool: Pool, stop:
     results = dict(known)
     missing = [lane for lane in request.lanes if lane.key not in results]
     for lane, training in pool.train(missing, stop=stop.now, drain=stop.soon):
-        ledger.add([(lane, training)], request.purpose)
+        ledger.add([(lane, training)], request.purpose, pool.hardware(lane.instance))
         results[lane.key] = training
         progress.lane(training)
     if stop.now() or len(results) < len(request.lanes):

@@ -13,8 +13,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
-from evo.campaign import computer, loop, start
+from evo.campaign import loop, start
 from evo.campaign.folder import RunFolder
 from evo.campaign.loop import Begin, Machine, Outcome
 from evo.campaign.progress import Progress
@@ -27,7 +28,7 @@ from evo.ledger.ledger import Ledger
 from evo.recipe import reader
 from evo.recipe.rules import Known
 from evo.recipe.schema import MAY_CHANGE, Recipe
-from evo.training import devices
+from evo.training import computer, devices, ray_cluster
 from genomes import strict_yaml
 from harness.result import NUMERICS_VERSION
 
@@ -57,12 +58,20 @@ def launch(
     """
     folder = RunFolder.find(path)
     machine, progress = machine or Machine(), progress or Progress()
-    with (
-        Stop(machine.max_minutes) as stop,
-        launched(folder, overrides, lambda: devices.for_campaign(device, progress.say), stop, progress) as found,
-    ):
-        recipe, ledger = found
-        return loop.run(folder, recipe, ledger, machine, stop, progress, begin)
+    with Stop(machine.max_minutes) as stop, contextlib.ExitStack() as connection:
+        ray: ModuleType | None = None
+
+        def trains_on() -> str:
+            nonlocal ray
+            try:
+                with stop.at_once():
+                    ray = connection.enter_context(_connected(machine))
+            except Stopped as stopped:
+                raise EvoError(f"{folder.path}: {stopped}, and nothing has begun; launch it again") from None
+            return ray_cluster.device(ray, device) if ray else devices.for_campaign(device, progress.say)
+
+        with launched(folder, overrides, trains_on, stop, progress) as (recipe, ledger):
+            return loop.run(folder, recipe, ledger, machine, stop, progress, begin, ray)
 
 
 def resume(
@@ -82,10 +91,15 @@ def resume(
     machine, progress = machine or Machine(), progress or Progress()
     with (
         Stop(machine.max_minutes) as stop,
-        reopened(folder, overrides, lambda name: devices.for_campaign(name, progress.say), stop, progress) as found,
+        reopened(folder, overrides, stop, progress) as (recipe, ledger),
+        contextlib.ExitStack() as connection,
     ):
-        recipe, ledger = found
-        return loop.run(folder, recipe, ledger, machine, stop, progress, begin)
+        trains_on = ledger.meta()["device"]
+        if not machine.cluster or trains_on == devices.OTHER_PROGRAM:
+            _expect_to_train_here(folder, ledger, trains_on, progress)
+        with _read(folder, stop):
+            ray = connection.enter_context(_connected(machine))
+        return loop.run(folder, recipe, ledger, machine, stop, progress, begin, ray)
 
 
 @contextlib.contextmanager
@@ -108,7 +122,7 @@ def launched(
             raise KeyboardInterrupt from None
         raise EvoError(f"{folder.path}: {stopped}, and nothing has begun; launch it again") from None
     trains_on = device()
-    if recipe.precision == "tf32" and trains_on == "cpu":
+    if recipe.precision == "tf32" and trains_on in ("cpu", ray_cluster.MIXED):
         where = reader.location(strict_yaml.load(folder.recipe), overrides, "precision")
         raise UsageError(f"{where}: precision: tf32 exists on GPUs alone, and this campaign is for the CPU")
     meta = {
@@ -129,12 +143,9 @@ def launched(
 
 @contextlib.contextmanager
 def reopened(
-    folder: RunFolder, overrides: Sequence[str], check: Callable[[str], object], stop: Stop, progress: Progress
+    folder: RunFolder, overrides: Sequence[str], stop: Stop, progress: Progress
 ) -> Iterator[tuple[Recipe, Ledger]]:
-    """Hold a folder whose campaign goes on: its recipe, and its ledger. ``check``: called with the campaign's device.
-
-    Raises as `resume` does.
-    """
+    """Hold a folder whose campaign goes on: its recipe, and its ledger. Raises as `resume` does."""
     if not has_progress(folder):
         raise UsageError(f"{folder.path}: nothing to resume; begin with: {command('launch', folder.path)}")
     with folder.locked():
@@ -143,8 +154,22 @@ def reopened(
             meta = ledger.meta()
             with _read(folder, stop):
                 recipe = _recipe_to_resume(folder, meta, overrides, ledger, progress)
-            check(meta["device"])
             yield recipe, ledger
+
+
+def _connected(machine: Machine) -> contextlib.AbstractContextManager[ModuleType | None]:
+    """The module ``ray``, connected with the machine's cluster; None where it has none."""
+    return ray_cluster.connect(machine.cluster) if machine.cluster else contextlib.nullcontext()
+
+
+def _expect_to_train_here(folder: RunFolder, ledger: Ledger, device: str, progress: Progress) -> None:
+    """Raise EvoError where a campaign cannot go on without a cluster."""
+    if device == ray_cluster.MIXED or len(set(ledger.hardware().values())) > 1:
+        raise UsageError(
+            f"{folder.path}: trained by a cluster with several kinds of hardware; go on with:"
+            f" {command('resume', folder.path, '--cluster', 'auto')}"
+        )
+    devices.for_campaign(device, progress.say)  # is it still there?
 
 
 @contextlib.contextmanager

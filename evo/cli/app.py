@@ -59,6 +59,14 @@ Set = Annotated[
 Workers = Annotated[
     int, typer.Option(min=0, max=4096, help="worker processes; 0: one per CPU; a campaign on a GPU: one")
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="train on a Ray cluster: auto, host:port or ray://host:port; --workers: most of its CPUs or GPUs",
+        show_default=False,
+    ),
+]
 MaxMinutes = Annotated[
     float | None, typer.Option(min=0.01, help="stop after so many minutes, with exit code 75", show_default=False)
 ]
@@ -102,25 +110,34 @@ def main() -> None:
 def launch(
     run: Run,
     set_: Set = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where it can be used")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, or auto: a GPU where it can be used; mixed: both, on a cluster")
+    ] = "auto",
     workers: Workers = 0,
     max_minutes: MaxMinutes = None,
+    cluster: Cluster = None,
 ) -> None:
     """Begin the campaign of RUN/recipe.yaml and run it to its end, or until Ctrl-C."""
     from evo.campaign.run import Machine
     from evo.cli.campaigns import launch_campaign
 
-    if not launch_campaign(run, set_ or (), device=device, machine=Machine(workers, max_minutes)):
+    if not launch_campaign(run, set_ or (), device=device, machine=Machine(workers, max_minutes, cluster=cluster)):
         raise typer.Exit(CHECKPOINTED)
 
 
 @app.command(epilog="Example: evo resume runs/quickstart --set generations=40")
-def resume(run: Run, set_: Set = None, workers: Workers = 0, max_minutes: MaxMinutes = None) -> None:
+def resume(
+    run: Run,
+    set_: Set = None,
+    workers: Workers = 0,
+    max_minutes: MaxMinutes = None,
+    cluster: Cluster = None,
+) -> None:
     """Go on with a campaign that was stopped, by whatever means."""
     from evo.campaign.run import Machine
     from evo.cli.campaigns import resume_campaign
 
-    if not resume_campaign(run, set_ or (), machine=Machine(workers, max_minutes)):
+    if not resume_campaign(run, set_ or (), machine=Machine(workers, max_minutes, cluster=cluster)):
         raise typer.Exit(CHECKPOINTED)
 
 
@@ -146,12 +163,13 @@ def control(
     ] = None,
     workers: Workers = 0,
     max_minutes: MaxMinutes = None,
+    cluster: Cluster = None,
 ) -> None:
     """Run random search and constants-only from a campaign's founders, with as many training steps, beside it."""
     from evo.campaign.run import Machine
     from evo.cli.controls import run_controls
 
-    if not run_controls(run, algorithm or (), machine=Machine(workers, max_minutes)):
+    if not run_controls(run, algorithm or (), machine=Machine(workers, max_minutes, cluster=cluster)):
         raise typer.Exit(CHECKPOINTED)
 
 

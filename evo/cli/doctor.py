@@ -106,7 +106,7 @@ def _disk(folder: Path) -> Iterator[Check]:
 
 def _training() -> Iterator[Check]:
     from evo.records import Lane
-    from evo.training.pool import Pool
+    from evo.training.pool import LocalPool
     from evo.training.worker import TRAIN_LANES
     from genomes import catalogue
     from genomes.language import genome
@@ -114,7 +114,7 @@ def _training() -> Iterator[Check]:
 
     text, epochs = genome.dump(catalogue.load("adam")), 10
     lanes = [Lane("adam", text, Instance("tig", 4, seed_bytes(seed)), epochs) for seed in (0, 1)]
-    with Pool(1, function=TRAIN_LANES) as pool:
+    with LocalPool(1, function=TRAIN_LANES) as pool:
         started = time.monotonic()
         trainings = [training for _, training in pool.train(lanes)]
         seconds = time.monotonic() - started

@@ -14,7 +14,7 @@ from evo.evaluation.targets import LOOPS
 from evo.events import Event, Listener, ignore
 from evo.records import Lane
 from evo.training import devices
-from evo.training.pool import Pool, available_cpus
+from evo.training.pool import LocalPool, available_cpus
 from harness.result import NUMERICS_VERSION, Training
 from harness.score import QUALITY_BOUND, target_loss
 from harness.task import Instance
@@ -136,7 +136,7 @@ def evaluate_targets(
         return Evaluation(question, tuple(Result(*place, training) for place, training in finished.items()))
 
     try:
-        with Pool(
+        with LocalPool(
             min(workers or available_cpus(), len(lanes)),
             batch=1,
             patience=question.patience,

@@ -26,6 +26,7 @@ from evo.ledger.schema import (
     ADDITIONS,
     EVALUATIONS,
     GENOMES,
+    HARDWARE,
     INDIVIDUALS,
     META,
     TABLES,
@@ -161,8 +162,12 @@ class Ledger:
         """Store genomes that join a generation. Raises LedgerError."""
         self.set_meta({ADDITIONS: json.dumps([asdict(each) for each in (*self.additions(), *additions)])})
 
-    def add(self, results: Iterable[tuple[Lane, Training]], purpose: Purpose) -> None:
-        """Store evaluations that the next tell is to be about, in one transaction."""
+    def add(self, results: Iterable[tuple[Lane, Training]], purpose: Purpose, hardware: str = "") -> None:
+        """Store evaluations that the next tell is to be about, in one transaction.
+
+        ``hardware``: the kind of machine that trained them, to be noted once per instance; empty for the machine of
+        the launch.
+        """
         tell = self.tells()
         with self._writing():
             for lane, training in results:
@@ -170,6 +175,9 @@ class Ledger:
                 values = (*lane.key, genome, purpose.value, tell, *codec.to_row(training, CONTENT))
                 row = EVALUATIONS.row(*values, times=codec.to_row(training, TIMES))
                 self._connection.execute(EVALUATIONS.insert, row)
+                if hardware:
+                    note = META.row(_hardware_key(lane.key), hardware)
+                    self._connection.execute(META.insert.replace("INSERT", "INSERT OR IGNORE", 1), note)
 
     def save(self, told: Told, checkpoint: Checkpoint, seconds: float) -> None:
         """Store a tell: what came of it, and the checkpoint from which the search goes on."""
@@ -215,7 +223,22 @@ class Ledger:
 
     def meta(self) -> dict[str, str]:
         """The facts about the campaign: recipe, numerics, device, versions and more, as text."""
-        return {row["key"]: row["value"] for row in self._rows(META)}
+        rows = self._rows(META, f"WHERE key NOT LIKE '{HARDWARE}%'")
+        return {row["key"]: row["value"] for row in rows}
+
+    def hardware(self, unnoted: str = "") -> dict[Instance, str]:
+        """The kind of machine that trained on each instance, one for all of its evaluations.
+
+        ``unnoted``: what stands for the machine of the launch; empty to leave its instances out.
+        """
+        noted = {row["key"]: row["value"] for row in self._rows(META, f"WHERE key LIKE '{HARDWARE}%'")}
+        names = EVALUATIONS.key_names[1:-1]
+        found = {}
+        for values in self.rows(f"SELECT DISTINCT {', '.join(names)} FROM evaluations"):
+            kind = noted.get(_hardware_key(("", *values, 0)), unnoted)
+            if kind:
+                found[_instance(dict(zip(names, values, strict=True)))] = kind
+        return found
 
     def results(self, keys: Iterable[Key]) -> Results:
         """The stored evaluations among ``keys`` (`Lane.key`)."""
@@ -375,7 +398,7 @@ class Ledger:
             for table in TABLES:
                 width = len(table.key) + len(table.columns)
                 for row in self._connection.execute(table.ordered):
-                    if table is not META or row[0] not in UNHASHED_META:
+                    if table is not META or not (row[0] in UNHASHED_META or row[0].startswith(HARDWARE)):
                         sha.update(f"{table.name}{canonical(row[:width])}\n".encode())
         return sha.hexdigest()
 
@@ -389,6 +412,11 @@ def _instance(row: Mapping[str, Any]) -> Instance:
     """The instance of a row of EVALUATIONS."""
     seed = bytes.fromhex(row["seed"])
     return Instance(row["task"], row["num_hidden_layers"], seed, row["init"], row["accuracy_factor"])
+
+
+def _hardware_key(key: Key) -> str:
+    """The key in META for the instance of a `Lane.key`."""
+    return HARDWARE + " ".join(map(str, key[1:-1]))
 
 
 def _place(path: Path) -> tuple[int, int] | None:

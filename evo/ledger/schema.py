@@ -91,6 +91,7 @@ START_GENOMES = "start_genomes"  # a key of META: JSON, path -> text; absent whe
 ADDITIONS = "additions"  # a key of META: JSON, the genomes that joined later, with their origin; absent without any
 # of the machine and the moment, not of the result; what genomes from outside lead to stands in the other tables
 UNHASHED_META = ("created", "versions", "overrides", START_GENOMES, ADDITIONS)
+HARDWARE = "hardware "  # begins a key of META: the kind of machine that trains on an instance, where a cluster did
 
 GENOMES = Table("genomes", ("id TEXT NOT NULL",), ("hash TEXT NOT NULL", "text TEXT NOT NULL"))
 

@@ -7,13 +7,14 @@ have their results.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
 from evo.records import Lane
 from harness.running_time import Stopwatch
+from harness.task import Instance
 
 SILENT_SECONDS = 3600.0  # longest wait for an answer from a batch, unless a lane alone is given more
 CUDA_BATCH = 4096  # most lanes of a job on a GPU; `evo.training.batches` divides them further to fit the memory
@@ -21,10 +22,15 @@ CUDA_BATCH = 4096  # most lanes of a job on a GPU; `evo.training.batches` divide
 
 @dataclass
 class Job:
-    """Lanes that one worker trains together. ``unanswered``: those without a result, by their position in ``lanes``."""
+    """Lanes that one worker trains together.
+
+    ``unanswered``: those without a result, by their position in ``lanes``. ``losses``: how often the machine that
+    was to train them was lost.
+    """
 
     lanes: tuple[Lane, ...]
     unanswered: dict[int, Lane] = field(init=False)
+    losses: int = 0
     _attempts: int = field(init=False, default=0)
     _watch: Stopwatch = field(init=False, default_factory=Stopwatch)
     _heard: float = field(init=False, default=0.0)
@@ -67,7 +73,7 @@ class Job:
             return [self] if self._attempts < attempts else []
         rest = tuple(self.unanswered.values())
         middle = (len(rest) + 1) // 2
-        return [Job(half) for half in (rest[:middle], rest[middle:]) if half]
+        return [Job(half, self.losses) for half in (rest[:middle], rest[middle:]) if half]
 
 
 def batches(lanes: Iterable[Lane], size: int) -> list[Job]:
@@ -76,14 +82,19 @@ def batches(lanes: Iterable[Lane], size: int) -> list[Job]:
     Deepest first, so that no long lane is left for the end; lanes of one instance together, for the caches. The jobs
     do not depend on the order of ``lanes``.
     """
+    jobs = []
+    for _, similar in groupby(ordered(lanes), key=group):
+        alike = tuple(similar)
+        jobs += [Job(alike[start : start + size]) for start in range(0, len(alike), size)]
+    return jobs
+
+
+def ordered(lanes: Iterable[Lane]) -> list[Lane]:
+    """``lanes``, each `Lane.key` once, in the order in which they are to be trained."""
     unique: dict[tuple, Lane] = {}
     for lane in lanes:
         unique.setdefault(lane.key, lane)
-    jobs = []
-    for _, similar in groupby(sorted(unique.values(), key=_order), key=_kind):
-        group = tuple(similar)
-        jobs += [Job(group[start : start + size]) for start in range(0, len(group), size)]
-    return jobs
+    return sorted(unique.values(), key=_order)
 
 
 def fields(lane: Lane) -> dict[str, Any]:
@@ -101,10 +112,17 @@ def fields(lane: Lane) -> dict[str, Any]:
     }
 
 
-def _kind(lane: Lane) -> tuple:
+def lane(fields: Mapping[str, Any]) -> Lane:
+    """The inverse of `fields`. Raises KeyError, TypeError, ValueError for what is none."""
+    seed = bytes.fromhex(fields["seed"])
+    place = fields["task"], fields["num_hidden_layers"], seed, fields["init"], fields["accuracy_factor"]
+    return Lane(fields["hash"], fields["text"], Instance(*place), fields["epochs"])
+
+
+def group(lane: Lane) -> tuple:
     """Equal for lanes that can be trained together."""
     return -lane.instance.num_hidden_layers, lane.instance.task, lane.instance.init, lane.epochs
 
 
 def _order(lane: Lane) -> tuple:
-    return *_kind(lane), lane.instance.seed, lane.instance.accuracy_factor, lane.hash
+    return *group(lane), lane.instance.seed, lane.instance.accuracy_factor, lane.hash

@@ -1,4 +1,6 @@
-"""Trains lanes in parallel worker processes, one thread each, whose deaths and delays become statuses.
+"""Pools, which train lanes in parallel; the one for this machine: worker processes of one thread each.
+
+The death of a worker, or its delay, becomes a status. `evo.training.cluster` has the pool for many machines.
 
 A worker takes a batch of lanes and answers each as it is done. On a CPU a batch is one lane, since one model per
 process and thread is the fastest there; on a GPU one worker holds the device and trains many lanes together.
@@ -22,7 +24,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol, Self
 
 from evo import files
 from evo.errors import EvoError, UsageError
@@ -32,6 +34,7 @@ from evo.training.worker import UNUSABLE
 from harness import running_time
 from harness.endings import ending
 from harness.result import Training
+from harness.task import Instance
 
 POLL_SECONDS = 0.2
 _ROOT = Path(__file__).resolve().parents[2]
@@ -46,13 +49,46 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def environment() -> dict[str, str]:
+    """The environment of a child process that imports this package and computes with one thread."""
+    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return {**os.environ, **threads, "PYTHONPATH": os.pathsep.join(paths)}
+
+
 def check_workers(workers: int) -> None:
     """Raises UsageError unless ``workers`` is a number of processes; 0 stands for one per CPU."""
     if type(workers) is not int or workers < 0:
         raise UsageError(f"workers: must be a whole number, 0 or more, got {workers!r}")
 
 
-class Pool:
+class Pool(Protocol):
+    """What trains lanes for a campaign. Its results depend neither on the number of workers nor on their order."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None:
+        """End all that runs."""
+
+    def train(
+        self,
+        lanes: Iterable[Lane],
+        stop: Callable[[], bool] = lambda: False,
+        drain: Callable[[], bool] = lambda: False,
+    ) -> Iterator[tuple[Lane, Training]]:
+        """Train ``lanes``, each `Lane.key` once; yields each with its training as it is done.
+
+        ``stop``: end now, and leave what is running; ``drain``: start nothing more, and end when nothing runs. Raises
+        WorkerError where nothing can be trained.
+        """
+        ...
+
+    def hardware(self, instance: Instance) -> str:
+        """The kind of machine that trains on ``instance`` (`evo.training.computer.kind`); empty for this machine."""
+        ...
+
+
+class LocalPool:
     """Worker processes, started when they are first needed and kept until ``close``.
 
     ``workers``: their number; 0 for one per CPU, or one that holds the GPU. ``function``: what a worker calls,
@@ -82,11 +118,11 @@ class Pool:
         self._seconds_per_lane = seconds_per_lane
         self._function = function
         self._log: IO[bytes] = open(log, "a+b", opener=files.no_follow) if log else tempfile.TemporaryFile()  # noqa: SIM115
-        self._log_start = self._log.seek(0, os.SEEK_END)
+        self._log_start = self._said = self._log.seek(0, os.SEEK_END)
         self._workers: list[_Worker] = []
         self._failed_starts = 0
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -105,14 +141,23 @@ class Pool:
         stop: Callable[[], bool] = lambda: False,
         drain: Callable[[], bool] = lambda: False,
     ) -> Iterator[tuple[Lane, Training]]:
-        """Train ``lanes``, each `Lane.key` once; yields each with its training as it is done.
+        """Train ``lanes``: see `Pool.train`.
 
         When a worker dies, what its batch has not answered is tried again in halves; a lane that was alone is tried
         once more, then it has the status ``crashed``. A worker that is silent for too long is killed: its batch is
-        halved too, and a lane that was alone has the status ``timeout``. ``stop``: end now, and leave what is
-        running; ``drain``: start nothing more, and end when nothing runs. Raises WorkerError when workers die as they
+        halved too, and a lane that was alone has the status ``timeout``. Raises WorkerError when workers die as they
         start or find that their device does not work.
         """
+        for done in self.rounds(lanes, stop, drain):
+            yield from done
+
+    def rounds(
+        self,
+        lanes: Iterable[Lane],
+        stop: Callable[[], bool] = lambda: False,
+        drain: Callable[[], bool] = lambda: False,
+    ) -> Iterator[list[tuple[Lane, Training]]]:
+        """Train as `train` does; yields what was done within POLL_SECONDS at most, which may be nothing."""
         pending = deque(batches(lanes, self._batch))
         while not stop():
             if drain():
@@ -122,7 +167,17 @@ class Pool:
                 return
             done = self._finished(pending)
             self._assign(pending)  # before the caller takes its time
-            yield from done
+            yield done
+
+    def hardware(self, instance: Instance) -> str:
+        """Empty: what this machine is stands in the ledger for all trainings."""
+        return ""
+
+    def said(self, most: int = 100_000) -> str:
+        """What workers wrote to standard error since the last call, ``most`` bytes of it at most."""
+        end = os.fstat(self._log.fileno()).st_size
+        start, self._said = max(self._said, end - most), end
+        return os.pread(self._log.fileno(), end - start, start).decode(errors="replace")  # moves no one's position
 
     def _assign(self, pending: deque[Job]) -> None:
         """Give jobs to idle workers, and start as many workers as there are jobs for."""
@@ -203,14 +258,12 @@ class _Worker:
 
     @classmethod
     def spawn(cls, function: str, log: IO[bytes]) -> _Worker:
-        paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         process = subprocess.Popen(
             [sys.executable, "-P", "-X", "faulthandler", "-m", "evo.training.worker", function],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(paths)},
+            env=environment(),
             process_group=0,  # so that Ctrl-C reaches the parent only, and one signal ends all that it started
         )
         return cls(process, log)

@@ -3,7 +3,7 @@
 python -m tests.evo.fake_campaign launch|resume FOLDER [WORKERS [STATEMENT]]
 
 STATEMENT: the process kills itself with SIGKILL before its ledger runs that many SQL statements. Prints how many
-trainings it stored.
+trainings it stored. FAKE_CLUSTER in the environment: the address of the Ray cluster that trains.
 """
 
 import itertools
@@ -12,11 +12,11 @@ import signal
 import sys
 from pathlib import Path
 
-from evo.campaign import computer
 from evo.campaign.progress import PlainProgress
 from evo.campaign.run import Machine, Outcome, launch, resume
 from evo.errors import EvoError
 from evo.ledger.ledger import Ledger
+from evo.training import computer
 from tests.evo import fakes
 
 RECIPE = """\
@@ -41,7 +41,9 @@ def run(
     verb: str, path: Path, overrides=(), workers: int = 1, batch: int = 0, max_minutes: float | None = None, **options
 ) -> Outcome:
     begin = launch if verb == "launch" else resume
-    machine = Machine(workers, max_minutes, batch, function="tests.evo.fake_worker:train")
+    cluster = os.environ.get("FAKE_CLUSTER")
+    function, describe = "tests.evo.fake_worker:train", "tests.evo.fake_computer"
+    machine = Machine(workers, max_minutes, batch, function=function, cluster=cluster, describe=describe)
     return begin(path, overrides, machine=machine, begin=fakes.FakeSearch, **options)
 
 

@@ -13,7 +13,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from evo.campaign.computer import description, differences
 from evo.campaign.folder import LockedError, RunFolder
 from evo.campaign.progress import Progress
 from evo.campaign.status import status
@@ -21,6 +20,7 @@ from evo.campaign.stop import Stop
 from evo.errors import EvoError, UsageError
 from evo.ledger.ledger import Ledger, LedgerError
 from evo.records import Purpose
+from evo.training.computer import description, differences
 from tests.evo import fakes
 from tests.evo.fake_campaign import RECIPE, folder, run
 

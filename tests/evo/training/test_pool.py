@@ -14,7 +14,7 @@ import pytest
 from evo.ledger.ledger import Ledger
 from evo.records import Lane
 from evo.training.jobs import batches
-from evo.training.pool import Pool, WorkerError, _Worker
+from evo.training.pool import LocalPool, WorkerError, _Worker
 from evo.training.worker import TRAIN_LANES
 from genomes import catalogue
 from genomes.language import genome
@@ -31,7 +31,7 @@ def lane(hash: str, seed: int = 0, depth: int = 4) -> Lane:
 
 def outcomes(lanes: list[Lane], workers: int = 2, **options) -> dict[tuple, Training]:
     options = {"function": "tests.evo.fake_worker:misbehave", **options}
-    with Pool(workers, **options) as pool:
+    with LocalPool(workers, **options) as pool:
         return {lane.key: training for lane, training in pool.train(lanes)}
 
 
@@ -58,7 +58,7 @@ def test_every_mishap_becomes_a_status_and_the_rest_goes_on(tmp_path, monkeypatc
 
 def test_a_key_is_trained_once_and_the_deepest_go_first():
     lanes = [lane("0001", depth=4), lane("0001", depth=7), lane("0001", depth=4), lane("0002", depth=7)]
-    with Pool(1, function="tests.evo.fake_worker:train") as pool:
+    with LocalPool(1, function="tests.evo.fake_worker:train") as pool:
         done = list(pool.train(lanes))
     assert [found.instance.num_hidden_layers for found, _ in done] == [7, 7, 4]
     assert len({found.key for found, _ in done}) == 3
@@ -139,7 +139,7 @@ def test_the_device_sets_how_many_lanes_come_at_once():
 
     assert said(workers=1) == {"1 on cpu at depth 4", "1 on cpu at depth 7"}
     assert said(workers=0, device="cuda") == {"3 on cuda at depth 4", "2 on cuda at depth 7"}
-    with Pool(device="cuda", function=TRAIN_LANES) as pool:
+    with LocalPool(device="cuda", function=TRAIN_LANES) as pool:
         assert pool.size == 1  # it holds the GPU
 
 
@@ -179,7 +179,7 @@ def test_real_trainings_do_not_depend_on_workers_or_batches():
 
 
 def test_stop_ends_at_once_and_drain_finishes_what_runs():
-    with Pool(1, function="tests.evo.fake_worker:misbehave") as pool:
+    with LocalPool(1, function="tests.evo.fake_worker:misbehave") as pool:
         started = time.monotonic()
         lanes = [lane("0001"), lane("0002"), lane("sleep", depth=2)]
         seen = []
@@ -187,7 +187,7 @@ def test_stop_ends_at_once_and_drain_finishes_what_runs():
             seen.append(found.hash)
         assert seen == ["0001", "0002"]
     assert time.monotonic() - started < 30  # the sleeper did not hold us up
-    with Pool(1, function="tests.evo.fake_worker:train") as pool:
+    with LocalPool(1, function="tests.evo.fake_worker:train") as pool:
         lanes = [lane(f"{i:04x}", seed=0) for i in range(1, 9)]
         seen = []
         for found, _ in pool.train(lanes, drain=lambda: len(seen) >= 2):
@@ -196,14 +196,14 @@ def test_stop_ends_at_once_and_drain_finishes_what_runs():
 
 
 def test_stop_and_drain_in_batches(monkeypatch):
-    with Pool(1, batch=3, function="tests.evo.fake_worker:misbehave") as pool:
+    with LocalPool(1, batch=3, function="tests.evo.fake_worker:misbehave") as pool:
         lanes = [lane(name, seed) for seed, name in enumerate(["0001", "0001", "sleep"])]
         seen = []
         for found, _ in pool.train(lanes, stop=lambda: len(seen) == 2):
             seen.append(found.hash)
         assert seen == ["0001", "0001"]  # answered before their batch was done
     monkeypatch.setenv("FAKE_SECONDS", "0.05")
-    with Pool(1, batch=4, function="tests.evo.fake_worker:train") as pool:
+    with LocalPool(1, batch=4, function="tests.evo.fake_worker:train") as pool:
         seen = []
         for found, _ in pool.train([lane("0001", seed) for seed in range(12)], drain=lambda: bool(seen)):
             seen.append(found.hash)
@@ -236,8 +236,8 @@ def alive(pid: int) -> bool:
 def test_suspension_of_everything_loses_no_training():
     script = (
         "from tests.evo.training.test_pool import lane\n"
-        "from evo.training.pool import Pool\n"
-        "with Pool(2, function='tests.evo.fake_worker:train', seconds_per_lane=2.0) as pool:\n"
+        "from evo.training.pool import LocalPool\n"
+        "with LocalPool(2, function='tests.evo.fake_worker:train', seconds_per_lane=2.0) as pool:\n"
         "    statuses = []\n"
         "    for _, training in pool.train(lane('0001', seed) for seed in range(6)):\n"
         "        statuses or print('started', flush=True)\n"
@@ -263,7 +263,7 @@ def test_suspension_of_everything_loses_no_training():
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_worker_that_is_suspended_alone_is_resumed(tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_SECONDS", "0.3")
-    with Pool(1, function="tests.evo.fake_worker:train", seconds_per_lane=30.0, log=tmp_path / "log") as pool:
+    with LocalPool(1, function="tests.evo.fake_worker:train", seconds_per_lane=30.0, log=tmp_path / "log") as pool:
         statuses = []
         for _, training in pool.train(lane("0001", seed) for seed in range(3)):
             statuses.append(training.status)
@@ -279,7 +279,7 @@ def test_a_hundred_thousand_evaluations_leak_nothing(tmp_path, monkeypatch):
     sizes, handles, rounds, each = [], [], 10, 10_000
     with (
         Ledger.create(tmp_path / "ledger.sqlite", {"recipe": "name: x"}) as ledger,
-        Pool(2, function="tests.evo.fake_worker:train") as pool,
+        LocalPool(2, function="tests.evo.fake_worker:train") as pool,
     ):
         for number in range(rounds):
             lanes = (lane("0001", seed=number * each + i) for i in range(each))
@@ -298,8 +298,8 @@ def test_a_hundred_thousand_evaluations_leak_nothing(tmp_path, monkeypatch):
 def test_workers_die_with_a_parent_that_is_killed():
     script = (
         "from tests.evo.training.test_pool import lane\n"
-        "from evo.training.pool import Pool\n"
-        "pool = Pool(2, function='tests.evo.fake_worker:misbehave')\n"
+        "from evo.training.pool import LocalPool\n"
+        "pool = LocalPool(2, function='tests.evo.fake_worker:misbehave')\n"
         "told = False\n"
         "for _ in pool.train(lane('0001', seed) for seed in range(100_000)):\n"  # more than there is time for
         "    if not told and [w.ready for w in pool._workers] == [True, True]:\n"

@@ -1,4 +1,7 @@
-"""What results depend on beside recipe and numerics: versions of packages, and how the processor computes."""
+"""What results depend on beside recipe and numerics: versions of packages, and how the processor computes.
+
+``python -m evo.training.computer DEVICE`` prints the `kind` of this machine, for those who do not want torch in theirs.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ import importlib.metadata
 import os
 import platform
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 # settings that make torch, MKL or oneDNN take other kernels; torch's reading of the first is ``cpu``
 _SETTINGS = ("ATEN_CPU_CAPABILITY", "MKL_", "ONEDNN_", "DNNL_", "OPENBLAS_CORETYPE", "TORCH_MKLDNN_")
+DESCRIBE = "evo.training.computer"  # the module that prints the `kind` of its machine
 _LIBRARIES = re.compile(r"(MKL-DNN|Math Kernel Library) (?:Version )?(\S+)")
 _THREADS = ("_NUM_THREADS", "_DYNAMIC")  # a worker sets its own
 
@@ -40,6 +45,25 @@ def processor() -> dict[str, str]:
     }
 
 
+def kind(device: str) -> str:
+    """The kind of hardware, in one line: trainings on machines of one kind are equal to the last bit.
+
+    ``device``: ``cpu`` or ``cuda``.
+    """
+    if device == "cpu":
+        return kind_of_cpu(description())
+    import torch  # here alone: it takes seconds to load
+
+    return f"cuda, {torch.cuda.get_device_name()}, torch {torch.__version__}"
+
+
+def kind_of_cpu(found: Mapping[str, str]) -> str:
+    """The `kind` of the CPUs of a machine, from its `description`; what was not noted is left out."""
+    versions = (f"{name} {found[name]}" for name in ("torch", "numpy") if name in found)
+    processor = (found.get(name, "none") for name in ("processor", "cpu", "libraries", "settings"))
+    return ", ".join(["cpu", *(each for each in processor if each != "none"), *versions])
+
+
 def differences(launched: Mapping[str, str]) -> list[str]:
     """What is not as it was when a campaign was ``launched``, for people; what was not noted then is left out."""
     now = description()
@@ -62,3 +86,7 @@ def _model() -> str:
         lines = []
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(models, "") or platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    print(kind(sys.argv[1]))
