@@ -32,6 +32,7 @@ from genomes.backends.python_text import (
 from genomes.backends.readout import frozen_end, output_shifts
 from genomes.backends.source_text import collect, is_ours, name_in_file
 from genomes.backends.torch_reference import FITTED
+from genomes.backends.value_names import value_names, with_field_names
 from genomes.compiler.branches import ALL, Condition, conditions
 from genomes.compiler.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, Node, Program, random_word
 from genomes.compiler.shapes import ShapeClass
@@ -111,7 +112,7 @@ def render(program: Program) -> str:
 
     The helpers are the reference's own functions. Raises SourceError where their text is not installed.
     """
-    functions = _functions(distinct(program, _functions, dir(builtins)))
+    functions = _functions(distinct(with_field_names(program), _functions, dir(builtins)))
     used = [function for name, function in HELPERS.items() if re.search(rf"(?<![\w.]){name}\(", functions)]
     imports, helpers = collect(used)
     needs_math = "import math" in imports or "math." in functions
@@ -237,7 +238,7 @@ class _Step:
         self.zones = [self._zone(i, node) for i, node in enumerate(program.nodes)]
         self.uses = Counter(a for node in program.nodes for a in node.arguments)
         self.slot_of = {node: program.slots[slot].name for slot, node in program.stores}
-        self.names: dict[int, str] = {}
+        self.names = value_names(program)
         self.texts: dict[int, tuple[str, int]] = {}
         self.saved: set[int] = set()  # per-tensor values that a later zone needs
         self.labels = dict(program.labels)
@@ -247,13 +248,6 @@ class _Step:
         for a, zone in needed:
             if self.zones[a] != zone and self.zones[a][0] == "tensor" and program.nodes[a].op not in _LEAVES:
                 self.saved.add(a)
-        taken: set[str] = set()
-        for i in range(len(program.nodes)):
-            label = self.labels.get(i)
-            own = label if label not in ("u", *_INLINED) else None  # of a let line
-            wanted = own or self.slot_of.get(i) or label or f"v{i}"
-            self.names[i] = wanted if wanted not in taken else f"{wanted}_{i}"
-            taken.add(self.names[i])
 
     def _zone(self, i: int, node: Node) -> Zone:
         if node.shape is ShapeClass.CLOCK:
