@@ -3,6 +3,7 @@
 An exported file holds those methods and functions of this module that its text uses; it reads like code for one tensor.
 """
 
+# pyright: reportPrivateImportUsage=false
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -25,7 +26,9 @@ class Tensors:
         return Tensors(torch._foreach_add(self.tensors, listed(other)))
 
     def __sub__(self, other: Any):
-        return self + -other if isinstance(other, Tensor) else Tensors(torch._foreach_sub(self.tensors, listed(other)))
+        if isinstance(other, Tensor):
+            return self + -other
+        return Tensors(torch._foreach_sub(self.tensors, listed(other)))
 
     def __rsub__(self, other: Any):
         return (-self).add_(other)
@@ -93,7 +96,7 @@ class Tensors:
     def minimum(self, other: Any):
         return Tensors(torch._foreach_minimum(self.tensors, listed(other, self)))
 
-    def add_(self, other: Any, alpha: Any = 1):
+    def add_(self, other: Any, alpha=1):
         if isinstance(alpha, Tensor):
             other, alpha = other * alpha, 1
         if alpha == 1:
@@ -168,13 +171,13 @@ class Tensors:
         torch._foreach_lerp_(self.tensors, end.tensors, weight)
         return self
 
-    def addcmul_(self, a: Any, b: Any, value: Any = 1):
+    def addcmul_(self, a: Any, b: Any, value=1):
         if isinstance(value, Tensor):
             return self.add_(a * b, value)
         torch._foreach_addcmul_(self.tensors, a.tensors, b.tensors, value)
         return self
 
-    def addcdiv_(self, a: Any, b: Any, value: Any = 1):
+    def addcdiv_(self, a: Any, b: Any, value=1):
         if isinstance(value, Tensor):
             return self.add_(a / b, value)
         torch._foreach_addcdiv_(self.tensors, a.tensors, b.tensors, value)
@@ -185,8 +188,8 @@ class Tensors:
         return self
 
 
-def listed(value: Any, like: Any = None) -> Any:
-    """The tensors of a list; other values as they are, or beside ``like`` as a list of tensors where that is needed."""
+def listed(value: Any, like=None) -> Any:
+    """The tensors of a list; another value as it is, or as torch takes it beside the tensors ``like``."""
     if isinstance(value, Tensors):
         return value.tensors
     if like is None:
@@ -267,3 +270,9 @@ def full(theta: Tensor, kind: str, value: float) -> Tensor:
 def expanded(x: Tensor, theta: Tensor, kind: str) -> Tensor:
     """A value as one of a larger kind."""
     return x.expand(extent(theta, kind))
+
+
+def scalar(value: float, batches: Any) -> Tensor:
+    """A number as a tensor without axes."""
+    theta = batches[0].theta.tensors[0]
+    return theta.new_full((), bounded(value, theta.dtype))

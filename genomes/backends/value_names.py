@@ -16,7 +16,8 @@ from genomes.compiler.program import Node, Program
 
 _NOUNS = {
     "add": "combined", "sub": "difference", "mul": "product", "div": "ratio", "safe_div": "ratio", "neg": "negative",
-    "sqrt": "root", "abs": "magnitude", "sign": "signs", "where": "choice", "max": "larger", "min": "smaller", "number": "flag", "expand": "expanded",
+    "sqrt": "root", "abs": "magnitude", "sign": "signs", "where": "choice", "max": "larger", "min": "smaller",
+    "number": "flag", "expand": "expanded",
     "gt": "above", "ge": "at_least", "eq": "equal", "and": "both", "or": "either", "not": "other",
     "sum_tensor": "total", "sum_row": "row_sum", "sum_column": "column_sum", "max_tensor": "largest",
     "max_row": "row_largest", "max_column": "column_largest", "sum_model": "model_total", "max_model": "model_largest",
@@ -41,7 +42,8 @@ def with_field_names(program: Program) -> Program:
 def value_names(program: Program) -> list[str]:
     """A name for each node, all different."""
     names: dict[int, str] = {}
-    taken: set[str] = set()
+    stored = {node: program.slots[slot].name for slot, node in program.stores}
+    taken = {slot.name for slot in program.slots}
 
     def give(i: int, wanted: str) -> None:
         name, count = wanted, 1
@@ -54,8 +56,10 @@ def value_names(program: Program) -> list[str]:
     genes = ("u", "learning_rate", "schedule", "delta")
     labels = dict(program.labels)
     lines = {i: label for i, label in labels.items() if label not in genes}
-    stored = {node: program.slots[slot].name for slot, node in program.stores}
-    for source in (lines, stored, labels, dict(program.words)):
+    for i, wanted in lines.items():
+        give(i, wanted)
+    names = {**{i: name for i, name in stored.items() if i not in lines}, **names}
+    for source in (labels, dict(program.words)):
         for i, wanted in source.items():
             if i not in names:
                 give(i, wanted)
