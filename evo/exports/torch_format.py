@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from evo.exports.export import Export
 from evo.exports.formats import one_file, stem
-from genomes.strict_yaml import escaped
+from evo.exports.texts import docstring, template
 
 if TYPE_CHECKING:
     from genomes.backends.torch_class import ClassBody
@@ -64,17 +64,11 @@ class _ShownOption:
 
 def render(export: Export) -> str:
     """One Python file with a class for any model. Raises GenomeError for a genome of no sense."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     from genomes.analysis.describe import formula
     from genomes.backends import torch_class, torch_tensors
     from genomes.backends.source_text import class_text, collect
     from genomes.compiler.options import lower_open
 
-    environment = Environment(
-        loader=PackageLoader("evo.exports"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )  # fmt: skip
     opened = lower_open(export.genome)
     body = torch_class.class_body(opened)
     text = "\n".join((*body.update, *(body.asks or ())))
@@ -92,12 +86,12 @@ def render(export: Export) -> str:
         moves=body.query is not None or body.evaluation is not None,
         kinds=kinds, state="batch.state(" in text, of_model="self._kept(" in text,
     )  # fmt: skip
-    return environment.get_template("torch_optimizer.py.j2").render(
+    return template("torch_optimizer.py.j2").render(
         class_name=name, name=export.genome.name, body=body, about=about, options=[_shown(o) for o in opened.options],
         imports=["import math", "", "import torch"] if needs_math else ["import torch"],
-        helpers="\n\n\n".join([tensors, *helpers]), source=_docstring(export.genome.source),
+        helpers="\n\n\n".join([tensors, *helpers]), source=docstring(export.genome.source),
         formula=[line for long in formula(export.genome) for line in _wrapped(long)],
-        origin="\n".join(_docstring(export.origin)), measured=export.measured, fact_texts=_FACT_TEXTS,
+        origin="\n".join(docstring(export.origin)), measured=export.measured, fact_texts=_FACT_TEXTS,
         notes=_notes(export.genome, body, about), more_options=_more_options(body, about), use=_use(name, body, about),
     )  # fmt: skip
 
@@ -105,12 +99,6 @@ def render(export: Export) -> str:
 def class_name(name: str) -> str:
     """What the class of the genome called ``name`` is called."""
     return "".join(part[0].upper() + part[1:] for part in stem(name).split("_") if part)
-
-
-def _docstring(text: str) -> list[str]:
-    """Lines of foreign text that may stand in a docstring: none ends it, or escapes anything."""
-    lines = map(escaped, textwrap.wrap(text, _WIDTH))
-    return [line.replace("\\", "\\\\").replace('"', "'") for line in lines]
 
 
 def _wrapped(line: str) -> list[str]:

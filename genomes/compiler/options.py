@@ -131,7 +131,9 @@ class _Places:
     def _place(self, value: float, above: tuple[Expression, int] | None) -> _Place | None:
         word = TABLE.get(above[0].name) if above else None
         parameter = word.parameters[above[1]] if word and above else None
-        if word and parameter and parameter.domain and value:
+        if abs(value) < SMALLEST_DIVISOR:
+            return None
+        if word and parameter and parameter.domain:
             return self._constant(value, word.name, parameter, parameter.domain)
         if value in _FORM or abs(value) > 1e12 or (word and word.name == "pow" and value == int(value)):
             return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,12 +19,13 @@ from genomes.compiler.lowering import lower
 from genomes.language.genome import Genome
 from tests.genomes import trajectory
 
+FILE = "exported_torch.py"
 KEPT = tuple(i for i, flag in enumerate(trajectory.TRAINABLE) if flag)
 
 
 def module_of(genome: Genome, folder: Path) -> ModuleType:
     """The exported file of a genome, imported as a user would."""
-    path = folder / "exported_torch.py"
+    path = folder / FILE
     path.write_text(torch_format.render(Export(genome)))
     spec = importlib.util.spec_from_file_location("exported_torch", path)
     assert spec is not None
@@ -33,11 +33,6 @@ def module_of(genome: Genome, folder: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@cache
-def _text(name: str) -> str:
-    return torch_format.render(Export(catalogue.load(name)))
 
 
 def class_of(name: str, folder: Path) -> type[torch.optim.Optimizer]:
