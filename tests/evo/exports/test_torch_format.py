@@ -16,9 +16,9 @@ from genomes.language.genome import parse
 from tests.evo.exports.torch_classes import FILE, class_of, largest_difference, module_of
 from tests.genomes import trajectory
 
-SOME = ("adam", "muon", "zclip_adam", "schedule_free_adamw", "cautious_adanw", "sm3", "shampoo", "dog", "adam_ema")
-FEW_STEPS = (1, 2, 3, 8, 9, 16, 17, 33, 50, 73)  # of the trajectory: epochs, losses, dead units
-ROUNDING = {"soap": 10}  # in bases of few gradients what is left of a gradient is rounding, which Adam makes large
+SOME = ("adam", "muon", "zclip_adam", "schedule_free_adamw", "cautious_adanw", "adam_ema")
+FEW_STEPS = (1, 2, 3, 8, 9, 17, 33, 73)  # of the trajectory: epochs, losses, dead units
+ROUNDING = {"soap": 8}  # in bases of few gradients what is left of a gradient is rounding, which Adam makes large
 TORCH = {
     "sgd": lambda p: torch.optim.SGD(p, lr=3e-5),
     "heavy_ball": lambda p: torch.optim.SGD(p, lr=1e-5, momentum=0.9),
@@ -89,10 +89,10 @@ def test_a_class_does_what_torch_does(name, steps, tmp_path):
     torch.testing.assert_close(mine, theirs, rtol=close, atol=close)
 
 
-@pytest.mark.parametrize("name", ["adam", "muon", "lion", "heavy_ball", "adagrad", "prodigy", "soap"])
+@pytest.mark.parametrize("name", ["adam", "lion", "heavy_ball", "adagrad"])
 def test_rosenbrock(name, tmp_path):
     point = nn.Parameter(torch.tensor([-0.3, 0.4], dtype=torch.float64))
-    rates = {"heavy_ball": 2e-4, "lion": 3e-3, "adagrad": 0.1, "prodigy": 1.0}
+    rates = {"heavy_ball": 2e-4, "lion": 3e-3, "adagrad": 0.1}
     optimizer = class_of(name, tmp_path)([point], lr=rates.get(name, 0.02))
 
     def closure():
@@ -339,14 +339,14 @@ def test_validation_losses_move_schedules(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["adam", "adamw", "adabelief", "muon", "lion", "cautious_adanw"])
-def test_steps_compile(name, tmp_path):
+@pytest.mark.parametrize(("name", "options"), [("adam", {"capturable": True}), ("lion", {}), ("muon", {})])
+def test_steps_compile(name, options, tmp_path):
     mine, compiled = (randoms((6, 4), (4,), dtype=torch.float32) for _ in range(2))
     make = class_of(name, tmp_path)
-    one, other = make(mine), make(compiled)
-    step = torch.compile(other.step)
+    one, other = make(mine), make(compiled, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        step = torch.compile(other.step)
         for k in range(4):
             for p, q in zip(mine, compiled, strict=True):
                 p.grad = (0.1 * p.detach() + math.sin(k)).contiguous()
