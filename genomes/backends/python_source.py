@@ -33,7 +33,7 @@ from genomes.backends.readout import frozen_end, output_shifts
 from genomes.backends.source_text import collect, is_ours, name_in_file
 from genomes.backends.torch_reference import FITTED
 from genomes.backends.value_names import value_names, with_field_names
-from genomes.compiler.branches import ALL, Condition, conditions
+from genomes.compiler.branches import ALL, Condition, conditions, opposite
 from genomes.compiler.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, Node, Program, random_word
 from genomes.compiler.shapes import ShapeClass
 from genomes.language.operations import ON_FLOATS
@@ -133,6 +133,7 @@ def _used(program: Program) -> set[str]:
 def _init_state(program: Program) -> str:
     used = _used(program)
     lines = [
+        "@torch.no_grad()",
         "def optimizer_init_state(seed, param_sizes, **context):",
         '    """Fresh state. context: shapes; where known roles, trainable, layers (one per tensor), device, dtype."""',
         '    shapes = [tuple(shape) for shape in context["shapes"]]',
@@ -196,7 +197,7 @@ def _extent(shape: ShapeClass, rows: str, columns: str) -> str:
 
 
 def _query(program: Program) -> str:
-    head = "def optimizer_query_at_params(state, model_params, epoch, train_loss, val_loss):\n"
+    head = "@torch.no_grad()\ndef optimizer_query_at_params(state, model_params, epoch, train_loss, val_loss):\n"
     query, evaluation = program.query, program.evaluation
     if not program.queries:
         return head + '    """Gradients are taken at the parameters as they are."""\n    return None'
@@ -258,6 +259,7 @@ class _Step:
         program = self.program
         last = max(self.levels)
         lines = [
+            "@torch.no_grad()",
             "def optimizer_step(state, model_params, gradients, epoch, train_loss, val_loss):",
             '    """Updates to be added to the parameters: one per tensor, zero for those that are not trainable."""',
             '    state["t"] += 1',
@@ -347,10 +349,12 @@ class _Step:
     def guarded(self, lines: list[tuple[Condition, str]]) -> list[str]:
         """Lines of a loop over the tensors, each under the condition that it has."""
         text = []
+        before = ALL
         for condition, group in groupby(lines, key=lambda line: line[0]):
-            indent = "    " if condition else ""
-            text += [f"if {self._condition(condition)}:"] if condition else []
-            text += [indent + line for _, line in group]
+            if condition:
+                text.append("else:" if opposite(before, condition) else f"if {self._condition(condition)}:")
+            text += ["    " * bool(condition) + line for _, line in group]
+            before = condition
         return text
 
     def _needed(self, i: int) -> Condition:

@@ -34,7 +34,7 @@ from genomes.backends.python_text import (
 )  # fmt: skip
 from genomes.backends.source_text import name_in_file
 from genomes.backends.value_names import value_names, with_field_names
-from genomes.compiler.branches import ALL, Condition, conditions
+from genomes.compiler.branches import ALL, Condition, conditions, opposite
 from genomes.compiler.nodes import SMALLEST_DIVISOR
 from genomes.compiler.options import OPTION, Open, Option
 from genomes.compiler.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, Node, Program, Slot
@@ -476,7 +476,7 @@ class _Writer:
         previous: Condition = ALL
         for condition, group in groupby(lines, key=lambda line: line[0]):
             if condition:
-                text.append("else:" if _opposite(previous, condition) else f"if {self._condition(condition)}:")
+                text.append("else:" if opposite(previous, condition) else f"if {self._condition(condition)}:")
             text += [("    " if condition else "") + line for _, line in group]
             previous = condition
         return text
@@ -820,11 +820,6 @@ class _Writer:
 def _mentions(text: str, name: str) -> bool:
     """Whether a text uses a name as a variable."""
     return re.search(rf"(?<![\w.\"]){name}\b(?![\w\"(=])", text) is not None
-
-
-def _opposite(a: Condition, b: Condition) -> bool:
-    """Whether one of two conditions holds wherever the other does not."""
-    return len(a) == len(b) == 1 and a != b and {mask for mask, _ in a} == {mask for mask, _ in b}
 
 
 def _start(slot: Slot) -> str:
