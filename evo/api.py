@@ -40,6 +40,7 @@ from evo.evaluation.defaults import (
 from evo.evaluation.question import Question, parse_question
 from evo.evaluation.trainings import Evaluation, evaluate_targets
 from evo.events import Event, Listener, ignore
+from evo.exports.everything import everything
 from evo.exports.formats import find_format
 from evo.exports.source import find
 from evo.records import Generation
@@ -249,6 +250,26 @@ def export(
     elif exported.path is not None:
         files.write_out(exported.path, exported.text, force=force)
     return exported
+
+
+def export_all(target: Path | str, *, out: Path | str, rank: int = 1, force: bool = False) -> Exported:
+    """Write an optimizer to the folder ``out`` in every format, with a README and, of a campaign, its report.
+
+    ``format`` of the result is ``all``; its ``files`` have the report too. ``target``, ``rank``, ``force``: as in
+    `export`. Raises UsageError, EvoError.
+    """
+    from evo.report import page
+
+    found, folder = find(str(target), rank), Path(out)
+    of_campaign = Path(target).is_dir() or Path(target).name == "recipe.yaml"
+    report = "report.html" if of_campaign else ""
+    made = everything(found, report)
+    files.check_folder(folder, [*made.files, *filter(None, [report])], force=force)
+    files.write_folder(folder, made.files, force=force)
+    written = dict(made.files)
+    if report:
+        written[report] = page.write(Path(target), folder / report, force=force).read_text()
+    return Exported(found.genome.name, "all", written, folder)
 
 
 class _Forwarded(Progress):

@@ -64,39 +64,51 @@ class Tensors:
         return each(torch.logical_not, self)
 
     def abs(self):
+        """Magnitudes."""
         return Tensors(torch._foreach_abs(self.tensors))
 
     def sign(self):
+        """Signs."""
         return Tensors(torch._foreach_sign(self.tensors))
 
     def sqrt(self):
+        """Square roots."""
         return Tensors(torch._foreach_sqrt(self.tensors))
 
     def exp(self):
+        """Exponentials."""
         return Tensors(torch._foreach_exp(self.tensors))
 
     def log(self):
+        """Natural logarithms."""
         return Tensors(torch._foreach_log(self.tensors))
 
     def tanh(self):
+        """Hyperbolic tangents."""
         return Tensors(torch._foreach_tanh(self.tensors))
 
     def sin(self):
+        """Sines."""
         return Tensors(torch._foreach_sin(self.tensors))
 
     def cos(self):
+        """Cosines."""
         return Tensors(torch._foreach_cos(self.tensors))
 
     def floor(self):
+        """Largest whole numbers not above."""
         return Tensors(torch._foreach_floor(self.tensors))
 
     def maximum(self, other: Any):
+        """The larger of two."""
         return Tensors(torch._foreach_maximum(self.tensors, listed(other, self)))
 
     def minimum(self, other: Any):
+        """The smaller of two."""
         return Tensors(torch._foreach_minimum(self.tensors, listed(other, self)))
 
     def add_(self, other: Any, alpha=1):
+        """Add ``alpha`` times another value."""
         if isinstance(alpha, Tensor):
             other, alpha = other * alpha, 1
         if alpha == 1:
@@ -106,84 +118,103 @@ class Tensors:
         return self
 
     def sub_(self, other: Any):
+        """Take another value away."""
         if isinstance(other, Tensor):
             return self.add_(-other)
         torch._foreach_sub_(self.tensors, listed(other))
         return self
 
     def mul_(self, other: Any):
+        """Multiply by another value."""
         torch._foreach_mul_(self.tensors, listed(other))
         return self
 
     def div_(self, other: Any):
+        """Divide by another value."""
         torch._foreach_div_(self.tensors, listed(other))
         return self
 
     def neg_(self):
+        """Turn the sign."""
         torch._foreach_neg_(self.tensors)
         return self
 
     def abs_(self):
+        """Take magnitudes."""
         torch._foreach_abs_(self.tensors)
         return self
 
     def sign_(self):
+        """Take signs."""
         torch._foreach_sign_(self.tensors)
         return self
 
     def sqrt_(self):
+        """Take square roots."""
         torch._foreach_sqrt_(self.tensors)
         return self
 
     def exp_(self):
+        """Take exponentials."""
         torch._foreach_exp_(self.tensors)
         return self
 
     def log_(self):
+        """Take natural logarithms."""
         torch._foreach_log_(self.tensors)
         return self
 
     def tanh_(self):
+        """Take hyperbolic tangents."""
         torch._foreach_tanh_(self.tensors)
         return self
 
     def sin_(self):
+        """Take sines."""
         torch._foreach_sin_(self.tensors)
         return self
 
     def cos_(self):
+        """Take cosines."""
         torch._foreach_cos_(self.tensors)
         return self
 
     def floor_(self):
+        """Round down."""
         torch._foreach_floor_(self.tensors)
         return self
 
     def maximum_(self, other: Any):
+        """Take the larger of two."""
         torch._foreach_maximum_(self.tensors, listed(other, self))
         return self
 
     def minimum_(self, other: Any):
+        """Take the smaller of two."""
         torch._foreach_minimum_(self.tensors, listed(other, self))
         return self
 
     def lerp_(self, end: Any, weight: Any):
+        """Move by ``weight`` of the way to ``end``."""
         torch._foreach_lerp_(self.tensors, end.tensors, weight)
         return self
 
     def addcmul_(self, a: Any, b: Any, value=1):
+        """Add ``value * a * b``."""
         if isinstance(value, Tensor):
             return self.add_(a * b, value)
         torch._foreach_addcmul_(self.tensors, a.tensors, b.tensors, value)
         return self
 
     def addcdiv_(self, a: Any, b: Any, value=1):
+        """Add ``value * a / b``."""
         if isinstance(value, Tensor):
             return self.add_(a / b, value)
         torch._foreach_addcdiv_(self.tensors, a.tensors, b.tensors, value)
         return self
 
     def copy_(self, other: Any):
+        """Take over another value."""
         torch._foreach_copy_(self.tensors, other.tensors)
         return self
 

@@ -202,3 +202,31 @@ def test_an_exported_file_works_with_shapes_alone(tmp_path):
     updates = functions.step(state, params, [torch.ones(3, 2), torch.ones(3)], 0, None, None)
     assert [u.shape for u in updates] == [p.shape for p in params]
     assert all((u < 0).all() for u in updates)
+
+
+def test_all_formats_go_to_one_folder(tmp_path, evo):
+    out = tmp_path / "all"
+    code, printed, err = evo("export", "muon", "--all", "--out", out)
+    assert code == 0, err
+    written = sorted(str(path) for path in out.rglob("*") if path.is_file())
+    assert sorted(printed.split()) == written
+    page = (out / "README.md").read_text()
+    for name, format in formats().items():
+        assert format.description in page or f"`--format {name}`" in page
+    assert {"muon.py", "muon.yaml", "muon_torch.py"} <= {path.name for path in out.iterdir()}
+    code, _, err = evo("export", "muon", "--all", "--out", out)
+    assert code == 2
+    assert "--force" in err
+    code, _, err = evo("export", "muon", "--all")
+    assert code == 2
+    assert "name a folder" in err
+
+
+def test_all_formats_of_a_campaign_come_with_its_report(tmp_path, evo):
+    path = folder(tmp_path / "run")
+    run("launch", path)
+    code, printed, err = evo("export", path, "--all", "--out", tmp_path / "all")
+    assert code == 0, err
+    assert printed.split()[-1] == str(tmp_path / "all" / "report.html")
+    assert "<html" in (tmp_path / "all" / "report.html").read_text()
+    assert "`report.html`" in (tmp_path / "all" / "README.md").read_text()

@@ -120,8 +120,13 @@ def test_exported_source_divides_by_role():
     products = [line for line in step if "_odd_polynomial" in line]
     indent = {len(line) - len(line.lstrip()) for line in products}
     assert indent == {12}, "in an if of the loop over the tensors"
-    branches = [line.strip() for line in step if 'tensor["is_weight"]:' in line or line.strip() == 'else:']
-    assert branches == ['if tensor["is_weight"]:', 'if not tensor["is_weight"]:', 'if not tensor["is_weight"]:', 'else:']
+    branches = [line.strip() for line in step if 'tensor["is_weight"]:' in line or line.strip() == "else:"]
+    assert branches == [
+        'if tensor["is_weight"]:',
+        'if not tensor["is_weight"]:',
+        'if not tensor["is_weight"]:',
+        "else:",
+    ]
 
 
 def test_cuda_products_name_the_roles_of_their_tensors():
