@@ -1,7 +1,7 @@
 """Evo discovers neural-network optimizers by evolution; this is its Python interface.
 
 ``evo.launch``, ``evo.resume``, ``evo.add``, ``evo.drive``, ``evo.evaluate``, ``evo.compare``, ``evo.calibrate``,
-``evo.export``: see `evo.api`, which is imported when one of them is first asked for.
+``evo.export``, ``evo.export_all``: see `evo.api`, which is imported when one of them is first asked for.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evo.api import add, calibrate, compare, drive, evaluate, export, launch, resume
+    from evo.api import add, calibrate, compare, drive, evaluate, export, export_all, launch, resume
 
-__all__ = ["add", "calibrate", "compare", "drive", "evaluate", "export", "launch", "resume"]
+__all__ = ["add", "calibrate", "compare", "drive", "evaluate", "export", "export_all", "launch", "resume"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperCommand
 
 from evo.errors import EvoError
 from evo.evaluation.defaults import (
@@ -71,6 +71,9 @@ MaxMinutes = Annotated[
     float | None, typer.Option(min=0.01, help="stop after so many minutes, with exit code 75", show_default=False)
 ]
 Out = Annotated[Path, typer.Option(metavar="PATH", help="a file; -: standard output")]
+ExportOut = Annotated[
+    Path, typer.Option(metavar="PATH", help="a file or a folder, as the format is; -: standard output")
+]
 Algorithm = Annotated[
     str | None,
     typer.Option(
@@ -213,33 +216,37 @@ def report(
 
 
 class ExportCommand(TyperCommand):
-    """``evo export``, whose help lists the formats that there are."""
+    """``evo export``, whose help has a line for each format that there is."""
 
-    def get_params(self, ctx: Any) -> list[Any]:
-        """As for any command; the formats are looked up now, when their names are wanted."""
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """As of any command; the formats are looked up now, when they are wanted."""
         from evo.exports.formats import formats
 
-        parameters = super().get_params(ctx)
-        for parameter in parameters:
-            if isinstance(parameter, TyperOption) and parameter.name == "format":
-                parameter.help = "; ".join(f"{format.name}: {format.description}" for format in formats().values())
-        return parameters
+        lines = [f"{format.name}: {format.description}" for format in formats().values()]
+        self.epilog = "\n\n".join(["Formats:", *lines, self.epilog or ""])
+        super().format_help(ctx, formatter)
 
 
 @app.command(cls=ExportCommand, epilog="Example: evo export runs/quickstart --format python --out champion.py")
 def export(
     target: Annotated[str, typer.Argument(metavar="RUN|GENOME", help="a campaign's folder, a genome file, or a name")],
-    format: Annotated[str, typer.Option()] = "python",
-    out: Out = STANDARD_OUTPUT,
+    format: Annotated[str, typer.Option(help="see below")] = "python",
+    everything: Annotated[
+        bool, typer.Option("--all", help="every format, a README and a campaign's report, to the folder --out")
+    ] = False,
+    out: ExportOut = STANDARD_OUTPUT,
     force: Force = False,
     rank: Annotated[
         int,
         typer.Option(min=1, help="rank in the hall of fame; of nsga2: 1, the champion, then its front"),
     ] = 1,
 ) -> None:
-    """Write an optimizer as a file: a genome, or standalone Python."""
-    from evo.cli.exports import write_export
+    """Write an optimizer as files: for the challenge, for training scripts, or for evo itself."""
+    from evo.cli.exports import write_all, write_export
 
+    if everything:
+        write_all(target, rank=rank, out=out, force=force)
+        return
     write_export(target, format, rank=rank, out=out, force=force)
 
 

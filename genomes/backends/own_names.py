@@ -21,7 +21,11 @@ _WITHOUT_NAME = re.compile(r"(new_)?v\d+(_\d+)?")  # what back ends call values 
 def without_names(program: Program) -> Program:
     """The program with numbered slots and no labels."""
     return replace(
-        program, name="", slots=tuple(replace(slot, name=f"s{k}") for k, slot in enumerate(program.slots)), labels=()
+        program,
+        name="",
+        slots=tuple(replace(slot, name=f"s{k}") for k, slot in enumerate(program.slots)),
+        labels=(),
+        words=(),
     )
 
 
@@ -31,7 +35,7 @@ def distinct(program: Program, write: Callable[[Program], str], more: Collection
     They get a ``_`` at the end. Back ends make names of others: ``new_m`` of ``m``.
     """
     taken = {*re.findall(r"[A-Za-z_]\w*", write(without_names(program))), *more}
-    names = {slot.name for slot in program.slots} | {label for _, label in program.labels}
+    names = {slot.name for slot in program.slots} | {name for _, name in (*program.labels, *program.words)}
     taken |= {f"new_{name}" for name in names}
     chosen: dict[str, str] = {}
     for name in sorted(names):
@@ -43,4 +47,5 @@ def distinct(program: Program, write: Callable[[Program], str], more: Collection
         program,
         slots=tuple(replace(slot, name=chosen[slot.name]) for slot in program.slots),
         labels=tuple((node, chosen[label]) for node, label in program.labels),
+        words=tuple((node, chosen[word]) for node, word in program.words),
     )

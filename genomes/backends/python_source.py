@@ -10,94 +10,67 @@ from __future__ import annotations
 import builtins
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
 from itertools import groupby
 from types import FunctionType
-from typing import Any
 
 from genomes.backends import torch_reference
 from genomes.backends.own_names import distinct
+from genomes.backends.python_text import (
+    ATOM,
+    CHOICE,
+    COMPARE,
+    HOST,
+    INFIX,
+    LINE,
+    NOT,
+    OR,
+    PLACE,
+    UNARY,
+    calls,
+    number,
+)  # fmt: skip
 from genomes.backends.readout import frozen_end, output_shifts
 from genomes.backends.source_text import collect, is_ours, name_in_file
 from genomes.backends.torch_reference import FITTED
-from genomes.compiler.branches import ALL, Condition, conditions
+from genomes.backends.value_names import value_names, with_field_names
+from genomes.compiler.branches import ALL, Condition, conditions, opposite
 from genomes.compiler.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, Node, Program, random_word
 from genomes.compiler.shapes import ShapeClass
 from genomes.language.operations import ON_FLOATS
 
 _INLINED = ("learning_rate", "schedule", "delta")  # labels of values that need no line of their own
-_PLACE = r"\{(\d)(?::(\d))?\}"  # of an argument in a template
-_LINE = 100  # a longer expression gets a name of its own
-_ATOM, _POWER, _UNARY, _PRODUCT, _SUM, _COMPARE, _NOT, _AND, _OR, _CHOICE = range(10)  # tighter binding first
-
-# Templates: {0} stands for an argument that may be anything, {0:3} for one that must bind at least as tight as level 3.
-_INFIX = {
-    "add": (f"{{0:{_SUM}}} + {{1:{_PRODUCT}}}", _SUM),
-    "sub": (f"{{0:{_SUM}}} - {{1:{_PRODUCT}}}", _SUM),
-    "mul": (f"{{0:{_PRODUCT}}} * {{1:{_UNARY}}}", _PRODUCT),
-    "div": (f"{{0:{_PRODUCT}}} / {{1:{_UNARY}}}", _PRODUCT),
-    "neg": (f"-{{0:{_POWER}}}", _UNARY),
-    "gt": (f"{{0:{_SUM}}} > {{1:{_SUM}}}", _COMPARE),
-    "ge": (f"{{0:{_SUM}}} >= {{1:{_SUM}}}", _COMPARE),
-    "eq": (f"{{0:{_SUM}}} == {{1:{_SUM}}}", _COMPARE),
-}
-
-
-def _calls(operations: Mapping[str, Callable[..., Any]]) -> dict[str, tuple[str, int]]:
-    """Templates for the operations that a function of ours defines: calls of it."""
-    templates = {}
-    for op, function in operations.items():
-        if isinstance(function, FunctionType) and is_ours(function):
-            arguments = ", ".join(f"{{{i}}}" for i in range(function.__code__.co_argcount))
-            templates[op] = f"{name_in_file(function)}({arguments})", _ATOM
-    return templates
-
-
-HOST = {
-    **_INFIX,
-    **_calls(ON_FLOATS),
-    "abs": ("abs({0})", _ATOM),
-    "tanh": ("math.tanh({0})", _ATOM),
-    "atan2": ("math.atan2({0}, {1})", _ATOM),
-    "and": (f"{{0:{_AND}}} and {{1:{_NOT}}}", _AND),
-    "or": (f"{{0:{_OR}}} or {{1:{_AND}}}", _OR),
-    "not": (f"not {{0:{_NOT}}}", _NOT),
-    "where": (f"{{1:{_OR}}} if {{0:{_OR}}} else {{2:{_OR}}}", _CHOICE),
-    "number": ("float({0})", _ATOM),
-    "expand": (f"{{0:{_CHOICE}}}", _CHOICE),
-}
 DEVICE = {
-    **_INFIX,
-    **_calls(torch_reference.OPERATIONS),
+    **INFIX,
+    **calls(torch_reference.OPERATIONS),
     **{
-        name: (f"torch.{name}({{0}})", _ATOM)
+        name: (f"torch.{name}({{0}})", ATOM)
         for name in ("abs", "sign", "sqrt", "exp", "log", "tanh", "sin", "cos", "floor")
     },
-    "atan2": ("torch.atan2({0}, {1})", _ATOM),
-    "bfloat16": (f"{{0:{_ATOM}}}.to(torch.bfloat16).to(model_params[0].dtype)", _ATOM),
-    "uniform": ('_uniform(_random_word(state["seed"], state["t"], i, {0}), theta)', _ATOM),
-    "max": ("torch.maximum({0}, {1})", _ATOM),
-    "min": ("torch.minimum({0}, {1})", _ATOM),
-    "and": (f"{{0:{_ATOM}}} & {{1:{_ATOM}}}", _COMPARE),
-    "or": (f"{{0:{_ATOM}}} | {{1:{_ATOM}}}", _COMPARE),
-    "not": (f"~{{0:{_ATOM}}}", _UNARY),
-    "where": ("torch.where({0}, {1}, {2})", _ATOM),
-    "number": (f"{{0:{_ATOM}}}.to(model_params[0].dtype)", _ATOM),
-    "sum_tensor": (f"{{0:{_ATOM}}}.sum(dim=(0, 1), keepdim=True)", _ATOM),
-    "max_tensor": (f"{{0:{_ATOM}}}.amax(dim=(0, 1), keepdim=True)", _ATOM),
-    "sum_row": (f"{{0:{_ATOM}}}.sum(dim=1, keepdim=True)", _ATOM),
-    "max_row": (f"{{0:{_ATOM}}}.amax(dim=1, keepdim=True)", _ATOM),
-    "sum_column": (f"{{0:{_ATOM}}}.sum(dim=0, keepdim=True)", _ATOM),
-    "max_column": (f"{{0:{_ATOM}}}.amax(dim=0, keepdim=True)", _ATOM),
-    "output_shift": ("_chosen_shift(shifts if i == shifted else None, {0}, theta)", _ATOM),
+    "atan2": ("torch.atan2({0}, {1})", ATOM),
+    "bfloat16": (f"{{0:{ATOM}}}.to(torch.bfloat16).to(model_params[0].dtype)", ATOM),
+    "uniform": ('_uniform(_random_word(state["seed"], state["t"], i, {0}), theta)', ATOM),
+    "max": ("torch.maximum({0}, {1})", ATOM),
+    "min": ("torch.minimum({0}, {1})", ATOM),
+    "and": (f"{{0:{ATOM}}} & {{1:{ATOM}}}", COMPARE),
+    "or": (f"{{0:{ATOM}}} | {{1:{ATOM}}}", COMPARE),
+    "not": (f"~{{0:{ATOM}}}", UNARY),
+    "where": ("torch.where({0}, {1}, {2})", ATOM),
+    "number": (f"{{0:{ATOM}}}.to(model_params[0].dtype)", ATOM),
+    "sum_tensor": (f"{{0:{ATOM}}}.sum(dim=(0, 1), keepdim=True)", ATOM),
+    "max_tensor": (f"{{0:{ATOM}}}.amax(dim=(0, 1), keepdim=True)", ATOM),
+    "sum_row": (f"{{0:{ATOM}}}.sum(dim=1, keepdim=True)", ATOM),
+    "max_row": (f"{{0:{ATOM}}}.amax(dim=1, keepdim=True)", ATOM),
+    "sum_column": (f"{{0:{ATOM}}}.sum(dim=0, keepdim=True)", ATOM),
+    "max_column": (f"{{0:{ATOM}}}.amax(dim=0, keepdim=True)", ATOM),
+    "output_shift": ("_chosen_shift(shifts if i == shifted else None, {0}, theta)", ATOM),
 }
 # Forms for one argument on the host beside one on the device, by (operation, which argument is the host's).
 MIXED = {
-    ("max", 0): (f"{{1:{_ATOM}}}.clamp(min={{0}})", _ATOM),
-    ("max", 1): (f"{{0:{_ATOM}}}.clamp(min={{1}})", _ATOM),
-    ("min", 0): (f"{{1:{_ATOM}}}.clamp(max={{0}})", _ATOM),
-    ("min", 1): (f"{{0:{_ATOM}}}.clamp(max={{1}})", _ATOM),
-    ("where", 0): (f"{{1:{_OR}}} if {{0:{_OR}}} else {{2:{_OR}}}", _CHOICE),
+    ("max", 0): (f"{{1:{ATOM}}}.clamp(min={{0}})", ATOM),
+    ("max", 1): (f"{{0:{ATOM}}}.clamp(min={{1}})", ATOM),
+    ("min", 0): (f"{{1:{ATOM}}}.clamp(max={{0}})", ATOM),
+    ("min", 1): (f"{{0:{ATOM}}}.clamp(max={{1}})", ATOM),
+    ("where", 0): (f"{{1:{OR}}} if {{0:{OR}}} else {{2:{OR}}}", CHOICE),
 }
 
 HELPERS: dict[str, FunctionType] = {
@@ -139,7 +112,7 @@ def render(program: Program) -> str:
 
     The helpers are the reference's own functions. Raises SourceError where their text is not installed.
     """
-    functions = _functions(distinct(program, _functions, dir(builtins)))
+    functions = _functions(distinct(with_field_names(program), _functions, dir(builtins)))
     used = [function for name, function in HELPERS.items() if re.search(rf"(?<![\w.]){name}\(", functions)]
     imports, helpers = collect(used)
     needs_math = "import math" in imports or "math." in functions
@@ -160,6 +133,7 @@ def _used(program: Program) -> set[str]:
 def _init_state(program: Program) -> str:
     used = _used(program)
     lines = [
+        "@torch.no_grad()",
         "def optimizer_init_state(seed, param_sizes, **context):",
         '    """Fresh state. context: shapes; where known roles, trainable, layers (one per tensor), device, dtype."""',
         '    shapes = [tuple(shape) for shape in context["shapes"]]',
@@ -223,7 +197,7 @@ def _extent(shape: ShapeClass, rows: str, columns: str) -> str:
 
 
 def _query(program: Program) -> str:
-    head = "def optimizer_query_at_params(state, model_params, epoch, train_loss, val_loss):\n"
+    head = "@torch.no_grad()\ndef optimizer_query_at_params(state, model_params, epoch, train_loss, val_loss):\n"
     query, evaluation = program.query, program.evaluation
     if not program.queries:
         return head + '    """Gradients are taken at the parameters as they are."""\n    return None'
@@ -265,7 +239,7 @@ class _Step:
         self.zones = [self._zone(i, node) for i, node in enumerate(program.nodes)]
         self.uses = Counter(a for node in program.nodes for a in node.arguments)
         self.slot_of = {node: program.slots[slot].name for slot, node in program.stores}
-        self.names: dict[int, str] = {}
+        self.names = value_names(program)
         self.texts: dict[int, tuple[str, int]] = {}
         self.saved: set[int] = set()  # per-tensor values that a later zone needs
         self.labels = dict(program.labels)
@@ -275,13 +249,6 @@ class _Step:
         for a, zone in needed:
             if self.zones[a] != zone and self.zones[a][0] == "tensor" and program.nodes[a].op not in _LEAVES:
                 self.saved.add(a)
-        taken: set[str] = set()
-        for i in range(len(program.nodes)):
-            label = self.labels.get(i)
-            own = label if label not in ("u", *_INLINED) else None  # of a let line
-            wanted = own or self.slot_of.get(i) or label or f"v{i}"
-            self.names[i] = wanted if wanted not in taken else f"{wanted}_{i}"
-            taken.add(self.names[i])
 
     def _zone(self, i: int, node: Node) -> Zone:
         if node.shape is ShapeClass.CLOCK:
@@ -292,6 +259,7 @@ class _Step:
         program = self.program
         last = max(self.levels)
         lines = [
+            "@torch.no_grad()",
             "def optimizer_step(state, model_params, gradients, epoch, train_loss, val_loss):",
             '    """Updates to be added to the parameters: one per tensor, zero for those that are not trainable."""',
             '    state["t"] += 1',
@@ -337,12 +305,12 @@ class _Step:
         if level == max(self.levels):
             # stores come last: until then the loop reads what the last step stored
             per_tensor = [(slot, node) for slot, node in program.stores if program.slots[slot].shape.per_tensor]
-            update = self._argument(program.update, level, _ATOM)
+            update = self._argument(program.update, level, ATOM)
             copy = ".clone()" if program.update_is_shared else ""
             lines.append((ALL, f"updates[i] = {update}.reshape(model_params[i].shape){copy}"))
             # a slot that takes over what another held is needed where that is, or for fewer tensors: those come first
             for condition in sorted({slots[s] for s, _ in per_tensor}, key=lambda c: (-len(c), sorted(c))):
-                of_these = [(s, n, self._argument(n, level, _CHOICE)) for s, n in per_tensor if slots[s] == condition]
+                of_these = [(s, n, self._argument(n, level, CHOICE)) for s, n in per_tensor if slots[s] == condition]
                 lines += [(condition, line) for line in self._stores("tensor", of_these)]
         body = self.guarded(lines)
         if not body:
@@ -381,10 +349,12 @@ class _Step:
     def guarded(self, lines: list[tuple[Condition, str]]) -> list[str]:
         """Lines of a loop over the tensors, each under the condition that it has."""
         text = []
+        before = ALL
         for condition, group in groupby(lines, key=lambda line: line[0]):
-            indent = "    " if condition else ""
-            text += [f"if {self._condition(condition)}:"] if condition else []
-            text += [indent + line for _, line in group]
+            if condition:
+                text.append("else:" if opposite(before, condition) else f"if {self._condition(condition)}:")
+            text += ["    " * bool(condition) + line for _, line in group]
+            before = condition
         return text
 
     def _needed(self, i: int) -> Condition:
@@ -396,7 +366,7 @@ class _Step:
         for mask, wanted in sorted(condition):
             of_clock = self.program.nodes[mask].shape is ShapeClass.CLOCK
             text, precedence = self.texts[mask] if of_clock else self._fixed(mask)
-            text = text if precedence <= _NOT else f"({text})"
+            text = text if precedence <= NOT else f"({text})"
             masks.append(text if wanted else f"not {text}")
         return " and ".join(masks)
 
@@ -409,9 +379,9 @@ class _Step:
 
         def argument(match: re.Match) -> str:
             text, inner = self._fixed(node.arguments[int(match[1])])
-            return text if inner <= int(match[2] or _CHOICE) else f"({text})"
+            return text if inner <= int(match[2] or CHOICE) else f"({text})"
 
-        return re.sub(_PLACE, argument, template), precedence
+        return re.sub(PLACE, argument, template), precedence
 
     def _zone_lines(self, zone: Zone) -> list[str]:
         """Assignments of a zone's named values, in order."""
@@ -428,7 +398,7 @@ class _Step:
                 self.texts[i] = text, precedence
             else:
                 lines.append((self._needed(i), f"{self.names[i]} = {text}"))
-                self.texts[i] = self.names[i], _ATOM
+                self.texts[i] = self.names[i], ATOM
         return lines
 
     def _inline(self, i: int, node: Node, text: str) -> bool:
@@ -439,25 +409,25 @@ class _Step:
         users = [k for k, other in enumerate(self.program.nodes) if i in other.arguments]
         if any(self.zones[k] != self.zones[i] for k in users):
             return False
-        return self.uses[i] <= 1 and len(text) <= _LINE
+        return self.uses[i] <= 1 and len(text) <= LINE
 
     def _expression(self, i: int, node: Node) -> tuple[str, int]:
         zone = self.zones[i]
         if node.op == "const":
             assert node.attribute is not None
             value = float(node.attribute)
-            return _number(value), _UNARY if value < 0 else _ATOM
+            return number(value), UNARY if value < 0 else ATOM
         if node.op in (*CLOCK_SOURCES, "g", "theta"):
-            return node.op, _ATOM
+            return node.op, ATOM
         if node.op in ROLE_SOURCES:
-            return f'tensor["{node.op}"]', _ATOM
+            return f'tensor["{node.op}"]', ATOM
         if node.op == "load":
             slot = self.program.slots[int(node.attribute or 0)]
-            return (f'tensor["{slot.name}"]' if slot.shape.per_tensor else f'state["{slot.name}"]'), _ATOM
+            return (f'tensor["{slot.name}"]' if slot.shape.per_tensor else f'state["{slot.name}"]'), ATOM
         if node.op in MODEL_REDUCTIONS:
             helper, _ = DEVICE[node.op]
             parts = f'[{self._saved(node.arguments[0])} for tensor in state["tensors"]]'
-            return helper.format(parts), _ATOM
+            return helper.format(parts), ATOM
         hosts = [self.program.nodes[a].shape.on_host for a in node.arguments]
         if node.op == "expand" and not node.shape.on_host:
             return self._expand(node, zone, hosts[0])
@@ -469,20 +439,20 @@ class _Step:
         def argument(match: re.Match) -> str:
             operand = node.arguments[int(match[1])]
             if operand in fitted:
-                return f"_fit({self._argument(operand, zone[1], _CHOICE)}, model_params[0].dtype)"
-            return self._argument(operand, zone[1], int(match[2] or _CHOICE))
+                return f"_fit({self._argument(operand, zone[1], CHOICE)}, model_params[0].dtype)"
+            return self._argument(operand, zone[1], int(match[2] or CHOICE))
 
-        return re.sub(_PLACE, argument, template), precedence
+        return re.sub(PLACE, argument, template), precedence
 
     def _expand(self, node: Node, zone: Zone, from_host: bool) -> tuple[str, int]:
         extent = _extent(node.shape, "theta.shape[0]", "theta.shape[1]")
         if from_host:
-            value = self._argument(node.arguments[0], zone[1], _CHOICE)
+            value = self._argument(node.arguments[0], zone[1], CHOICE)
             if self._unfit(node.arguments[0]):
                 value = f"_fit({value}, model_params[0].dtype)"
             like = "theta" if node.shape.per_tensor else "model_params[0]"
-            return f"torch.full({extent}, {value}, dtype={like}.dtype, device={like}.device)", _ATOM
-        return f"{self._argument(node.arguments[0], zone[1], _ATOM)}.expand({extent})", _ATOM
+            return f"torch.full({extent}, {value}, dtype={like}.dtype, device={like}.device)", ATOM
+        return f"{self._argument(node.arguments[0], zone[1], ATOM)}.expand({extent})", ATOM
 
     def _unfit(self, node: int) -> bool:
         """Whether a value is a number on the host that float32 might not hold."""
@@ -508,9 +478,3 @@ class _Step:
 
 def _copied(text: str) -> str:
     return f"{text}.clone()" if text.isidentifier() else f"({text}).clone()"
-
-
-def _number(value: float) -> str:
-    if value != value or value in (float("inf"), float("-inf")):
-        return f'float("{value}")'
-    return repr(value)

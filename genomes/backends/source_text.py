@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -62,11 +63,19 @@ def collect(functions: Iterable[FunctionType]) -> tuple[list[str], list[str]]:
     return imports, [excerpt.text for excerpt in ordered.values()]
 
 
+def class_text(kind: type, methods: Iterable[str]) -> tuple[str, list[FunctionType]]:
+    """The text of a class with some of its methods, and our functions that they call. Raises SourceError."""
+    excerpts = [_excerpt(vars(kind)[name]) for name in methods]
+    texts = [textwrap.indent(excerpt.text, "    ") for excerpt in excerpts]
+    head = f'class _{kind.__name__}:\n    """{kind.__doc__}"""'
+    return "\n\n".join([head, *texts]), [called for excerpt in excerpts for called in excerpt.calls]
+
+
 @lru_cache
 def _excerpt(function: FunctionType) -> Excerpt:
     where = f"{function.__module__}.{function.__name__}"
     try:
-        source = inspect.getsource(function)
+        source = textwrap.dedent(inspect.getsource(function))
     except (OSError, TypeError):
         raise SourceError(f"cannot find the source text of {where}: install the project with its .py files") from None
     definition = ast.parse(source).body[0]
@@ -80,12 +89,15 @@ def _excerpt(function: FunctionType) -> Excerpt:
         if is_ours(value):
             name = name_in_file(value)
             called += [value] if value is not function else []
+        elif isinstance(value, type) and value.__module__.startswith("genomes."):
+            name = f"_{value.__name__}"  # whose text is another matter: see `class_text`
         else:
             name, module = _library_name(where, node.id, value)
             imports.add(f"import {module}")
         edits.append((_offset(source, node.lineno, node.col_offset), len(node.id), name))
-    start = _offset(source, definition.lineno, definition.col_offset) + len("def ")
-    edits.append((start, len(function.__name__), name_in_file(function)))
+    if function.__qualname__ == function.__name__:  # no method
+        start = _offset(source, definition.lineno, definition.col_offset) + len("def ")
+        edits.append((start, len(function.__name__), name_in_file(function)))
     text = source.rstrip("\n").encode()
     for start, length, replacement in sorted(edits, reverse=True):
         text = text[:start] + replacement.encode() + text[start + length :]
@@ -103,7 +115,7 @@ def _library_name(where: str, name: str, value: Any) -> tuple[str, str]:
 def _without_annotations(source: str, definition: ast.FunctionDef) -> list[tuple[int, int, str]]:
     """The edits that remove the annotations of a function's head, which are taken off ``definition`` as well."""
     edits = []
-    for argument in definition.args.args:
+    for argument in (*definition.args.args, *filter(None, [definition.args.vararg])):
         if argument.annotation is not None:
             start = _offset(source, argument.lineno, argument.col_offset) + len(argument.arg)
             edits.append((start, _end(source, argument.annotation) - start, ""))

@@ -33,6 +33,11 @@ class Conditions:
     moments: tuple[Condition, ...]
 
 
+def opposite(a: Condition, b: Condition) -> bool:
+    """Whether one of two conditions holds wherever the other does not."""
+    return len(a) == len(b) == 1 and a != b and {mask for mask, _ in a} == {mask for mask, _ in b}
+
+
 def conditions(program: Program) -> Conditions:
     """The conditions of all values that vary with the tensor and are held on the device; all others are needed.
 

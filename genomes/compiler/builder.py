@@ -59,7 +59,20 @@ class Builder(Nodes):
         self._evaluation_offset: int | None = None
         self.output_biases: list[int] = []  # nodes of what the query adds to each output
         self.labels: dict[int, str] = {}
+        self.words: dict[int, str] = {}
         self._held_to_one: set[int] = set()  # constants of any value, held to a range that includes 1
+
+    def another(self, name: str) -> Builder:
+        """A builder of the same kind, with nothing in it."""
+        return Builder(name)
+
+    def gene(self, name: str, value: float) -> int:
+        """The node of a number that is a gene of its own, such as the learning rate."""
+        return self.const(value)
+
+    def is_literal(self, node: int) -> bool:
+        """Whether a value is a number that never changes."""
+        return self.number(node) is not None
 
     def slot(self, name: str, shape: ShapeClass, init: float | str) -> int:
         """The number of a new state slot, whose name is no genome's own."""
@@ -99,8 +112,12 @@ class Builder(Nodes):
         """The node of what the last evaluation added to the parameters; 0 in a genome without that gene."""
         return self.const(0.0) if self._evaluation_offset is None else self.load(self._evaluation_offset)
 
-    def open_evaluation(self) -> tuple[Evaluation, int]:
-        """The slots of the evaluation gene, and the mask of the steps that take its offset back."""
+    def evaluated_step(self) -> int:
+        """The mask of the steps that an evaluation may follow."""
+        return self.lower(Expression("last_step_of_epoch"), {}).node
+
+    def open_evaluation(self) -> tuple[Evaluation, int | None]:
+        """The slots of the evaluation gene, and the mask of the steps that take its offset back, if any do."""
         offset = self._evaluation_offset = self.slot("evaluation_offset", ShapeClass.ELEMENT, 0.0)
         applied = self.slot("evaluation_applied", ShapeClass.CLOCK, 0.0)
         return Evaluation(offset, applied), self.op("gt", self.load(applied, nonnegative=True), self.const(0.0))
@@ -146,7 +163,13 @@ class Builder(Nodes):
         )
         if key not in self._called:
             self._called[key] = self._expand_body(primitive, arguments, names, varying)
+            self._name(self._called[key].node, primitive.name)
         return self._called[key]
+
+    def _name(self, node: int, name: str) -> None:
+        """Name a value after a word, where it has no name yet and is worth one."""
+        if self.nodes[node].arguments:
+            self.words.setdefault(node, name)
 
     def _may_be_one(self, node: int) -> bool:
         """Whether a value comes from the device, or is set to 1 by a choice."""
@@ -298,12 +321,14 @@ class Builder(Nodes):
                 stored[target] = value.node
             if target:
                 scope[target] = value
+                self._name(value.node, target)
             else:
                 result = value
-        literal = all(self.number(given[p.name].node) is not None for p in primitive.parameters if p.domain)
+        literal = all(self.is_literal(given[p.name].node) for p in primitive.parameters if p.domain)
         corrected = unbiased_result(primitive.name, literal)
         if corrected:
             result = Value(result.node, self.lower(corrected, scope).node)
+            self._name(result.unbiased or 0, f"{primitive.name}_debiased")
         return result, stored
 
     def program(self, update: int, query: Query | None, evaluation: Evaluation | None) -> Program:
@@ -333,5 +358,6 @@ class Builder(Nodes):
                 query=query and replace(query, offset=number_of[query.offset]),
                 evaluation=evaluation and Evaluation(number_of[evaluation.offset], number_of[evaluation.applied]),
                 labels=tuple((index[node], name) for node, name in self.labels.items() if node in index),
+                words=tuple((index[node], name) for node, name in self.words.items() if node in index),
             )
         )

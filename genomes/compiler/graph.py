@@ -45,6 +45,7 @@ def share_states(lowered: Program) -> Program:
             evaluation=evaluation
             and replace(evaluation, offset=number_of[evaluation.offset], applied=number_of[evaluation.applied]),
             labels=tuple((renumber[node], name) for node, name in lowered.labels),
+            words=tuple((renumber[node], name) for node, name in lowered.words),
         )
     )
 

@@ -51,13 +51,13 @@ def _at_line(document: strict_yaml.Document, problem: str) -> str:
 def lower(genome: Genome) -> Program:
     """The program of a genome. Raises GenomeError where a gene has no meaning (its key is named)."""
     try:
-        return _lowered(genome)
+        return program.check(lowered(genome, Builder(genome.name, [line.name for line in genome.let])))
     except LoweringError as error:
         raise GenomeError([f"{genome.name}: {error}"]) from None
 
 
-def _lowered(genome: Genome) -> Program:
-    builder = Builder(genome.name, [line.name for line in genome.let])
+def lowered(genome: Genome, builder: Builder) -> Program:
+    """The program of a genome, whose form nobody has checked. Raises GenomeError, LoweringError."""
     at = _Place(genome)
     theta = builder.source("theta")
     g = builder.source("g")
@@ -68,7 +68,7 @@ def _lowered(genome: Genome) -> Program:
             raise LoweringError(
                 "a schedule is made of t, epoch, losses, roles and numbers; this one varies with gradients"
             )
-    rate = builder.op("mul", builder.op("mul", builder.const(genome.lr), schedule), _role_scale(builder, genome))
+    rate = builder.op("mul", builder.op("mul", builder.gene("lr", genome.lr), schedule), _role_scale(builder, genome))
     evaluation, shifted = builder.open_evaluation() if genome.evaluation else (None, None)
     if shifted is not None:
         clean = builder.op("sub", theta, builder.evaluation_offset())
@@ -87,7 +87,7 @@ def _lowered(genome: Genome) -> Program:
     for i, term in enumerate(genome.terms):
         with at.key(f"terms.{i}.expr"):
             value = builder.lower(term.expr, names).node
-            u = builder.op("add", u, builder.op("mul", builder.const(term.weight), value))
+            u = builder.op("add", u, builder.op("mul", builder.gene(f"terms.{i}.weight", term.weight), value))
     for i, gate in enumerate(genome.gates):
         with at.key(f"gates.{i}"):
             u = builder.lower(gate, {**names, "u": Value(u)}).node
@@ -105,21 +105,23 @@ def _lowered(genome: Genome) -> Program:
             builder.stores[query.offset] = builder.expand(offset, ShapeClass.ELEMENT)
     builder.close_last_update(delta)
     update = delta
-    if genome.evaluation and evaluation and shifted is not None:
+    if genome.evaluation and evaluation:
         with at.key("evaluation.when"):
             now = _evaluated(builder, genome.evaluation, names)
         with at.key("evaluation.offset"):
             offset = builder.lower(genome.evaluation.offset, {**names, "delta": Value(delta)}).node
             offset = builder.expand(offset, ShapeClass.ELEMENT)
         before = builder.load(evaluation.offset)
-        update = builder.op("where", shifted, builder.op("sub", delta, before), delta)
-        update = builder.expand(builder.op("where", now, builder.op("add", update, offset), update), ShapeClass.ELEMENT)
+        if shifted is not None:
+            update = builder.op("where", shifted, builder.op("sub", delta, before), delta)
+            update = builder.op("where", now, builder.op("add", update, offset), update)
+            update = builder.expand(update, ShapeClass.ELEMENT)
         builder.stores[evaluation.offset] = builder.expand(builder.op("where", now, offset, before), ShapeClass.ELEMENT)
         builder.stores[evaluation.applied] = builder.op("where", now, builder.const(1.0), builder.const(0.0))
-    lowered = builder.program(update, query, evaluation)
-    if len(lowered.nodes) > MAX_PROGRAM_NODES:
-        raise GenomeError([f"{genome.name}: {len(lowered.nodes)} operations; at most {MAX_PROGRAM_NODES} are allowed"])
-    return program.check(lowered)
+    found = builder.program(update, query, evaluation)
+    if len(found.nodes) > MAX_PROGRAM_NODES:
+        raise GenomeError([f"{genome.name}: {len(found.nodes)} operations; at most {MAX_PROGRAM_NODES} are allowed"])
+    return found
 
 
 class _Place:
@@ -147,7 +149,7 @@ def _decay_rate(builder: Builder, decay: Decay) -> int:
         flag = builder.source(f"is_{role}")
         decayed = flag if decayed is None else builder.op("or", decayed, flag)
     assert decayed is not None, "the reader refuses an empty list of roles"
-    return builder.op("where", decayed, builder.const(decay.rate), builder.const(0.0))
+    return builder.op("where", decayed, builder.gene("decay.rate", decay.rate), builder.const(0.0))
 
 
 def _decayed(builder: Builder, decay: Decay, name: str, names: Mapping[str, Value]) -> int:
@@ -164,7 +166,8 @@ def _role_scale(builder: Builder, genome: Genome) -> int:
     scale = builder.const(1.0)
     for role, multiplier in genome.roles:
         flag = builder.source(f"is_{role}")
-        scale = builder.op("mul", scale, builder.op("where", flag, builder.const(multiplier), builder.const(1.0)))
+        factor = builder.gene(f"roles.{role}", multiplier)
+        scale = builder.op("mul", scale, builder.op("where", flag, factor, builder.const(1.0)))
     return scale
 
 
@@ -185,7 +188,7 @@ def _clock_names(builder: Builder, genome: Genome, at: _Place) -> Named:
 
 def _query(builder: Builder, genome: Genome, query: genes.Query, at: _Place) -> Query:
     """A query with nodes of its own for ``when`` and ``outputs``: clock values without state."""
-    own = Builder("when")
+    own = builder.another("when")
     wanted = {line.name for line in clock_lines(genome.let, [*query.outputs, query.when])}
     unfit = {word: Value(own.source("g")) for word in NAMES_IN_BODIES}  # so that they are told apart from typing errors
     names = {**unfit, **lower_lines(own, genome.let, {}, at.key, Named(), wanted).values}
@@ -211,5 +214,5 @@ def _evaluated(builder: Builder, evaluation: genes.Evaluation, names: Mapping[st
         raise LoweringError("when to evaluate elsewhere is made of t, epoch, losses and numbers")
     late = builder.op("ge", builder.source("epoch"), builder.const(evaluation.start))
     mask = asked if not evaluation.start else builder.op("and", late, asked)
-    last = builder.lower(Expression("last_step_of_epoch"), {}).node
+    last = builder.evaluated_step()
     return last if evaluation.when == genes.ALWAYS and not evaluation.start else builder.op("and", last, mask)

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -107,7 +107,8 @@ class Program:
     """What a genome means, for every back end.
 
     ``update``: node of the signed update, class element, added to theta. ``stores``: (slot, node) pairs.
-    ``labels``: names of nodes for people who read generated code; they mean nothing.
+    ``labels``: names of nodes for people who read generated code, from genes and `let` lines; ``words``: from words of
+    the language and from their bodies, where no label is. Neither means anything.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Program:
     query: Query | None = None
     evaluation: Evaluation | None = None
     labels: tuple[tuple[int, str], ...] = ()
+    words: tuple[tuple[int, str], ...] = field(default=(), compare=False)
 
     @property
     def queries(self) -> bool:

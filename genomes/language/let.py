@@ -94,7 +94,7 @@ def needed(lines: Iterable[Line], names: Collection[str]) -> tuple[Line, ...]:
         name = stack.pop()
         if name not in found:
             found.add(name)
-            stack += names_in([by_name[name].expr])
+            stack += by_name.keys() & names_in([by_name[name].expr])
     return tuple(line for line in by_name.values() if line.name in found)
 
 

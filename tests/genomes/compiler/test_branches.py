@@ -96,8 +96,8 @@ def test_products_of_matrices_wait_for_the_steps_that_need_them(monkeypatch: pyt
         drive(functions, 10)
         assert done == {"gram_schmidt": 2 * 3 * tensors, "outer": (10 + 2) * tensors, "inner": 10 * tensors}
     text = render_python(program)
-    assert re.search(r"if v\d+:\n +\w+ = _outer\(g, theta\)|_outer\(g, theta\), g\) if ", text)
-    assert re.search(r"_gram_schmidt\(.*\) if v\d+ else ", text)
+    assert re.search(r"if \w+:\n +\w+ = _outer\(g, theta\)|_outer\(g, theta\), g\) if ", text)
+    assert re.search(r"_gram_schmidt\(.*\) if \w+ else ", text)
 
 
 def test_values_of_a_branch_by_step_that_are_kept_or_shared_are_always_computed():
@@ -120,7 +120,13 @@ def test_exported_source_divides_by_role():
     products = [line for line in step if "_odd_polynomial" in line]
     indent = {len(line) - len(line.lstrip()) for line in products}
     assert indent == {12}, "in an if of the loop over the tensors"
-    assert step.count('        if tensor["is_weight"]:') == 2
+    branches = [line.strip() for line in step if 'tensor["is_weight"]:' in line or line.strip() == "else:"]
+    assert branches == [
+        'if tensor["is_weight"]:',
+        'if not tensor["is_weight"]:',
+        'if not tensor["is_weight"]:',
+        "else:",
+    ]
 
 
 def test_cuda_products_name_the_roles_of_their_tensors():
