@@ -7,7 +7,7 @@ where it is taken, is called with `evo.events.Event` while the work goes on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -209,34 +209,46 @@ def calibrate(
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported file. ``name``: the genome's. ``text``: the content. ``path``: where it was written, if it was."""
+    """An exported optimizer. ``name``: the genome's. ``files``: texts by their paths within the export's folder.
+
+    ``path``: where they were written, if they were: the file, or the folder of a format that has several.
+    """
 
     name: str
     format: str
-    text: str
+    files: Mapping[str, str]
     path: Path | None
+
+    @property
+    def text(self) -> str:
+        """The text of the one file that there is. Raises UsageError where there are several."""
+        if len(self.files) > 1:
+            raise UsageError(f"--format {self.format} has several files: {', '.join(self.files)}")
+        (text,) = self.files.values()
+        return text
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain data, ready for JSON."""
         path = None if self.path is None else str(self.path)
-        return {"name": self.name, "format": self.format, "text": self.text, "path": path}
+        return {"name": self.name, "format": self.format, "files": dict(self.files), "path": path}
 
 
 def export(
     target: Path | str, format: str = "python", *, rank: int = 1, out: Path | str | None = None, force: bool = False
 ) -> Exported:
-    """Render an optimizer as a file, and write it to ``out`` where that is given (see `evo.files.write_out`).
+    """Render an optimizer in a format, and write it to ``out``, a file or a folder, where that is given (`evo.files`).
 
     ``target``: a campaign's folder (``rank`` in its hall of fame), a genome file or a known optimizer. ``format``: see
-    `evo.exports.formats`. ``force``: overwrite a file that exists. Raises UsageError, EvoError.
+    `evo.exports.formats`. ``force``: overwrite files that exist. Raises UsageError, EvoError.
     """
     chosen = find_format(format)
     found = find(str(target), rank)
-    text = chosen.render(found)
-    path = None if out is None else Path(out)
-    if path is not None:
-        files.write_out(path, text, force=force)
-    return Exported(found.genome.name, format, text, path)
+    exported = Exported(found.genome.name, format, chosen.files(found), None if out is None else Path(out))
+    if exported.path is not None and chosen.is_folder:
+        files.write_folder(exported.path, exported.files, force=force)
+    elif exported.path is not None:
+        files.write_out(exported.path, exported.text, force=force)
+    return exported
 
 
 class _Forwarded(Progress):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -54,6 +55,24 @@ def write_out(path: Path, content: str | bytes, *, force: bool = False) -> None:
         raise
     except OSError as error:
         raise _unwritable(path, error) from None
+
+
+def write_folder(path: Path, contents: Mapping[str, str], *, force: bool = False) -> None:
+    """Write files to the folder to which a person points; each by the rules of `write_out`, and none if one is refused.
+
+    ``contents``: by paths within the folder. Raises UsageError, EvoError.
+    """
+    check_folder(path, contents, force=force)
+    for name, content in contents.items():
+        write_out(path / name, content, force=force)
+
+
+def check_folder(path: Path, names: Iterable[str] = (), *, force: bool) -> None:
+    """Raise UsageError where `write_folder` would refuse ``path``, with files of these names in it."""
+    if is_standard_output(path) or is_stream(path) or os.path.isfile(path):
+        raise UsageError(f"--out {path}: several files are written; name a folder for them")
+    for name in names:
+        check_out(path / name, force=force)
 
 
 def check_out(path: Path, *, force: bool) -> None:

@@ -40,7 +40,8 @@ def run_demo(path: Path, workers: int = 0) -> bool:
         return False
     found = find(str(path))
     submission, genome = folder.out / "champion.py", folder.champion
-    files.write(submission, find_format("python").render(found))
+    (text,) = find_format("python").files(found).values()
+    files.write(submission, text)
     report = page.write(path, None)
 
     with Ledger.open_to_read(folder.ledger) as ledger:

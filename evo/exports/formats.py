@@ -6,8 +6,10 @@ To add a format, add such a module; nothing else names it.
 from __future__ import annotations
 
 import importlib
+import keyword
 import pkgutil
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,15 +20,27 @@ from evo.exports.export import Export
 
 @dataclass(frozen=True)
 class Format:
-    """One format. ``name``: as in ``--format``. ``description``: a few words for ``--help``. ``suffix``: of its files.
+    """One format. ``name``: as in ``--format``. ``description``: one line for ``--help``.
 
-    ``render``: the file's text; its heavy imports are its own, so that ``--help`` is quick.
+    ``files``: the texts of an export by their paths, relative to its folder, with ``/`` between parts; heavy imports
+    are the function's own, so that ``--help`` is quick. ``is_folder``: whether there may be several.
     """
 
     name: str
     description: str
-    suffix: str
-    render: Callable[[Export], str]
+    files: Callable[[Export], Mapping[str, str]]
+    is_folder: bool = False
+
+
+def one_file(name: str, description: str, ending: str, render: Callable[[Export], str]) -> Format:
+    """A format of one file, whose text ``render`` gives. ``ending``: what its name has after the genome's."""
+    return Format(name, description, lambda export: {stem(export.genome.name) + ending: render(export)})
+
+
+def stem(name: str) -> str:
+    """What the files of the genome called ``name`` begin with: a name that Python can import."""
+    found = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "optimizer"
+    return f"optimizer_{found}" if found[0].isdigit() else f"{found}_" if keyword.iskeyword(found) else found
 
 
 @cache

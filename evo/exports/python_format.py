@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from evo.exports.export import Export
-from evo.exports.formats import Format
+from evo.exports.formats import one_file
 from genomes.compiler.lowering import lower
 from genomes.language.genome import dump
 from genomes.strict_yaml import escaped
@@ -31,4 +31,4 @@ def render(export: Export) -> str:
     )
 
 
-FORMAT = Format("python", "one file that needs torch alone", ".py", render)
+FORMAT = one_file("python", "one file with the three functions of a submission; needs torch alone", ".py", render)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from evo.exports.export import Export
-from evo.exports.formats import Format
+from evo.exports.formats import one_file
 from genomes.language.genome import dump
 from genomes.strict_yaml import escaped
 
@@ -23,4 +23,4 @@ def render(export: Export) -> str:
     return "\n".join([*comments, dump(export.genome)])
 
 
-FORMAT = Format("yaml", "the genome", ".yaml", render)
+FORMAT = one_file("yaml", "the genome: what evo itself reads", ".yaml", render)

@@ -12,7 +12,7 @@ from evo.errors import EvoError, UsageError
 from evo.evaluation.question import parse_question
 from evo.evaluation.trainings import evaluate_targets
 from evo.exports.export import Export, Measured
-from evo.exports.formats import find_format, formats
+from evo.exports.formats import find_format, formats, stem
 from evo.exports.source import find
 from evo.files import write
 from genomes import catalogue
@@ -25,12 +25,25 @@ from tests.evo.fake_campaign import folder, run
 
 CASES = Path(__file__).parents[2] / "cases"
 UNPRINTED = "\x00 \x1b \x7f \x80 \x85 \xa0 \u2028 \ufeff \uffff"
-as_python, as_yaml = find_format("python").render, find_format("yaml").render
 MEASURED = Measured(
     "tig, depth 3, 5 epochs, 2 instances",
     (("this", "0.500 ± 0.020 from 9 instances"), ("adam", "0.400 ± 0.010 from 40 instances")),
     "Expect less elsewhere.",
 )
+
+
+def rendered(name, export):
+    """The text of a format of one file."""
+    (text,) = find_format(name).files(export).values()
+    return text
+
+
+def as_python(export):
+    return rendered("python", export)
+
+
+def as_yaml(export):
+    return rendered("yaml", export)
 
 
 class Functions:
@@ -127,10 +140,31 @@ def test_every_format_renders_every_kind_of_export(name):
     found = formats()[name]
     assert found.name == name
     assert found.description
-    assert found.suffix.startswith(".")
-    bare, full = (found.render(Export(catalogue.load("adam"), *rest)) for rest in ((), ("the catalogue", MEASURED)))
-    assert bare.endswith("\n")
-    assert "Expect less elsewhere." in full
+    bare, full = (found.files(Export(catalogue.load("adam"), *rest)) for rest in ((), ("the catalogue", MEASURED)))
+    assert found.is_folder or len(bare) == 1
+    assert set(bare) == set(full)
+    assert all(text.endswith("\n") for text in bare.values())
+    assert any("Expect less elsewhere." in text for text in full.values())
+
+
+def test_formats_of_one_file_have_files_of_their_own():
+    export = Export(catalogue.load("adam"))
+    names = [name for format in formats().values() if not format.is_folder for name in format.files(export)]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("adam", "adam"),
+        ("run-12.5+x", "run_12_5_x"),
+        ("8bit", "optimizer_8bit"),
+        ("lambda", "lambda_"),
+        ("..", "optimizer"),
+    ],
+)
+def test_files_have_names_that_python_imports(name, expected):
+    assert stem(name) == expected
 
 
 def test_a_format_that_is_none_is_refused():
