@@ -28,7 +28,12 @@ _OF_PROGRAMS = """
 constants model stream given number now run values first k x asked taken_back new sizes query launch_query advance
 launch_step Constants Program Tiles Genome Model Now Run Result real Tensor POINTERS STEPS_PER_EPOCH"""
 
-HELPERS = {  # in Rust, on f64
+HELPERS = {  # in Rust
+    "fours": """\
+/// Blocks of 4 in a row of n.
+fn fours(n: usize) -> usize {
+    n.div_ceil(4)
+}""",
     "sign": """\
 /// -1, 0 or 1; 0 where x is 0 or NaN.
 fn sign(x: f64) -> f64 {

@@ -353,20 +353,20 @@ def _order_statistic(product: _Product, name: str) -> list[Launch]:
         "int place = wanted == wanted ? (int)wanted : 0, count = 0;",
         "for (int i = threadIdx.x; i < size; i += blockDim.x) count += x[i] != x[i];",
         "const bool lost = block_sum(count) > 0;",
-        "Key<sizeof(real)>::Word prefix = 0, known = 0;",
-        "for (int bit = 8 * (int)sizeof(real) - 1; bit >= 0; --bit) {",
+        "Key::Word prefix = 0, known = 0;",
+        "for (int bit = 8 * (int)sizeof(Key::Word) - 1; bit >= 0; --bit) {",
         "    count = 0;",
         "    for (int i = threadIdx.x; i < size; i += blockDim.x) {",
-        "        const Key<sizeof(real)>::Word key = Key<sizeof(real)>::of(x[i]);",
+        "        const Key::Word key = Key::of(x[i]);",
         "        count += (key & known) == prefix && !(key >> bit & 1);",
         "    }",
         "    count = block_sum(count);",
-        "    const Key<sizeof(real)>::Word here = (Key<sizeof(real)>::Word)1 << bit;",
+        "    const Key::Word here = (Key::Word)1 << bit;",
         "    if (place >= count) place -= count, prefix |= here;",
         "    known |= here;",
         "}",
         f"if (threadIdx.x == 0) *({product.result}) = lost ? real(1e308 * 10 * 0) : "
-        "Key<sizeof(real)>::back(prefix);",
+        "Key::back(prefix);",
     ]
     return [product.per_block(name, body)]
 

@@ -94,20 +94,25 @@ __device__ __forceinline__ void take_along(real* x, const real* y, int n) {  // 
     __syncthreads();
 }""",
     "Key": """\
-template <int bytes> struct Key;  // the bits of a number, in the order of numbers
+template <int bytes> struct Bits { typedef unsigned Word; };
+template <> struct Bits<8> { typedef unsigned long long Word; };
 
-template <> struct Key<4> {
-    typedef unsigned Word;
-    union Bits { real number; Word word; };
+struct Key {  // the bits of a number, in the order of numbers
+    typedef Bits<sizeof(real)>::Word Word;
+    union Both { real number; Word word; };
+
     static __device__ __forceinline__ Word of(real x) {
-        Bits bits;
-        bits.number = x;
-        return bits.word >> 31 ? ~bits.word : bits.word | 1u << 31;
+        const Word top = (Word)1 << (8 * sizeof(Word) - 1);
+        Both both;
+        both.number = x;
+        return both.word & top ? ~both.word : both.word | top;
     }
+
     static __device__ __forceinline__ real back(Word key) {
-        Bits bits;
-        bits.word = key >> 31 ? key & ~(1u << 31) : ~key;
-        return bits.number;
+        const Word top = (Word)1 << (8 * sizeof(Word) - 1);
+        Both both;
+        both.word = key & top ? key & ~top : ~key;
+        return both.number;
     }
 };""",
 }
@@ -129,7 +134,7 @@ def source(bundle: str, devices: Mapping[str, Device]) -> str:
         kernels += [_kernel(prefix + kernel.name, PARAMETERS, kernel.body.splitlines()) for kernel in device.kernels]
     text = "\n\n".join(kernels)
     for name, helper in reversed(HELPERS.items()):  # they call those above them
-        if re.search(rf"(?<![\w.]){name}[(<]", text):
+        if re.search(rf"(?<![\w.]){name}(\(|<|::)", text):
             text = f"{helper}\n\n{text}"
     head = _HEAD.format(bundle=bundle, fields=_wrapped(TENSOR_FIELDS, 4))
     return f"{head}\n{text}\n\n}}  // namespace {bundle}\n"
