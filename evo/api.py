@@ -41,7 +41,7 @@ from evo.evaluation.question import Question, parse_question
 from evo.evaluation.trainings import Evaluation, evaluate_targets
 from evo.events import Event, Listener, ignore
 from evo.exports.formats import find_format
-from evo.exports.source import find
+from evo.exports.source import find, with_submission
 from evo.records import Generation
 from genomes.language.genome import parse
 from harness.result import Training
@@ -234,15 +234,28 @@ class Exported:
 
 
 def export(
-    target: Path | str, format: str = "python", *, rank: int = 1, out: Path | str | None = None, force: bool = False
+    target: Path | str,
+    format: str = "python",
+    *,
+    rank: int = 1,
+    out: Path | str | None = None,
+    force: bool = False,
+    config: Path | str | None = None,
+    fields: Mapping[str, str] | None = None,
+    tracks: Mapping[str, Path | str] | None = None,
 ) -> Exported:
     """Render an optimizer in a format, and write it to ``out``, a file or a folder, where that is given (`evo.files`).
 
     ``target``: a campaign's folder (``rank`` in its hall of fame), a genome file or a known optimizer. ``format``: see
-    `evo.exports.formats`. ``force``: overwrite files that exist. Raises UsageError, EvoError.
+    `evo.exports.formats`. ``force``: overwrite files that exist. ``config``, ``fields``, ``tracks``: see
+    `evo.exports.source.with_submission`. Raises UsageError, EvoError.
     """
     chosen = find_format(format)
     found = find(str(target), rank)
+    if chosen.submits:
+        found = with_submission(found, config, fields or {}, tracks or {})
+    elif config or fields or tracks:
+        raise UsageError(f"--format {format} has no submission: --config, --field and --track are for --format tig")
     exported = Exported(found.genome.name, format, chosen.files(found), None if out is None else Path(out))
     if exported.path is not None and chosen.is_folder:
         files.write_folder(exported.path, exported.files, force=force)

@@ -202,11 +202,21 @@ def export(
     out: Out = STANDARD_OUTPUT,
     force: Force = False,
     rank: Annotated[int, typer.Option(min=1, help="rank in the campaign's hall of fame")] = 1,
+    config: Annotated[
+        Path | None, typer.Option(help="tig: a TOML file whose table export.tig has the submission's details")
+    ] = None,
+    field: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=TEXT", help="tig: a detail of the submission, e.g. algorithm=mine")
+    ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DEPTHS=GENOME", help="tig: another genome for these depths, e.g. 7,10=x.yaml"),
+    ] = None,
 ) -> None:
     """Write an optimizer as a file: a genome, or standalone Python."""
     from evo.cli.exports import write_export
 
-    write_export(target, format, rank=rank, out=out, force=force)
+    write_export(target, format, rank=rank, out=out, force=force, config=config, fields=field or (), tracks=track or ())
 
 
 Targets = Annotated[

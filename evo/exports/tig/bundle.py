@@ -14,15 +14,10 @@ from evo.exports.tig.hyperparameters import tunable
 from evo.exports.tig.kernels import device
 from evo.exports.tig.layout import EXTENTS, PARAMETERS, THREADS, TILE, Device
 from genomes.backends.cuda.layout import ROLE_BITS
-from genomes.backends.own_names import RESERVED_IN_C, distinct
+from genomes.backends.own_names import RESERVED_IN_C, RESERVED_IN_RUST, distinct
 from genomes.compiler.program import Program
 from genomes.language.genome import Genome
 from harness.train import STEPS_PER_EPOCH
-
-RESERVED_IN_RUST = """
-abstract as async await become box break const continue crate do dyn else enum extern false final fn for gen if impl in
-let loop macro match mod move mut override priv pub ref return self Self static struct super trait true try type
-typeof union unsafe unsized use virtual where while yield f32 f64 i32 u32 u64 usize bool str vec Vec Option Some None"""
 
 _OF_PROGRAMS = """
 constants model stream given number now run values first k x asked taken_back new sizes query launch_query advance
@@ -115,26 +110,30 @@ def compiled(bundle: str, parts: Sequence[Part]) -> list[Compiled]:
 
 def rust_text(bundle: str, parts: Sequence[Compiled]) -> str:
     """``mod.rs``."""
-    environment = _environment()
+    templates = environment()
     programs = []
     for part in parts:
-        text = environment.get_template("program.rs.j2").render(
+        text = templates.get_template("program.rs.j2").render(
             title=_title(part), module=part.module, host=part.host,
             constants={name: rust_number(value) for name, value in part.constants.items()},
         )  # fmt: skip
         depths = " | ".join(map(str, part.part.depths))
         programs.append({"module": part.module, "depths": depths, "text": text.rstrip("\n")})
-    fields = dict.fromkeys(name for part in parts for name in part.constants)
-    hyperparameters = {
-        name: ", ".join(dict.fromkeys(repr(part.constants[name]) for part in parts if name in part.constants))
-        for name in fields
-    }
-    return environment.get_template("mod.rs.j2").render(
-        name=bundle, programs=programs, hyperparameters=hyperparameters, bits=ROLE_BITS, threads=THREADS, tile=TILE,
+    return templates.get_template("mod.rs.j2").render(
+        name=bundle, programs=programs, hyperparameters=defaults(parts), bits=ROLE_BITS, threads=THREADS, tile=TILE,
         steps_per_epoch=STEPS_PER_EPOCH, pointers=source.POINTERS, arguments=_arguments(),
         helpers=_helpers("\n".join(program["text"] for program in programs)),
         any_shift=any(part.device.uses_shift for part in parts),
     )  # fmt: skip
+
+
+def defaults(parts: Sequence[Compiled]) -> dict[str, str]:
+    """The hyperparameters of all parts, and their defaults as text."""
+    names = dict.fromkeys(name for part in parts for name in part.constants)
+    return {
+        name: ", ".join(dict.fromkeys(repr(part.constants[name]) for part in parts if name in part.constants))
+        for name in names
+    }
 
 
 def cuda_text(bundle: str, parts: Sequence[Compiled]) -> str:
@@ -150,7 +149,7 @@ def _with_safe_names(program: Program, values: Mapping[str, float]) -> tuple[Pro
 
     reserved = [
         *RESERVED_IN_C.split(), *RESERVED_IN_RUST.split(), *_OF_PROGRAMS.split(), *(word for _, word in PARAMETERS),
-        *source.HELPERS, *HELPERS, *(f"{extent}{more}" for extent in EXTENTS for more in ("", *map("_{}".format, range(9)))),
+        *source.HELPERS, *HELPERS, *EXTENTS, *(f"{extent}_{k}" for extent in EXTENTS for k in range(9)),
     ]  # fmt: skip
     renamed = distinct(program, written, reserved)
     new = {old.name: slot.name for old, slot in zip(program.slots, renamed.slots, strict=True)}
@@ -180,7 +179,8 @@ def _title(part: Compiled) -> str:
     return f"The genome {part.part.genome.name}" + (f", for {depths} hidden layers." if depths else ".")
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Where the templates are."""
     return Environment(
         loader=PackageLoader("evo.exports", "templates/tig"), undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True,

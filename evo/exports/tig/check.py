@@ -65,9 +65,7 @@ def compare(rust: str, found: dict[str, tuple[int, ...]]) -> None:
             if kernel not in found:
                 raise CheckError(f"mod.rs launches {kernel}, which no .cu file has")
             if chain.widths != found[kernel]:
-                raise CheckError(
-                    f"{kernel}: mod.rs passes arguments of {chain.widths} bytes, it takes {found[kernel]}"
-                )
+                raise CheckError(f"{kernel}: mod.rs passes arguments of {chain.widths} bytes, it takes {found[kernel]}")
     if missing := sorted(found.keys() - launched):
         raise CheckError(f"never launched: {', '.join(missing)}")
 
@@ -180,7 +178,7 @@ def _width(argument: str, function: str, own: str) -> int | None:
     name = re.sub(r"^&?(mut )?(self\.)?|\[.*", "", argument)
     where = own + "\n" if "self." in argument else function
     kinds = re.findall(rf"\b{name}: ([^,;=)\n]+)", where) + re.findall(rf"\blet {name} = [^;]* as (\w+);", where)
-    if "part" == name:
+    if name == "part":
         kinds = re.findall(r"\bslices: ([^=]+)", function)
     widths = {8 if "CudaSlice" in kind else _RUST_WIDTHS.get(kind.strip()) for kind in kinds}
     return widths.pop() if len(widths) == 1 else None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from evo.exports.tig.layout import EXTENTS, Device, Launch, Tiles
 from genomes.backends.cuda.layout import ROLE_BITS
 from genomes.backends.cuda.statements import Statements
-from genomes.compiler.branches import ALL, Condition
+from genomes.compiler.branches import Condition
 from genomes.compiler.program import CLOCK_SOURCES, ROLE_SOURCES, Program, Query
 from genomes.compiler.shapes import ShapeClass
 
@@ -182,8 +182,10 @@ class _Writer(Statements):
     def host(self) -> Host:
         program, device = self.program, self.device
         nodes = program.nodes
-        stored = {s: [(slot, i) for slot, i in self.stores_of(s) if program.slots[slot].name not in self.hyperparameters]
-                  for s in (ShapeClass.CLOCK, ShapeClass.ROLE)}  # fmt: skip
+        stored = {
+            shape: [(k, i) for k, i in self.stores_of(shape) if program.slots[k].name not in self.hyperparameters]
+            for shape in (ShapeClass.CLOCK, ShapeClass.ROLE)
+        }
         slots = []
         for slot in program.slots:
             if slot.shape.on_host and slot.name not in self.hyperparameters:
@@ -205,9 +207,11 @@ class _Writer(Statements):
             (name, EXTENTS[tiles.extent][2], EXTENTS[tiles.extent][1], self.holds(tiles.needed))
             for tiles, name in self.tiles.items()
         )
-        scratch = _rust_size(device.scratch.size_text()) + (
-            f" + {device.partials} * model.n_partials" if device.partials else ""
-        ) + (" + model.readout_size()" if device.uses_shift else "")
+        scratch = (
+            _rust_size(device.scratch.size_text())
+            + (f" + {device.partials} * model.n_partials" if device.partials else "")
+            + (" + model.readout_size()" if device.uses_shift else "")
+        )
         sizes = {
             "state": _rust_size(device.state.size_text()),
             "scratch": scratch,
@@ -226,7 +230,9 @@ class _Writer(Statements):
                 for condition in self.moments
             ],
             stores=[f"self.{program.slots[slot].name} = {self.rust_atom(i)};" for slot, i in stored[ShapeClass.CLOCK]],
-            role_stores=[f"self.{program.slots[slot].name}[k] = {self.rust_atom(i)};" for slot, i in stored[ShapeClass.ROLE]],
+            role_stores=[
+                f"self.{program.slots[slot].name}[k] = {self.rust_atom(i)};" for slot, i in stored[ShapeClass.ROLE]
+            ],
             query=query,
             query_values=query_values,
             asks=asks,
@@ -290,5 +296,3 @@ def _turns(launches: Sequence[Launch]) -> tuple[int, int] | None:
     while kernels[count * period : (count + 1) * period] == kernels[:period]:
         count += 1
     return period, count
-
-

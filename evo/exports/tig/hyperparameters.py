@@ -1,8 +1,8 @@
 """The numbers of a genome that a bundle's user may set: names for them, and a program that reads them from slots.
 
 A number qualifies where it stands in the program as itself, as a multiple of itself or as what it lacks of 1: found by
-lowering the genome with another number in its place. Where that fails for one of several equal numbers, they are changed
-as one. The others are part of the program's structure and stay what they are.
+lowering the genome with another number in its place. Where that fails for one of several equal numbers, they change as
+one. The others are part of the program's structure and stay what they are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from genomes.compiler.lowering import lower
 from genomes.compiler.program import Node, Program, Slot
 from genomes.compiler.shapes import LoweringError, ShapeClass
 from genomes.language.expressions import Expression
-from genomes.language.genome import Genome, GenomeError
+from genomes.language.genome import Evaluation, Genome, GenomeError, Query
 from genomes.language.primitives import TABLE
 
 _CHANGES = (0.9990234375, 0.9970703125)  # factors of a number that its places in the program follow
@@ -98,6 +98,7 @@ def _together(genome: Genome, single: list[_Number]) -> Iterator[_Number]:
     first: dict[float, str] = {}
     for number in single:
         if number.value in first:
+
             def changed(value: float, old: float = number.value) -> Genome:
                 return genome.mapped(lambda tree: _exchanged(tree, old, value))
 
@@ -179,8 +180,11 @@ def _numbers(genome: Genome) -> Iterator[_Number]:
     for i, (role, multiplier) in enumerate(genome.roles):
         changed = _with_item(genome, "roles", i, lambda pair, value: (pair[0], value))
         yield _Number(f"lr_{role}", multiplier, changed)
-    for key, gene in (("query", genome.query), ("evaluation", genome.evaluation)):
-        for name, number, place in _in(gene.offset) if gene else ():
+    genes: dict[str, Query | Evaluation | None] = {"query": genome.query, "evaluation": genome.evaluation}
+    for key, gene in genes.items():
+        if gene is None:
+            continue
+        for name, number, place in _in(gene.offset):
             yield _Number(
                 f"{key}_{name}", number,
                 lambda value, key=key, gene=gene, place=place: replace(
@@ -198,14 +202,14 @@ def _with_item(genome: Genome, key: str, i: int, change: Callable[..., object]) 
     return changed
 
 
-def _in(tree: Expression, place: tuple[int, ...] = (), name: str = "number") -> Iterator[tuple[str, float, tuple]]:
+def _in(tree: Expression, place: tuple[int, ...] = (), name: str = "constant") -> Iterator[tuple[str, float, tuple]]:
     """The numbers of an expression: (name, value, place)."""
     if tree.value is not None:
-        yield "epsilon" if name == "number" and 0 < tree.value <= _TINY else name, tree.value, place
+        yield "epsilon" if name == "constant" and 0 < tree.value <= _TINY else name, tree.value, place
     parameters = TABLE[tree.name].parameters if tree.name in TABLE else ()
     for k, argument in enumerate(tree.arguments):
-        own = parameters[k].name if k < len(parameters) and parameters[k].domain else "number"
-        yield from _in(argument, (*place, k), own if re.fullmatch("[a-z][a-z0-9_]*", own) else "number")
+        own = parameters[k].name if k < len(parameters) and parameters[k].domain else "constant"
+        yield from _in(argument, (*place, k), own if re.fullmatch("[a-z][a-z0-9_]*", own) else "constant")
 
 
 def _replaced(tree: Expression, place: tuple[int, ...], value: float) -> Expression:

@@ -34,7 +34,6 @@ ROLE_TEXT = {
 }
 
 
-
 _ENTRIES = {
     ShapeClass.ELEMENT: "elements",
     ShapeClass.ROW: "rows",
@@ -395,4 +394,3 @@ def _defined(definitions: Iterable[tuple[str, str]], lines: Iterable[str]) -> li
 
 def _indented(lines: Iterable[str]) -> list[str]:
     return [f"    {line}" for line in lines]
-

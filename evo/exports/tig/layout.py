@@ -21,6 +21,7 @@ TENSOR_FIELDS = (
     "param_index", "first_tile", "shifted",
 )  # fmt: skip
 
+
 @dataclass(frozen=True)
 class Tiles:
     """A list of tiles. ``extent``: what is divided, a key of `EXTENTS`; ``needed``: for which tensors."""

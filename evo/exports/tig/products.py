@@ -30,15 +30,31 @@ class Writer(Protocol):
     chains: dict[int, tuple[int, ...]]
     spaces: tuple[ShapeClass, ...]
 
-    def matrices_of(self, product: int) -> list[tuple[int, int]]: ...
-    def numbers_of(self, product: int) -> tuple[tuple[int, ...], ...]: ...
-    def place(self, value: int) -> str: ...
-    def number(self, value: int) -> str: ...
+    def matrices_of(self, product: int) -> list[tuple[int, int]]:
+        """The values in scratch that a product reads, and those that are to be found there."""
+        ...
+
+    def numbers_of(self, product: int) -> tuple[tuple[int, ...], ...]:
+        """For each link of a chain of products the host values that it takes."""
+        ...
+
+    def place(self, value: int) -> str:
+        """C text of the address of a tensor's first number of a value in scratch."""
+        ...
+
+    def number(self, value: int) -> str:
+        """C text of a host value."""
+        ...
+
     def tiled(
         self, name: str, extent: str, roots: Iterable[int], statements: Iterable[str], *, of: Tiles | None = None
-    ) -> Launch: ...
-    def per_tensor(self, name: str, roots: Iterable[int], statements: Iterable[str]) -> Launch: ...
-    def blocks(self, name: str, statements: Iterable[str], of: Tiles) -> Launch: ...
+    ) -> Launch:
+        """A pass over the entries of a class, a thread for each."""
+        ...
+
+    def blocks(self, name: str, statements: Iterable[str], of: Tiles) -> Launch:
+        """A block for each tensor."""
+        ...
 
 
 def workspaces(program: Program, chains: Mapping[int, tuple[int, ...]]) -> tuple[ShapeClass, ...]:
@@ -325,7 +341,9 @@ def _odd_polynomial(product: _Product, name: str) -> list[Launch]:
             (here, ("wide ? tensor.rows : 1", "wide ? 1 : tensor.rows")),
             (square, side),
         )
-        second = _multiplied(("side",) * 3, (square, side), (square, side), (factor, side), f"{c}, {b}, {square}")
+        second = _multiplied(
+            ("side", "side", "side"), (square, side), (square, side), (factor, side), f"{c}, {b}, {square}"
+        )
         sizes = "tensor.rows", "tensor.columns"
         more = f"1, {a}, {here}"
         left = _multiplied((*sizes, "side"), (factor, side), (here, element), (there, element), more)
@@ -365,8 +383,7 @@ def _order_statistic(product: _Product, name: str) -> list[Launch]:
         "    if (place >= count) place -= count, prefix |= here;",
         "    known |= here;",
         "}",
-        f"if (threadIdx.x == 0) *({product.result}) = lost ? real(1e308 * 10 * 0) : "
-        "Key::back(prefix);",
+        f"if (threadIdx.x == 0) *({product.result}) = lost ? real(1e308 * 10 * 0) : Key::back(prefix);",
     ]
     return [product.per_block(name, body)]
 

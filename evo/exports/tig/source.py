@@ -71,9 +71,7 @@ __device__ __forceinline__ void multiply(int i, int rows, int columns, int lengt
                 z[at] = w ? alpha * sums[j][l] + beta * w[at] : sums[j][l];
             }
 }""",
-    "block_sum": _REDUCE.format(
-        name="sum", threads=THREADS, gather="shared[threadIdx.x] + shared[threadIdx.x + half]"
-    ),
+    "block_sum": _REDUCE.format(name="sum", threads=THREADS, gather="shared[threadIdx.x] + shared[threadIdx.x + half]"),
     "block_max": _REDUCE.format(
         name="max", threads=THREADS, gather="larger(shared[threadIdx.x], shared[threadIdx.x + half])"
     ),
@@ -117,7 +115,7 @@ struct Key {  // the bits of a number, in the order of numbers
 };""",
 }
 _HEAD = """\
-namespace {bundle} {{
+namespace {bundle}_kernels {{
 
 typedef float real;
 
@@ -137,7 +135,7 @@ def source(bundle: str, devices: Mapping[str, Device]) -> str:
         if re.search(rf"(?<![\w.]){name}(\(|<|::)", text):
             text = f"{helper}\n\n{text}"
     head = _HEAD.format(bundle=bundle, fields=_wrapped(TENSOR_FIELDS, 4))
-    return f"{head}\n{text}\n\n}}  // namespace {bundle}\n"
+    return f"{head}\n{text}\n\n}}  // namespace {bundle}_kernels\n"
 
 
 def _kernel(name: str, parameters: tuple[tuple[str, str], ...], lines: list[str]) -> str:

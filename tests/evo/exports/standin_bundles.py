@@ -101,7 +101,11 @@ def _write(folder: Path, bundles: Mapping[str, Files]) -> None:
 def _compile_rust(cargo: str, folder: Path, double: bool) -> None:
     features = ["--features", "double"] if double else []
     target = BUILD / "target" / ("double" if double else "single")
-    rust = {"RUSTFLAGS": "-D warnings", "CARGO_TARGET_DIR": str(target), "PATH": f"{Path(cargo).parent}:{os.environ['PATH']}"}
+    rust = {
+        "RUSTFLAGS": "-D warnings",
+        "CARGO_TARGET_DIR": str(target),
+        "PATH": f"{Path(cargo).parent}:{os.environ['PATH']}",
+    }
     command = [cargo, "build", "--offline", "--quiet", "--lib", *features]
     done = subprocess.run(command, cwd=folder, env={**os.environ, **rust}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:6000]
@@ -120,10 +124,19 @@ def _compile_kernels(
             alone = "true" if _BARRIERS.search(part) else "false"
             rows.append(f'    {{"{name[1]}", {{go<decltype(&{name[1]}), &{name[1]}>, {alone}}}}},')
     table = (STANDIN / "launcher.cpp").read_text().replace("    // kernels", "\n".join(rows))
-    names = dict.fromkeys(f"using namespace {name};" for name in bundles)
+    names = dict.fromkeys(f"using namespace {name}_kernels;" for name in bundles)
     code = "\n".join(['#include "kernels.h"', *texts, *names, "#undef float", table])
     options = ["-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-w", f"-I{STANDIN}", *more]
-    command = [compiler, *options, *(["-DDOUBLE"] if double else []), "-x", "c++", "-o", str(folder / "kernels.so"), "-"]
+    command = [
+        compiler,
+        *options,
+        *(["-DDOUBLE"] if double else []),
+        "-x",
+        "c++",
+        "-o",
+        str(folder / "kernels.so"),
+        "-",
+    ]
     done = subprocess.run(command, input=code, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:6000]
 
@@ -220,3 +233,44 @@ def _flat(tensors: list[Tensor]) -> tuple[list[Tensor], Any]:
     """The tensors as the challenge lays them out, and their addresses."""
     laid = [tensor.T.contiguous() if tensor.dim() == 2 else tensor.contiguous() for tensor in tensors]
     return laid, (ctypes.c_void_p * len(laid))(*(tensor.data_ptr() for tensor in laid))
+
+
+@dataclass
+class Beside:
+    """A bundle's functions, and how far the reference is from what they return for the same tensors.
+
+    ``difference``: the largest of an update or of a queried parameter, relative to the tensor's largest so far.
+    """
+
+    functions: Functions
+    reference: Any
+    difference: float = 0.0
+
+    def init_state(self, seed: bytes, param_sizes: list[int], **context: Any) -> Any:
+        self.functions.init_state(seed, param_sizes, **context)
+        self.largest = [[0.0] * len(param_sizes) for _ in range(2)]
+        self.trainable = context["trainable"]
+        return self.reference.init_state(seed, param_sizes, **context)
+
+    def query_at_params(self, state: Any, params: list[Tensor], *now: Any) -> list[Tensor] | None:
+        found = self.functions.query_at_params(state, params, *now)
+        expected = self.reference.query_at_params(state, params, *now)
+        assert (found is None) == (expected is None)
+        if found is not None and expected is not None:
+            self._compare(found, expected, self.largest[0], [True] * len(params))
+        return found
+
+    def step(self, state: Any, params: list[Tensor], gradients: list[Tensor], *now: Any) -> list[Tensor]:
+        found = self.functions.step(state, params, gradients, *now)
+        self._compare(found, self.reference.step(state, params, gradients, *now), self.largest[1], self.trainable)
+        return found
+
+    def _compare(
+        self, found: list[Tensor], expected: list[Tensor], largest: list[float], flags: Sequence[bool]
+    ) -> None:
+        for k, (x, y) in enumerate(zip(found, expected, strict=True)):
+            if flags[k] and y.numel():
+                assert torch.equal(x.isfinite(), y.isfinite())
+                largest[k] = max(largest[k], y.abs().max().item())
+                error = (x - y).abs().max().item()
+                self.difference = max(self.difference, error / largest[k] if error else 0.0)

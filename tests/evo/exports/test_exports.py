@@ -14,6 +14,7 @@ from evo.evaluation.trainings import evaluate_targets
 from evo.exports.export import Export, Measured
 from evo.exports.formats import find_format, formats, stem
 from evo.exports.source import find
+from evo.exports.submission import Submission
 from evo.files import write
 from genomes import catalogue
 from genomes.backends.torch_reference import optimizer
@@ -140,7 +141,8 @@ def test_every_format_renders_every_kind_of_export(name):
     found = formats()[name]
     assert found.name == name
     assert found.description
-    bare, full = (found.files(Export(catalogue.load("adam"), *rest)) for rest in ((), ("the catalogue", MEASURED)))
+    adam, said = catalogue.load("adam"), Submission("mine", "2026 A", "A", "B")
+    bare, full = (found.files(Export(adam, *rest, submission=said)) for rest in ((), ("the catalogue", MEASURED)))
     assert found.is_folder or len(bare) == 1
     assert set(bare) == set(full)
     assert all(text.endswith("\n") for text in bare.values())
