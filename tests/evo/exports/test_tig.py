@@ -5,6 +5,7 @@ Slow tests train the whole catalogue. Nothing here needs the challenge's code or
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,12 +21,13 @@ from evo.exports.tig.hyperparameters import tunable
 from genomes import catalogue
 from genomes.backends.torch_reference import optimizer
 from genomes.compiler.lowering import lower
-from genomes.language.genome import Genome, dump, parse
+from genomes.language.genome import Genome, dump, load, parse
 from harness.result import Training
 from harness.task import Instance, seed_bytes
 from harness.train import train
 from tests.evo.exports.standin_bundles import Beside, Bundle, Functions, build
-from tests.genomes.drive import drive
+from tests.genomes import cuda_cases
+from tests.genomes.drive import drive, expression_genome
 
 DETAILS = {"algorithm": "mine", "copyright": "2026 A", "submitter": "A", "creator": "B"}
 # elementwise; queries, evaluation and readout; reductions over tensors and the model; over rows and columns
@@ -40,6 +42,8 @@ terms:
   - expr: "sign(g) * uniform(2) + quantile(g, 0.3) * bfloat16(uniform(3)) + delay(g, 3) + hold(g, t % 3 == 0)"
 """
 EPOCHS = 2
+LONGER = {"calibrated_adam": 6}  # it measures in epochs 1 and 2, and shifts later
+TUNED = sorted((Path(__file__).parents[3] / "runs" / "tuned-adam").glob("*.yaml"))
 INSTANCE = Instance("tig", 4, seed_bytes(5))
 UPDATE_BOUND = {"double": 1e-9, "single": 2e-5}
 
@@ -57,6 +61,10 @@ def trained(genomes: dict[str, Genome], precision: str) -> dict[str, tuple[Train
     return {name: beside(built[names[name]], genome) for name, genome in genomes.items()}
 
 
+def epochs(genome: Genome) -> int:
+    return LONGER.get(genome.name, EPOCHS)
+
+
 def bundle_of_tracks() -> dict[str, str]:
     return bundle(catalogue.load("adam"), "tracks", (((3,), catalogue.load("sgd")),))
 
@@ -65,7 +73,7 @@ def beside(own: Bundle, genome: Genome) -> tuple[Training, float]:
     """A bundle's training, and how far its updates were from those of its genome for the same tensors."""
     compared = Beside(Functions(own), optimizer(lower(genome)))
     found: list[Training] = []
-    own.run(4, lambda: found.append(train(INSTANCE, compared, epochs=EPOCHS, dtype=own.dtype)))
+    own.run(4, lambda: found.append(train(INSTANCE, compared, epochs=epochs(genome), dtype=own.dtype)))
     return found[0], compared.difference
 
 
@@ -87,18 +95,23 @@ def quick() -> dict[str, Genome]:
 def test_a_bundle_trains_the_network_as_its_genome_does(built, name):
     genome = quick()[name]
     training, difference = beside(built[f"b{list(quick()).index(name)}"], genome)
-    expected = train(INSTANCE, optimizer(lower(genome)), epochs=EPOCHS, dtype=torch.float64)
+    expected = train(INSTANCE, optimizer(lower(genome)), epochs=epochs(genome), dtype=torch.float64)
     assert training.status == expected.status
     assert losses(training) == pytest.approx(losses(expected), rel=1e-9, abs=0)
     assert difference < UPDATE_BOUND["double"]
 
 
+def known_and_tuned() -> dict[str, Genome]:
+    return {name: catalogue.load(name) for name in catalogue.names()} | {path.stem: load(path) for path in TUNED}
+
+
 @pytest.mark.slow
 def test_every_known_optimizer_trains_the_network_as_its_genome_does():
-    found = trained({name: catalogue.load(name) for name in catalogue.names()}, "double")
+    genomes = known_and_tuned()
     wrong = {}
-    for name, (training, difference) in found.items():
-        expected = train(INSTANCE, optimizer(lower(catalogue.load(name))), epochs=EPOCHS, dtype=torch.float64)
+    for name, (training, difference) in trained(genomes, "double").items():
+        genome = genomes[name]
+        expected = train(INSTANCE, optimizer(lower(genome)), epochs=epochs(genome), dtype=torch.float64)
         same = losses(training) == pytest.approx(losses(expected), rel=1e-9, abs=0)
         if training.status != expected.status or difference > UPDATE_BOUND["double"] or same == (name in CHAOTIC):
             wrong[name] = (training.status, difference, losses(training), losses(expected))
@@ -107,14 +120,33 @@ def test_every_known_optimizer_trains_the_network_as_its_genome_does():
 
 @pytest.mark.slow
 def test_every_known_optimizer_keeps_to_its_genome_in_single_precision():
-    genomes = {name: catalogue.load(name) for name in catalogue.names()}
+    genomes = known_and_tuned()
     differences = {name: difference for name, (_, difference) in trained(genomes, "single").items()}
-    assert not {name: value for name, value in differences.items() if value > single_bound(name)}
+    assert not {name: value for name, value in differences.items() if value > single_bound(genomes[name])}
 
 
-def single_bound(name: str) -> float:
-    operations = {node.op for node in lower(catalogue.load(name)).nodes}
-    return UPDATE_BOUND["single"] * (1000 if operations & {"inverse_root", "gram_schmidt"} else 1)
+def single_bound(genome: Genome) -> float:
+    """More where rounding errors grow: with condition numbers, by Newton's method, where a mean is taken away."""
+    operations = {node.op for node in lower(genome).nodes}
+    growing = {
+        "inverse_root": 5000, "gram_schmidt": 1000, "output_shift": 100, "odd_polynomial": 50, "sum_row": 50,
+    }  # fmt: skip
+    return UPDATE_BOUND["single"] * max((growing.get(op, 1) for op in operations), default=1)
+
+
+@pytest.mark.slow
+def test_every_primitive_is_exported_as_it_is_meant(monkeypatch):
+    monkeypatch.setattr(cuda_cases, "from_expression", expression_genome)
+    monkeypatch.setitem(globals(), "EPOCHS", 1)
+    variants = (" host", " role", " mixed", " swapped")
+    genomes = {
+        name: replace(genome, lr=1e-6)
+        for name, genome in cuda_cases.primitive_cases().items()
+        if not name.endswith(variants)
+    }
+    found = trained(genomes, "double")
+    # where inputs are huge or ill-conditioned, the reference itself is no better
+    assert not {name: d for name, (_, d) in found.items() if not d < 1e-7}
 
 
 # --- hyperparameters and tracks
