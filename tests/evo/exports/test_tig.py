@@ -112,7 +112,8 @@ def test_every_known_optimizer_trains_the_network_as_its_genome_does():
     for name, (training, difference) in trained(genomes, "double").items():
         genome = genomes[name]
         expected = train(INSTANCE, optimizer(lower(genome)), epochs=epochs(genome), dtype=torch.float64)
-        same = losses(training) == pytest.approx(losses(expected), rel=1e-9, abs=0)
+        bound = 1e-9 if name in catalogue.names() else 1e-6  # large shifts: 1e-14 moves the tuned ones' own by 5e-9
+        same = losses(training) == pytest.approx(losses(expected), rel=bound, abs=0)
         if training.status != expected.status or difference > UPDATE_BOUND["double"] or same == (name in CHAOTIC):
             wrong[name] = (training.status, difference, losses(training), losses(expected))
     assert not wrong
