@@ -46,7 +46,7 @@ from evo.evaluation.trainings import Evaluation, evaluate_targets
 from evo.events import Event, Listener, ignore
 from evo.exports.everything import everything
 from evo.exports.formats import find_format
-from evo.exports.source import champion, find, is_run
+from evo.exports.source import champion, find, is_run, with_submission
 from evo.records import Addition, Generation
 from genomes.language.genome import Genome, parse
 from harness.result import Training
@@ -275,15 +275,28 @@ class Exported:
 
 
 def export(
-    target: Path | str, format: str = "python", *, rank: int = 1, out: Path | str | None = None, force: bool = False
+    target: Path | str,
+    format: str = "python",
+    *,
+    rank: int = 1,
+    out: Path | str | None = None,
+    force: bool = False,
+    config: Path | str | None = None,
+    fields: Mapping[str, str] | None = None,
+    tracks: Mapping[str, Path | str] | None = None,
 ) -> Exported:
     """Render an optimizer in a format, and write it to ``out``, a file or a folder, where that is given (`evo.files`).
 
     ``target``: a campaign's folder (``rank`` in its hall of fame), a genome file or a known optimizer. ``format``: see
-    `evo.exports.formats`. ``force``: overwrite files that exist. Raises UsageError, EvoError.
+    `evo.exports.formats`. ``force``: overwrite files that exist. ``config``, ``fields``, ``tracks``: see
+    `evo.exports.source.with_submission`. Raises UsageError, EvoError.
     """
     chosen = find_format(format)
     found = find(str(target), rank)
+    if chosen.submits:
+        found = with_submission(found, config, fields or {}, tracks or {})
+    elif config or fields or tracks:
+        raise UsageError(f"--format {format} has no submission: --config, --field and --track are for --format tig")
     exported = Exported(found.genome.name, format, chosen.files(found), None if out is None else Path(out))
     if exported.path is not None and chosen.is_folder:
         files.write_folder(exported.path, exported.files, force=force)
@@ -292,17 +305,27 @@ def export(
     return exported
 
 
-def export_all(target: Path | str, *, out: Path | str, rank: int = 1, force: bool = False) -> Exported:
+def export_all(
+    target: Path | str,
+    *,
+    out: Path | str,
+    rank: int = 1,
+    force: bool = False,
+    config: Path | str | None = None,
+    fields: Mapping[str, str] | None = None,
+    tracks: Mapping[str, Path | str] | None = None,
+) -> Exported:
     """Write an optimizer to the folder ``out`` in every format, with a README and, of a campaign, its report.
 
-    ``format`` of the result is ``all``; its ``files`` have the report too. ``target``, ``rank``, ``force``: as in
-    `export`. Raises UsageError, EvoError.
+    ``format`` of the result is ``all``; its ``files`` have the report too. Formats for submissions are left out unless
+    ``config``, ``fields`` or ``tracks`` are given; these and the rest are as in `export`. Raises UsageError, EvoError.
     """
     from evo.report import page
 
     found, folder = find(str(target), rank), Path(out)
-    of_campaign = Path(target).is_dir() or Path(target).name == "recipe.yaml"
-    report = "report.html" if of_campaign else ""
+    if config or fields or tracks:
+        found = with_submission(found, config, fields or {}, tracks or {})
+    report = "report.html" if is_run(target) else ""
     made = everything(found, report)
     files.check_folder(folder, [*made.files, *filter(None, [report])], force=force)
     files.write_folder(folder, made.files, force=force)

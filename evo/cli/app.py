@@ -240,14 +240,25 @@ def export(
         int,
         typer.Option(min=1, help="rank in the hall of fame; of nsga2: 1, the champion, then its front"),
     ] = 1,
+    config: Annotated[
+        Path | None, typer.Option(help="tig: a TOML file whose table export.tig has the submission's details")
+    ] = None,
+    field: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=TEXT", help="tig: a detail of the submission, e.g. algorithm=mine")
+    ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DEPTHS=GENOME", help="tig: another genome for these depths, e.g. 7,10=x.yaml"),
+    ] = None,
 ) -> None:
     """Write an optimizer as files: for the challenge, for training scripts, or for evo itself."""
     from evo.cli.exports import write_all, write_export
 
+    said = {"config": config, "fields": field or (), "tracks": track or ()}
     if everything:
-        write_all(target, rank=rank, out=out, force=force)
+        write_all(target, rank=rank, out=out, force=force, **said)
         return
-    write_export(target, format, rank=rank, out=out, force=force)
+    write_export(target, format, rank=rank, out=out, force=force, **said)
 
 
 Targets = Annotated[

@@ -44,7 +44,7 @@ def everything(export: Export, report: str = "") -> Everything:
     if report:
         described.append((report, "the campaign, with pictures"))
     page = template("exports_readme.md.j2").render(
-        name=export.genome.name, origin=export.origin, measured=export.measured, earned=export.earned, formula=formula(export.genome),
-        described=described, left_out=left_out,
+        name=export.genome.name, origin=export.origin, measured=export.measured, earned=export.earned,
+        formula=formula(export.genome), described=described, left_out=left_out,
     )  # fmt: skip
     return Everything({README: page, **found}, left_out)

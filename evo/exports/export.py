@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from evo.exports.submission import Submission
 from genomes.language.genome import Genome
 
 
@@ -18,9 +19,15 @@ class Measured:
 
 @dataclass(frozen=True)
 class Export:
-    """A genome to be exported. ``origin``: where it comes from, in one sentence. ``earned``: what each part earns."""
+    """A genome to be exported. ``origin``: where it comes from, in one sentence. ``earned``: what each part earns.
+
+    ``submission``: what its submitter says, for the formats that want it. ``tracks``: genomes for other depths of the
+    network, (numbers of hidden layers, genome).
+    """
 
     genome: Genome
     origin: str = ""
     measured: Measured | None = None
     earned: Measured | None = None
+    submission: Submission | None = None
+    tracks: tuple[tuple[tuple[int, ...], Genome], ...] = ()

@@ -23,13 +23,16 @@ class Format:
     """One format. ``name``: as in ``--format``. ``description``: one line for ``--help``.
 
     ``files``: the texts of an export by their paths, relative to its folder, with ``/`` between parts; heavy imports
-    are the function's own, so that ``--help`` is quick. ``is_folder``: whether there may be several.
+    are the function's own, so that ``--help`` is quick. ``is_folder``: whether there may be several. ``submits``:
+    whether it wants `Export.submission`. ``note``: what a person is told who exports it.
     """
 
     name: str
     description: str
     files: Callable[[Export], Mapping[str, str]]
     is_folder: bool = False
+    submits: bool = False
+    note: str = ""
 
 
 def one_file(name: str, description: str, ending: str, render: Callable[[Export], str]) -> Format:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from evo.campaign import explained
@@ -10,6 +12,7 @@ from evo.campaign.ranking import ranked
 from evo.campaign.status import open_to_read
 from evo.errors import UsageError
 from evo.exports.export import Export, Measured
+from evo.exports.submission import depths, read_config, submission
 from evo.formatting import command, interval
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
@@ -51,6 +54,33 @@ def champion(folder: RunFolder) -> tuple[Path, Recipe]:
         complete = recipe.ended(len(past), lane_steps(past))
         raise UsageError(_without_champion(folder.path, complete=complete))
     return folder.champion, recipe
+
+
+def with_submission(
+    export: Export, config: Path | str | None, given: Mapping[str, str], tracks: Mapping[str, Path | str]
+) -> Export:
+    """The export with what its submitter says, and with the genomes of other depths.
+
+    ``config``: a TOML file, whose table ``[export.tig]`` has the fields of `Submission`, and ``tracks``: a genome (a
+    file, or the name of a known optimizer) by numbers of hidden layers such as ``4`` or ``7,10``. ``given`` and
+    ``tracks`` say the same, and come first. Raises UsageError.
+    """
+    details, genomes = read_config(Path(config)) if config else ({}, {})
+    where = f"{config}: export.tig" if config and not given else "--format tig"
+    said = submission({**details, **given}, where)
+    folder = Path(config).parent if config else Path()
+    found: dict[tuple[int, ...], Genome] = {}
+    for source, entries in ((f"{config}: export.tig.tracks", genomes), ("--track", tracks)):
+        for key, target in entries.items():
+            if not isinstance(target, str | Path):
+                raise UsageError(f"{source}: {key}: expected a genome's file or name")
+            near = folder / target
+            here = near if entries is genomes and near.suffix in (".yaml", ".yml") else target
+            found[depths(str(key), source)] = load_genome(str(here))
+    named = [depth for key in found for depth in key]
+    if twice := sorted({depth for depth in named if named.count(depth) > 1}):
+        raise UsageError(f"--track: {twice[0]} hidden layers have two genomes")
+    return replace(export, submission=said, tracks=tuple(found.items()))
 
 
 def load_genome(target: str) -> Genome:

@@ -91,7 +91,8 @@ def render(export: Export) -> str:
         imports=["import math", "", "import torch"] if needs_math else ["import torch"],
         helpers="\n\n\n".join([tensors, *helpers]), source=docstring(export.genome.source),
         formula=[line for long in formula(export.genome) for line in _wrapped(long)],
-        origin="\n".join(docstring(export.origin)), measured=export.measured, earned=export.earned, fact_texts=_FACT_TEXTS,
+        origin="\n".join(docstring(export.origin)), measured=export.measured, earned=export.earned,
+        fact_texts=_FACT_TEXTS,
         notes=_notes(export.genome, body, about), more_options=_more_options(body, about), use=_use(name, body, about),
     )  # fmt: skip
 

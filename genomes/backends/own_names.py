@@ -15,6 +15,10 @@ mutable namespace new noexcept not_eq nullptr operator override private protecte
 reinterpret_cast restrict short signed sizeof static static_assert static_cast struct switch template this
 thread_local throw true typedef typeid typename union unsigned using virtual void volatile wchar_t xor xor_eq
 half float2 float4 double2 int2 int4 dim3 warpSize INFINITY NAN NULL"""
+RESERVED_IN_RUST = """
+abstract as async await become box break const continue crate do dyn else enum extern false final fn for gen if impl in
+let loop macro match mod move mut override priv pub ref return self Self static struct super trait true try type
+typeof union unsafe unsized use virtual where while yield f32 f64 i32 u32 u64 usize bool str vec Vec Option Some None"""
 _WITHOUT_NAME = re.compile(r"(new_)?v\d+(_\d+)?")  # what back ends call values that have no name
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from evo.campaign import computer, run
+from evo.campaign import run
 from evo.campaign.additions import queue
 from evo.campaign.loop import Machine, Outcome
 from evo.campaign.progress import Progress
 from evo.search.protocol import Search, algorithm
+from evo.training import computer
 from tests.evo.fake_campaign import folder, kill_at
 from tests.evo.search.played import GATED, RECIPE, QuickBreeder
 

@@ -16,6 +16,7 @@ from genomes.backends.torch_reference import optimizer
 from genomes.compiler.lowering import lower
 from genomes.compiler.program import Program
 from genomes.language import genome
+from genomes.language.genome import Genome
 from tests.genomes import trajectory
 
 
@@ -107,7 +108,12 @@ def drive(functions: Any, steps: int, dtype: torch.dtype = torch.float64) -> lis
 
 
 def from_expression(text: str, **genes: Any) -> Program:
-    """The program whose direction is one expression, with lr 1."""
+    """The program of `expression_genome`."""
+    return lower(expression_genome(text, **genes))
+
+
+def expression_genome(text: str, **genes: Any) -> Genome:
+    """The genome whose direction is one expression, with lr 1."""
     lines = [f"expr: {_quoted(text)}"]
     gates = genes.pop("gates", [])
     post = genes.pop("post", [])
@@ -124,7 +130,7 @@ def from_expression(text: str, **genes: Any) -> Program:
         outputs = ", ".join(map(_quoted, query[2:]))
         yaml += [f"query: {{offset: {_quoted(query[0])}, when: {_quoted(query[1])}, outputs: [{outputs}]}}"]
     yaml += [f"{key}: {value}" for key, value in genes.items()]
-    return lower(genome.parse("\n".join(yaml)))
+    return genome.parse("\n".join(yaml))
 
 
 def _quoted(text: str) -> str:

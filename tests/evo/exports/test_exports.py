@@ -14,6 +14,7 @@ from evo.evaluation.trainings import evaluate_targets
 from evo.exports.export import Export, Measured
 from evo.exports.formats import find_format, formats, stem
 from evo.exports.source import find
+from evo.exports.submission import LICENSE, Submission
 from evo.files import write
 from genomes import catalogue
 from genomes.backends.torch_reference import optimizer
@@ -140,7 +141,8 @@ def test_every_format_renders_every_kind_of_export(name):
     found = formats()[name]
     assert found.name == name
     assert found.description
-    bare, full = (found.files(Export(catalogue.load("adam"), *rest)) for rest in ((), ("the catalogue", MEASURED)))
+    adam, said = catalogue.load("adam"), Submission("mine", "2026 A", "A", "B")
+    bare, full = (found.files(Export(adam, *rest, submission=said)) for rest in ((), ("the catalogue", MEASURED)))
     assert found.is_folder or len(bare) == 1
     assert set(bare) == set(full)
     assert all(text.endswith("\n") for text in bare.values())
@@ -220,6 +222,14 @@ def test_all_formats_go_to_one_folder(tmp_path, evo):
     code, _, err = evo("export", "muon", "--all")
     assert code == 2
     assert "name a folder" in err
+
+
+def test_all_formats_have_a_submission_where_its_details_are_given(tmp_path, evo):
+    details = [f"--field={key}=mine" for key in ("algorithm", "copyright", "submitter", "creator")]
+    code, _, err = evo("export", "adam", "--all", "--out", tmp_path / "all", *details)
+    assert code == 0, err
+    assert LICENSE in " ".join(err.split())
+    assert {path.name for path in (tmp_path / "all" / "tig").iterdir()} == {"README.md", "mod.rs", "mine.cu"}
 
 
 def test_all_formats_of_a_campaign_come_with_its_report(tmp_path, evo):
