@@ -118,10 +118,10 @@ class Progress:
 
     def _line(self, generation: Generation) -> str:
         found = generation.statistics
-        reference = next(iter(found.baselines), None)
+        reference = wording.reference(found)
         parts = [f"generation {self.done_generations}/{self.generations}"]
         parts.append(f"best {gain(found.gain)} over {reference}" if found.gain else f"best {interval(found.best)}")
-        parts += [f"{name} {interval(value)}" for name, value in found.baselines.items()]
+        parts += wording.baselines(found)
         if best := found.champion:
             parts.append(f"champion {best.name} {gain(best.gain) if best.gain else interval(best.estimate)}")
         parts += [f"{trial.challenger} {wording.outcome(trial)}" for trial in found.trials]

@@ -1,12 +1,14 @@
-"""How trials and champions are told to people, wherever that is."""
+"""How campaigns are told to people: in the live table, by `evo status`, in the report, on the page of `evo serve`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evo.records import Trial
+from evo.formatting import duration, gain, interval
+from evo.records import Champion, Generation, Statistics, Trial
 
 FOUNDER_STAYS = "one of the founders: nothing bred from them has shown to be better"
+GENERATION_COLUMNS = ("gen.", "best", "champion", "trial", "trained", "failed", "time")
 
 
 def outcome(trial: Trial) -> str:
@@ -20,3 +22,41 @@ def summary(trials: Sequence[Trial]) -> str:
         return "none"
     promoted, last = sum(trial.promoted for trial in trials), trials[-1]
     return f"{len(trials)}, {promoted or 'none'} promoted; the last: {last.challenger} {outcome(last)}"
+
+
+def reference(statistics: Statistics) -> str | None:
+    """The baseline that differences are to: the first one."""
+    return next(iter(statistics.baselines), None)
+
+
+def quality_of(champion: Champion, statistics: Statistics) -> str:
+    """A champion's estimate, and what it is over the reference."""
+    over = f", {gain(champion.gain)} over {reference(statistics)}" if champion.gain else ""
+    return f"{interval(champion.estimate)}{over}"
+
+
+def baselines(statistics: Statistics) -> list[str]:
+    """Each baseline with its estimate: ``adam 0.500 ± 0.039``."""
+    return [f"{name} {interval(value)}" for name, value in statistics.baselines.items()]
+
+
+def what_is_shown(statistics: Statistics) -> str:
+    """What `generation_row` says of best and champion: ``gain over adam``, or ``quality`` without baselines."""
+    name = reference(statistics)
+    return f"gain over {name}" if name else "quality"
+
+
+def generation_row(generation: Generation) -> tuple[str, ...]:
+    """The cells of a generation below `GENERATION_COLUMNS`: gains over the reference; without one, estimates."""
+    found = generation.statistics
+    differs = reference(found) is not None
+    champion = found.champion and (found.champion.gain if differs else found.champion.estimate)
+    return (
+        str(generation.number),
+        interval(found.gain if differs else found.best, sign=differs),
+        interval(champion, sign=differs),
+        ", ".join("promoted" if trial.promoted else "refused" for trial in found.trials),
+        str(found.trained),
+        str(found.diverged or ""),
+        duration(generation.seconds),
+    )

@@ -154,6 +154,31 @@ def status(
     print_status(run, as_json=as_json, watch=watch)
 
 
+@app.command(epilog="Example: evo serve runs --port 8642")
+def serve(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUNS...", help="campaigns, or folders of campaigns; default: runs", show_default=False),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="where to listen; any other than this machine's own needs --token")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8642,
+    token: Annotated[
+        str,
+        typer.Option(metavar="TEXT", envvar="EVO_TOKEN", help="what a browser must show", show_default=False),
+    ] = "",
+    name: Annotated[
+        list[str] | None,
+        typer.Option("--name", metavar="HOST", help="a further host name by which browsers come; repeatable"),
+    ] = None,
+) -> None:
+    """Show campaigns in a browser, live, while they run; nothing is changed."""
+    from evo.cli import serve as server
+
+    server.serve(runs or [Path("runs")], host=host, port=port, token=token, names=name or ())
+
+
 @app.command(epilog="Example: evo verify runs/quickstart")
 def verify(run: Run, as_json: Json = False) -> None:
     """Check a campaign's ledger and its copies, row by row, and change nothing; exit code 1 where one is damaged."""
