@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from evo.campaign.folder import RunFolder
@@ -11,7 +12,7 @@ from evo.exports.export import Export, Measured
 from evo.formatting import command, interval
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
-from evo.records import Individual, lane_steps
+from evo.records import Estimate, Individual, lane_steps
 from evo.search.evidence import fit
 from genomes import catalogue
 from genomes.compiler.identity import genome_identity
@@ -66,31 +67,39 @@ def from_run(path: Path, rank: int = 1) -> Export:
         if not 1 <= rank <= len(fame):
             raise UsageError(f"--rank {rank}: the hall of fame of {path} has ranks 1 to {len(fame)}")
         chosen = fame[rank - 1]
-        ancestors = main_line(ledger, chosen.individual)
-        found = fit(ledger.observations()).estimates
-        baselines = [(name, found.get(genome_identity(catalogue.load(name)))) for name in recipe.baselines]
+        estimates = {**fit(ledger.observations()).estimates, chosen.individual.hash: chosen.estimate}
+        return of_individual(ledger, chosen.individual, estimates, f", place {rank} in its hall of fame")
+
+
+def of_individual(ledger: Ledger, individual: Individual, estimates: Mapping[str, Estimate], place: str = "") -> Export:
+    """An individual of a campaign, with its ancestors and results. ``estimates``: of qualities, by hash.
+
+    ``place``: what else is to be said of where it stands.
+    """
+    recipe = reader.from_text(ledger.meta()["recipe"])
+    ancestors = main_line(ledger, individual)
+    baselines = [(name, estimates.get(genome_identity(catalogue.load(name)))) for name in recipe.baselines]
     founder = ancestors[-1]
     steps = [i.operator for i in reversed(ancestors[:-1]) if i.operator != "elite"]
     by = ", ".join(steps)
     if len(steps) > LISTED_STEPS:
         by = f"{len(steps)} steps, the last of them {', '.join(steps[-LAST_STEPS:])}"
     origin = (
-        f"campaign {recipe.name} (seed {recipe.seed}), individual {chosen.individual.id}, place {rank} in its hall of "
-        f"fame; descends from {founder.name} ({founder.operator})" + (f" by {by}." if steps else ".")
+        f"campaign {recipe.name} (seed {recipe.seed}), individual {individual.id}{place}; "
+        f"descends from {founder.name} ({founder.operator})" + (f" by {by}." if steps else ".")
     )
     depths = ", ".join(str(depth) for depth in recipe.difficulty.depths)
     measured = Measured(
         where=f"task {recipe.task}, depths {depths}, at most {recipe.epochs} epochs",
         rows=tuple(
             (name, f"{interval(estimate)} from {estimate.count} instances")
-            for name, estimate in (("this", chosen.estimate), *baselines)
+            for name, estimate in (("this", estimates.get(individual.hash)), *baselines)
             if estimate is not None
         ),
         caution="Estimates with their 95 % intervals, from all trainings of the campaign.",
     )
     # the name it carries in files of its own; genomes in the ledger are called by generation and index
-    found = chosen.individual.genome.renamed(_name(recipe.name, chosen.individual.name), origin)
-    return Export(found, origin, measured)
+    return Export(individual.genome.renamed(_name(recipe.name, individual.name), origin), origin, measured)
 
 
 def _without_champion(path: Path, *, complete: bool) -> str:

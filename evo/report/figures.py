@@ -165,7 +165,9 @@ def instance_curves(trainings: Mapping[str, Sequence[Training]]) -> str:
                 values = [value if math.isfinite(value) else math.nan for value in losses]
                 marker = "o" if len(values) == 1 else None
                 label = name if number == 0 else None
-                axes.plot(range(len(values)), values, color=color, linewidth=1.1, alpha=0.6, marker=marker, label=label)
+                axes.plot(
+                    range(len(values)), values, color=color, linewidth=1.2, alpha=0.75, marker=marker, label=label
+                )
         _loss_scales(axes)
         return _svg(figure, axes, "instances")
 
@@ -247,7 +249,7 @@ def quality_against_cost(prices: Sequence[Priced]) -> str:
             found = [each for each in prices if each.kind == kind]
             if not found:
                 continue
-            places = [each.operations for each in found]
+            places = [max(1, each.operations) for each in found]
             known = [each.estimate for each in found]
             style = {"color": color, "zorder": 2 + order / 10}
             axes.vlines(places, [e.low for e in known], [e.high for e in known], linewidth=1, alpha=0.5, **style)
@@ -255,9 +257,12 @@ def quality_against_cost(prices: Sequence[Priced]) -> str:
             axes.scatter(places, [e.mean for e in known], s=sizes, alpha=0.8, linewidth=0, label=kind, **style)
             if kind in ("champion", "baseline"):
                 for each in found:
-                    place = (each.operations, each.estimate.mean)
+                    place = (max(1, each.operations), each.estimate.mean)
                     axes.annotate(each.name, place, (7, 4), textcoords="offset points", fontsize=9)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
         return _svg(figure, axes, "cost")
 
 
@@ -300,7 +305,7 @@ def lineage(drawing: Drawing, link: Callable[[str], str] | None = None) -> str:
     for number, (ancestor, column_of) in enumerate(zip(drawing.rows, drawing.columns, strict=True)):
         member, position = ancestor.individual, (number, column_of)
         color = (BLUE, *BASELINES)[column_of % 5]
-        quality = "failed" if ancestor.estimate is None else interval(ancestor.estimate)
+        quality = "no estimate" if ancestor.estimate is None else interval(ancestor.estimate)
         kept = f", kept for {ancestor.kept} more" if ancestor.kept else ""
         name = f' "{_escaped(member.name)}"' if member.name != member.id else ""
         words = f"<tspan font-weight='600'>{member.id}</tspan>{name} · {_escaped(member.operator)} · {quality}{kept}"

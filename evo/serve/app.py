@@ -23,11 +23,18 @@ from starlette.routing import Route
 
 from evo.campaign import wording
 from evo.campaign.status import facts
+from evo.errors import EvoError
+from evo.exports.formats import formats
+from evo.ledger.ledger import Ledger
 from evo.report.page import templates
-from evo.serve.campaign import Campaign
-from evo.serve.genomes import STATES, Query
+from evo.serve import genome
+from evo.serve.campaign import DRAWING, Campaign
+from evo.serve.genome import Shelf
+from evo.serve.genomes import LONGEST_SEARCH, STATES, Query
 from evo.serve.security import Access, Guard
 from evo.serve.watcher import Watcher
+from genomes import catalogue
+from genomes.language.genome import GenomeError
 
 PATIENCE_SECONDS = 0.4  # that a page waits for what is being read; the rest comes with the stream
 KEEPALIVE_SECONDS = 10.0
@@ -58,6 +65,9 @@ class Pages:
             Route("/c/{key}/panels/{panel}", self.panel),
             Route("/c/{key}/genomes", self.genomes),
             Route("/c/{key}/rows", self.rows),
+            Route("/c/{key}/g/{id}", self.genome),
+            Route("/c/{key}/g/{id}/{format}", self.download),
+            Route("/c/{key}/compare", self.comparison),
         ]
 
     # --- all campaigns -----------------------------------------------------------------------------------
@@ -136,6 +146,66 @@ class Pages:
         page = await run_in_threadpool(table.page, query) if table else None
         return self._render("rows.html", campaign=campaign, query=query, page=page, table=table)
 
+    async def genome(self, request: Request) -> Response:
+        """One genome."""
+        campaign, id = self._campaign(request), request.path_params["id"]
+        await self._until(lambda: campaign.table is not None or (campaign.is_known and not campaign.is_due))
+
+        def show(ledger: Ledger) -> Response:
+            individual = genome.find(ledger, id)
+            shelf = _shelf(campaign)
+            with DRAWING:
+                panels = genome.genome_panels(ledger, individual, shelf)
+            return self._page(
+                "genome.html", campaign=campaign, individual=individual, panels=panels, formats=formats().values(),
+                estimate=shelf.estimates.get(individual.hash), known=catalogue.names(),
+            )  # fmt: skip
+
+        return await self._read(campaign, show)
+
+    async def comparison(self, request: Request) -> Response:
+        """Two genomes beside each other."""
+        campaign = self._campaign(request)
+        names = [request.query_params.get(key, "")[:LONGEST_SEARCH].strip() for key in ("first", "second")]
+
+        def show(ledger: Ledger) -> Response:
+            first, second = (genome.compared(ledger, name) for name in names)
+            with DRAWING:
+                panels = genome.comparison_panels(ledger, first, second, _shelf(campaign))
+            return self._page(
+                "comparison.html", campaign=campaign, pair=(first, second), panels=panels, is_id=genome.is_id
+            )
+
+        return await self._read(campaign, show)
+
+    async def download(self, request: Request) -> Response:
+        """A genome in a format of `evo export`."""
+        campaign, id, format = self._campaign(request), request.path_params["id"], request.path_params["format"]
+
+        def show(ledger: Ledger) -> Response:
+            individual = genome.find(ledger, id)
+            if format not in formats():
+                raise KeyError(format)
+            name, content = genome.download(ledger, individual, format, _shelf(campaign).estimates)
+            headers = {"content-disposition": f'attachment; filename="{name}"'}
+            return Response(content, media_type="application/octet-stream", headers=headers)
+
+        return await self._read(campaign, show)
+
+    async def _read(self, campaign: Campaign, show: Callable[[Ledger], Response]) -> Response:
+        """What ``show`` makes of the ledger, in a thread."""
+
+        def work() -> Response:
+            with Ledger.open_to_watch(campaign.folder.ledger) as ledger:
+                return show(ledger)
+
+        try:
+            return await run_in_threadpool(work)
+        except KeyError as error:
+            raise NotFoundError(f"there is no {error.args[0]!r} in this campaign") from None
+        except (EvoError, GenomeError) as error:
+            return self._page("message.html", status=409, title="This cannot be shown", text=str(error))
+
     # --- what all have in common -------------------------------------------------------------------------
 
     async def static(self, request: Request) -> Response:
@@ -195,6 +265,13 @@ class Pages:
                 if time.monotonic() - told > KEEPALIVE_SECONDS:
                     told = time.monotonic()
                     yield ": still here\n\n"
+
+
+def _shelf(campaign: Campaign) -> Shelf:
+    table = campaign.table
+    if table is None:
+        return Shelf({}, lambda _: (), campaign.link)
+    return Shelf(table.estimates, table.children, campaign.link)
 
 
 def make_app(watcher: Watcher, access: Access) -> Guard:

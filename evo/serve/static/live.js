@@ -135,6 +135,7 @@
     facts: (value) => { if (byId("facts")) put(byId("facts"), value.html); },
     panels: (value) => { if (byId("panels")) { wanted = value; showPanels(); } },
     table: (value) => {
+      if (byId("unread")) location.reload();
       const known = rows && rows.querySelector("[data-version]");
       if (known && known.dataset.version !== String(value.version)) showRows(location.search);
     },
