@@ -55,12 +55,18 @@ class Status:
 
 def status(path: Path | str) -> Status:
     """Where the campaign in the folder at ``path`` stands. Raises UsageError without a folder, LedgerError."""
+    return status_and_past(path)[0]
+
+
+def status_and_past(path: Path | str) -> tuple[Status, list[Generation]]:
+    """As `status`, with the complete generations."""
     folder = RunFolder.find(path)
     if not has_progress(folder):
-        return Status(str(folder.path), "not launched")
+        return Status(str(folder.path), "not launched"), []
     running = folder.in_use()
     with open_to_read(folder, "show") as ledger:
-        return standing(folder, ledger, ledger.past(), ledger.statuses(), running=running)
+        past = ledger.past()
+        return standing(folder, ledger, past, ledger.statuses(), running=running), past
 
 
 def standing(

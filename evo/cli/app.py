@@ -44,7 +44,6 @@ app = typer.Typer(
     help="Discover neural-network optimizers by evolution.",
     epilog="A first campaign: evo demo runs/quickstart",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -61,6 +60,14 @@ Workers = Annotated[
 ]
 MaxMinutes = Annotated[
     float | None, typer.Option(min=0.01, help="stop after so many minutes, with exit code 75", show_default=False)
+]
+Notify = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COMMAND",
+        help="run for each new champion, a stop and the end, with the facts in EVO_... variables (docs/serve.md)",
+        show_default=False,
+    ),
 ]
 Out = Annotated[Path, typer.Option(metavar="PATH", help="a file; -: standard output")]
 Algorithm = Annotated[
@@ -105,22 +112,25 @@ def launch(
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where it can be used")] = "auto",
     workers: Workers = 0,
     max_minutes: MaxMinutes = None,
+    notify: Notify = None,
 ) -> None:
     """Begin the campaign of RUN/recipe.yaml and run it to its end, or until Ctrl-C."""
     from evo.campaign.run import Machine
     from evo.cli.campaigns import launch_campaign
 
-    if not launch_campaign(run, set_ or (), device=device, machine=Machine(workers, max_minutes)):
+    if not launch_campaign(run, set_ or (), device=device, machine=Machine(workers, max_minutes), notify=notify):
         raise typer.Exit(CHECKPOINTED)
 
 
 @app.command(epilog="Example: evo resume runs/quickstart --set generations=40")
-def resume(run: Run, set_: Set = None, workers: Workers = 0, max_minutes: MaxMinutes = None) -> None:
+def resume(
+    run: Run, set_: Set = None, workers: Workers = 0, max_minutes: MaxMinutes = None, notify: Notify = None
+) -> None:
     """Go on with a campaign that was stopped, by whatever means."""
     from evo.campaign.run import Machine
     from evo.cli.campaigns import resume_campaign
 
-    if not resume_campaign(run, set_ or (), machine=Machine(workers, max_minutes)):
+    if not resume_campaign(run, set_ or (), machine=Machine(workers, max_minutes), notify=notify):
         raise typer.Exit(CHECKPOINTED)
 
 
@@ -152,6 +162,29 @@ def status(
     from evo.cli.status import print_status
 
     print_status(run, as_json=as_json, watch=watch)
+
+
+@app.command(epilog="Example: evo runs runs")
+def runs(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="a folder of campaigns")] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """List the campaigns of a folder, and where each of them stands."""
+    from evo.cli.runs import print_runs
+
+    print_runs(folder, as_json=as_json)
+
+
+@app.command(epilog="Example: evo diff runs/quickstart runs/mine")
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="RUN1", help="a campaign", show_default=False)],
+    second: Annotated[Path, typer.Argument(metavar="RUN2", help="another one", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Compare two campaigns: their recipes, their results, their champions' formulas."""
+    from evo.cli.runs import print_difference
+
+    print_difference(first, second, as_json=as_json)
 
 
 @app.command(epilog="Example: evo serve runs --port 8642")

@@ -19,9 +19,9 @@ from evo.ledger.ledger import Ledger, Member
 from evo.records import Estimate, Individual
 from evo.report import figures
 from evo.report.data import Trainings, beside_bound
+from evo.report.differences import differences
 from evo.report.lineage import MOST, ancestors, draw
 from evo.report.panels import Shown, table
-from evo.serve.differences import differences
 from genomes import catalogue
 from genomes.analysis.describe import Description, describe, formula
 from genomes.backends import latex
