@@ -12,7 +12,8 @@ from statistics import fmean
 from markupsafe import Markup
 
 from evo.evaluation.bounds import mean_blind_quality
-from evo.exports.formats import find_format
+from evo.exports.export import Export
+from evo.exports.formats import Format, find_format
 from evo.exports.source import of_individual
 from evo.formatting import duration, gain, interval, quality
 from evo.ledger.ledger import Ledger, Member
@@ -273,6 +274,15 @@ def _named(instance: Instance) -> str:
 # --- downloads -------------------------------------------------------------------------------------------
 
 
+def files_of(format: Format, export: Export) -> Mapping[str, str]:
+    """The texts of an export by their paths."""
+    return {f"{_stem(export.genome.name)}{format.suffix}": format.render(export)}
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_]+", "_", name)
+
+
 def download(
     ledger: Ledger, individual: Individual, format: str, estimates: Mapping[str, Estimate]
 ) -> tuple[str, bytes]:
@@ -282,8 +292,8 @@ def download(
     """
     chosen = find_format(format)
     export = of_individual(ledger, individual, estimates)
-    stem = re.sub(r"[^A-Za-z0-9_]+", "_", export.genome.name)
-    files = {f"{stem}{chosen.suffix}": chosen.render(export)}
+    stem = _stem(export.genome.name)
+    files = files_of(chosen, export)
     if len(files) == 1:
         ((name, text),) = files.items()
         return name, text.encode("utf-8", "backslashreplace")
