@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import sqlite3
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -53,7 +54,7 @@ class Writer:
         """Make the folder, the recipe and a ledger without generations."""
         self.folder.out.mkdir(parents=True)
         recipe = Recipe(
-            name=self.folder.path.name,
+            name="large",
             population=self.population,
             generations=self.generations,
             epochs=EPOCHS,
@@ -70,20 +71,20 @@ class Writer:
         }
         Ledger.create(self.folder.ledger, facts).close()
 
-    def write(self, generations: int, with_baseline: bool = True) -> None:
+    def write(self, generations: int) -> None:
         """Write so many generations, in one transaction."""
         with contextlib.closing(file.connect(self.folder.ledger)) as connection, file.transaction(connection):
             for _ in range(generations):
-                self._generation(connection, with_baseline)
+                self._generation(connection)
 
-    def _generation(self, connection, with_baseline: bool) -> None:
+    def _generation(self, connection: sqlite3.Connection) -> None:
         number = self.tells
         members = []
         for index in range(self.population):
             lr = 10 ** self.random.uniform(-4, -2)
             text = TEXT.replace("NAME", f"g{number}i{index}", 1).replace(LR, f"lr: {lr:.12g}", 1)
             members.append((index, f"{self.random.getrandbits(96):024x}", text, self._quality(number)))
-        if with_baseline:
+        if number == 0:
             adam = catalogue.load("adam")
             members.append((self.population, genome_identity(adam), dump(adam), 0.4))
         best = max(quality for *_, quality in members)
@@ -144,8 +145,8 @@ def write(path: Path, genomes: int = 100_000, generations: int = 100) -> Writer:
     """A campaign of so many genomes in the folder at ``path``, which may go on."""
     writer = Writer(RunFolder(path), genomes // generations, 10 * generations)
     writer.create()
-    for number in range(generations):
-        writer.write(1, with_baseline=number == 0)
+    for _ in range(generations):
+        writer.write(1)
     return writer
 
 

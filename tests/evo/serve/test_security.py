@@ -1,9 +1,10 @@
 """Whatever is asked for, and whatever stands in a ledger: nothing is executed, written or told that was not to be."""
 
+import asyncio
 import json
 import os
 import re
-from dataclasses import replace
+import shutil
 from html.parser import HTMLParser
 from itertools import product
 from pathlib import Path
@@ -16,8 +17,10 @@ from evo.campaign.folder import RunFolder
 from evo.errors import UsageError
 from evo.ledger import codec, file
 from evo.ledger.codec import CONTENT, TIMES
-from evo.ledger.schema import EVALUATIONS, GENOMES, INDIVIDUALS, TELLS, Table, checksum
+from evo.ledger.schema import EVALUATIONS, GENOMES, INDIVIDUALS, TELLS, Table
+from evo.serve.app import Pages
 from evo.serve.security import HEADERS, Access, host_names
+from evo.serve.watcher import Watcher
 from harness.result import Training
 from tests.evo.serve.conftest import opened, until
 
@@ -91,7 +94,7 @@ def check_harmless(page: str) -> Reader:
     found = Reader(page)
     names = [name for name, _ in found.elements]
     assert names.count("script") == page.count('<script src="/static/live.js" defer></script>') <= 1
-    assert not {"iframe", "base", "object", "embed", "img", "style", "math", "b"} & set(names)
+    assert not {"iframe", "base", "object", "embed", "img", "style", "math"} & set(names)
     for name, attributes in found.elements:
         assert not [each for each in attributes if each.startswith("on") or each in ("style", "http-equiv", "ontoggle")]
         for key in ("href", "src", "action"):
@@ -161,11 +164,6 @@ def test_whatever_stands_in_a_ledger_is_text(hostile):
 
 
 def test_an_event_is_one_line(hostile):
-    import asyncio
-
-    from evo.serve.app import Pages
-    from evo.serve.watcher import Watcher
-
     async def first(watcher: Watcher) -> list[str]:
         pages = Pages(watcher)
         stream = pages._events(lambda: {"facts": {"html": pages._facts(watcher.campaigns[0])}})
@@ -312,8 +310,7 @@ def test_without_the_token_nothing_is_shown(runs):
         client.cookies.clear()
         assert client.get("/", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
         odd = client.get("//evil.example/%0d%0aset-cookie:x", params={"token": TOKEN})
-        assert odd.headers["location"].startswith("/evil.example/")
-        assert "\n" not in odd.headers["location"]
+        assert re.fullmatch(r"/[a-z][a-z./-]*", odd.headers["location"])
 
 
 def test_other_addresses_want_a_token():
@@ -328,8 +325,6 @@ def test_other_addresses_want_a_token():
 
 
 def test_a_genome_that_cannot_be_read_is_said(hostile, tmp_path):
-    import shutil
-
     shutil.copytree(hostile, tmp_path / "run")
     connection = file.connect(tmp_path / "run/out/ledger.sqlite")
     text = "genome: 1\nname: <script>\nlr: [oops"
@@ -340,5 +335,3 @@ def test_a_genome_that_cannot_be_read_is_said(hostile, tmp_path):
         assert page.status_code == 409
         check_harmless(page.text)
         until(lambda: "cannot be shown" in client.get("/c/run").text)
-    assert replace
-    assert checksum
