@@ -49,8 +49,9 @@ class Notifier:
 
     def generation(self, generation: Generation) -> None:
         """A generation is complete: tells of a champion that is another one than before."""
-        past, best = self._progress.past, generation.statistics.champion
-        before = past[-2].statistics.champion if len(past) > 1 else None
+        best = generation.statistics.champion
+        earlier = (each.statistics.champion for each in reversed(self._progress.past[:-1]))
+        before = next(filter(None, earlier), None)
         if best and before and best.id != before.id:
             self._tell("champion", f"new champion {best.name} {wording.quality_of(best, generation.statistics)}")
 
