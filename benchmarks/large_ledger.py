@@ -45,10 +45,10 @@ class Writer:
     population: int
     generations: int
     seed: int = 0
+    tells: int = 0
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
-        self.tells = 0
 
     def create(self) -> None:
         """Make the folder, the recipe and a ledger without generations."""
@@ -77,13 +77,22 @@ class Writer:
             for _ in range(generations):
                 self._generation(connection)
 
+    def train(self) -> None:
+        """Write one training that the next tell is to be about, in one transaction, as a campaign does."""
+        member = self._member(self.tells, self.random.getrandbits(20))
+        row = next(self._evaluations(self.tells, [member]))
+        with contextlib.closing(file.connect(self.folder.ledger)) as connection, file.transaction(connection):
+            connection.execute(GENOMES.insert, self._genome(member))
+            connection.execute(EVALUATIONS.insert, row)
+
+    def _member(self, number: int, index: int) -> tuple[int, str, str, float]:
+        lr = 10 ** self.random.uniform(-4, -2)
+        text = TEXT.replace("NAME", f"g{number}i{index}", 1).replace(LR, f"lr: {lr:.12g}", 1)
+        return index, f"{self.random.getrandbits(96):024x}", text, self._quality(number)
+
     def _generation(self, connection: sqlite3.Connection) -> None:
         number = self.tells
-        members = []
-        for index in range(self.population):
-            lr = 10 ** self.random.uniform(-4, -2)
-            text = TEXT.replace("NAME", f"g{number}i{index}", 1).replace(LR, f"lr: {lr:.12g}", 1)
-            members.append((index, f"{self.random.getrandbits(96):024x}", text, self._quality(number)))
+        members = [self._member(number, index) for index in range(self.population)]
         if number == 0:
             adam = catalogue.load("adam")
             members.append((self.population, genome_identity(adam), dump(adam), 0.4))

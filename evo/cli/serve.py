@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -23,15 +24,23 @@ def serve(runs: Sequence[Path], *, host: str, port: int, token: str, names: Sequ
     except ImportError as error:
         raise UsageError(f"{EXTRA} ({error})") from None
     access = Access(host, token, host_names(names))
-    with Watcher(runs) as watcher:
-        server = uvicorn.Server(
-            uvicorn.Config(
-                make_app(watcher, access), host=host, port=port, log_level="warning", access_log=False,
-                server_header=False, date_header=False, lifespan="off", timeout_graceful_shutdown=1,
-            )
+    with _listening(host, port) as listening, Watcher(runs) as watcher:
+        config = uvicorn.Config(
+            make_app(watcher, access), log_level="critical", access_log=False, server_header=False, date_header=False,
+            lifespan="off", timeout_graceful_shutdown=1,
         )  # fmt: skip
         shown = f"[{host}]" if ":" in host else host
         say(f"http://{shown}:{port}/{f'?token={quote(token)}' if token else ''}  (Ctrl-C ends it)")
-        server.run()
-        if not server.started:
-            raise EvoError(f"--port {port}: {host} cannot be listened at; is another evo serve running?")
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises EvoError where that cannot be."""
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.socket(family, kind, protocol)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(place)
+    except (OSError, UnicodeError) as error:
+        raise EvoError(f"--host {host} --port {port}: cannot be listened at: {error}") from None
+    return found

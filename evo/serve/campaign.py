@@ -13,6 +13,7 @@ from evo.campaign.folder import RunFolder
 from evo.campaign.runs import Listed
 from evo.campaign.status import Status, has_progress, standing
 from evo.errors import EvoError
+from evo.ledger.file import companions
 from evo.ledger.ledger import Ledger
 from evo.records import Generation
 from evo.report import panels
@@ -49,6 +50,7 @@ class Campaign:
         self.table: GenomeTable | None = None
         self._ledger: Ledger | None = None
         self._place: tuple[int, int] | None = None
+        self._file_traits: tuple[int, int, bool] | None = None
         self._past: list[Generation] = []
         self._seen: tuple[int, bool] | None = None
         self._running, self._running_known = False, 0.0
@@ -113,20 +115,24 @@ class Campaign:
         return Listed(found)
 
     def _opened(self) -> Ledger:
-        """The ledger, opened anew where another file stands in its place."""
-        place = _place(self.folder.ledger)
-        if self._ledger is None or place != self._place:
+        """The ledger; opened anew where its file changed otherwise than by commits to what is open.
+
+        A file that nobody writes is opened as one that stands still, and would show nothing of what comes.
+        """
+        place, traits = _traits(self.folder.ledger)
+        if place != self._place:
             self._close()
-            self._ledger, self._place = Ledger.open_to_watch(self.folder.ledger), place
+        if self._ledger is None or traits != self._file_traits:
+            if self._ledger:
+                self._ledger.close()
+            self._ledger, self._place, self._file_traits = Ledger.open_to_watch(self.folder.ledger), place, traits
+            self._seen = None
         return self._ledger
 
     def _is_running(self) -> bool:
         now = time.monotonic()
         if now - self._running_known > IN_USE_SECONDS:
-            running = self.folder.in_use()
-            if running and not self._running:
-                self._place = None  # what was opened as a file that stands still does not any more
-            self._running, self._running_known = running, now
+            self._running, self._running_known = self.folder.in_use(), now
         return self._running
 
     def _problem(self, error: Exception) -> str:
@@ -183,6 +189,7 @@ class Campaign:
             self.panels, self.table, self._tells_read = [], None, None
 
 
-def _place(path: Path) -> tuple[int, int]:
+def _traits(path: Path) -> tuple[tuple[int, int], tuple[int, int, bool]]:
+    """Which file stands at ``path``; its size, when it was written, and whether there is a log beside it."""
     found = path.stat()
-    return found.st_dev, found.st_ino
+    return (found.st_dev, found.st_ino), (found.st_size, found.st_mtime_ns, companions(path)[0].exists())

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.large_ledger import Writer
 from evo.campaign.folder import RunFolder
 from evo.campaign.live import generations_table
 from evo.campaign.runs import find_runs
@@ -222,6 +223,17 @@ def test_a_stream_tells_what_is_committed(runs, tmp_path, monkeypatch):
             keys = [key for key, _ in found["panels"]]
             assert keys[:2] == ["the-champion-over-the-campaign", "quality-by-generation"]
         until(lambda: "of 64 genomes" in http.get(f"{address}/c/fake/rows").text)
+
+
+def test_commits_to_a_file_that_stood_still_are_seen(tmp_path):
+    writer = Writer(RunFolder(tmp_path / "run"), 4, 9)
+    writer.create()
+    writer.write(1)
+    assert not writer.folder.ledger.with_name("ledger.sqlite-wal").exists(), "nobody has it open"
+    with opened(tmp_path) as client:
+        for number in range(15, 18):
+            until(lambda number=number: f"<dd>{number} (" in client.get("/c/run").text, seconds=20)
+            writer.train()
 
 
 def test_campaigns_that_come_are_found_and_those_that_go_are_said(runs, tmp_path):
