@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -31,7 +32,8 @@ def serve(runs: Sequence[Path], *, host: str, port: int, token: str, names: Sequ
         )  # fmt: skip
         shown = f"[{host}]" if ":" in host else host
         say(f"http://{shown}:{port}/{f'?token={quote(token)}' if token else ''}  (Ctrl-C ends it)")
-        uvicorn.Server(config).run(sockets=[listening])
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])
 
 
 def _listening(host: str, port: int) -> socket.socket:

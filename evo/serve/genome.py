@@ -121,9 +121,13 @@ def _panels(ledger: Ledger, individual: Individual, shelf: Shelf, trainings: Tra
 def _costs(described: Description) -> str:
     kept = f": {', '.join(described.buffers)}" if described.buffers else ""
     return (
-        f"{described.operations} operations per parameter and step, {described.passes} passes over the parameters, "
+        f"{described.operations} operations per parameter and step, {_passes(described.passes)} over the parameters, "
         f"{len(described.buffers)} state buffers{kept}. g: gradient, θ: parameter, u: direction."
     )
+
+
+def _passes(count: int) -> str:
+    return f"{count} {'pass' if count == 1 else 'passes'}"
 
 
 def _formula(genome: Genome, described: Description) -> Markup:
