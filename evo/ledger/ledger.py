@@ -293,9 +293,18 @@ class Ledger:
         return self.rows("PRAGMA data_version")[0][0]
 
     def count_by_status(self) -> dict[str, int]:
-        """As `statuses`, by the index alone: for looks that come often."""
-        query = "SELECT status, count(*) FROM evaluations INDEXED BY evaluations_by_status GROUP BY status"
-        return dict(sorted(self.rows(query), key=lambda row: (-row[1], row[0])))
+        """As `statuses`, by the index alone: for looks that come often.
+
+        Those that finished, most of all, are what the others leave of the total, which SQLite counts by pages.
+        """
+        found = (
+            "SELECT status, count(*) FROM evaluations INDEXED BY evaluations_by_status WHERE status {} GROUP BY status"
+        )
+        both = " UNION ALL ".join(found.format(side) for side in ("< 'finished'", "> 'finished'"))
+        rows = self.rows(f"{both} UNION ALL SELECT '', count(*) FROM evaluations")
+        counts = dict(rows[:-1])
+        counts["finished"] = rows[-1][1] - sum(counts.values())
+        return dict(sorted(filter(lambda row: row[1], counts.items()), key=lambda row: (-row[1], row[0])))
 
     def past_since(self, past: Sequence[Generation]) -> list[Generation]:
         """The complete generations, of which ``past`` are known: only what came after them is read."""

@@ -50,7 +50,8 @@ class Campaign:
         self.table: GenomeTable | None = None
         self._ledger: Ledger | None = None
         self._place: tuple[int, int] | None = None
-        self._file_traits: tuple[int, int, bool] | None = None
+        self._file_traits: tuple[int, ...] | None = None
+        self._failed: tuple[int, ...] | None = None  # traits of the file that could not be read last
         self._past: list[Generation] = []
         self._seen: tuple[int, bool] | None = None
         self._running, self._running_known = False, 0.0
@@ -93,6 +94,9 @@ class Campaign:
             found = self._standing()
         except Exception as error:  # whatever stands in the file: the page says so, and goes on
             self._close()
+            failed, self._failed = self._failed, self._traits_now()
+            if self._looked and failed != self._failed:
+                return False  # who writes a file makes it look damaged to those who had found it standing still
             found = Listed(Status(str(self.folder.path), "stopped"), self._problem(error))
         if found is None or (found == self.listed and self._looked):
             return False
@@ -135,6 +139,12 @@ class Campaign:
             self._running, self._running_known = self.folder.in_use(), now
         return self._running
 
+    def _traits_now(self) -> tuple[int, ...] | None:
+        try:
+            return _traits(self.folder.ledger)[1]
+        except OSError:
+            return None
+
     def _problem(self, error: Exception) -> str:
         known = isinstance(error, EvoError | OSError)
         return str(error) if known else f"{self.folder.ledger}: cannot be shown: {type(error).__name__}: {error}"
@@ -156,7 +166,7 @@ class Campaign:
 
         ``changed``: called whenever there is something new to show.
         """
-        started, tells = time.thread_time(), self._tells
+        started, tells, traits = time.thread_time(), self._tells, self._traits_now()
         try:
             with Ledger.open_to_watch(self.folder.ledger) as ledger:
                 if not self.panels:
@@ -169,8 +179,11 @@ class Campaign:
                 self._draw(full(ledger, read))
                 changed()
         except Exception as error:  # as in `look`
-            self.listed = replace(self.listed, problem=self._problem(error))
-            changed()
+            if self._traits_now() != traits:
+                tells = None  # it was written meanwhile: read it again
+            else:
+                self.listed = replace(self.listed, problem=self._problem(error))
+                changed()
         self._tells_read = tells
         self._read_again = time.monotonic() + REST * (time.thread_time() - started)
 
@@ -189,7 +202,8 @@ class Campaign:
             self.panels, self.table, self._tells_read = [], None, None
 
 
-def _traits(path: Path) -> tuple[tuple[int, int], tuple[int, int, bool]]:
-    """Which file stands at ``path``; its size, when it was written, and whether there is a log beside it."""
+def _traits(path: Path) -> tuple[tuple[int, int], tuple[int, ...]]:
+    """Which file stands at ``path``; its size, when it was written, and which files SQLite keeps beside it."""
     found = path.stat()
-    return (found.st_dev, found.st_ino), (found.st_size, found.st_mtime_ns, companions(path)[0].exists())
+    beside = (part.exists() for part in companions(path))
+    return (found.st_dev, found.st_ino), (found.st_size, found.st_mtime_ns, *beside)
