@@ -161,15 +161,15 @@ def measure(run: Path, generations: int) -> dict[str, object]:
     with server(run) as (address, process):
         campaign = f"{address}/c/{run.name}"
         cold = first_paints(campaign, 1)
-        read = wait(lambda: "genomes" in httpx.get(f"{campaign}/rows").text.replace("ledger", ""))
-        time.sleep(20)  # panels are drawn
+        read = wait(lambda: " genomes" in httpx.get(f"{campaign}/rows", timeout=60).text)
+        wait(lambda: "What each operator led to" in httpx.get(campaign, timeout=60).text)
         warm, table = first_paints(campaign, 5), first_paints(f"{campaign}/genomes", 5)
         pages = {}
         for query in QUERIES:
             times = []
             for _ in range(5):
                 started = time.monotonic()
-                httpx.get(f"{campaign}/rows?{urlencode(query)}").raise_for_status()
+                httpx.get(f"{campaign}/rows?{urlencode(query)}", timeout=60).raise_for_status()
                 times.append(1000 * (time.monotonic() - started))
             pages[urlencode(query) or "default"] = [round(median(times)), round(max(times))]
         delays = update_delays(campaign, writer, 40)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from urllib.parse import quote
 from evo.cli.messages import say
 from evo.errors import EvoError, UsageError
 
+SWITCH_SECONDS = 0.0005  # between threads: who looks for commits does not wait for who reads ledgers through
 EXTRA = "evo serve needs the extra serve: pip install 'evo-optimizers[serve]'"
 
 
@@ -32,6 +34,7 @@ def serve(runs: Sequence[Path], *, host: str, port: int, token: str, names: Sequ
         )  # fmt: skip
         shown = f"[{host}]" if ":" in host else host
         say(f"http://{shown}:{port}/{f'?token={quote(token)}' if token else ''}  (Ctrl-C ends it)")
+        sys.setswitchinterval(SWITCH_SECONDS)
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
 

@@ -125,9 +125,12 @@ class Ledger:
         return cls(path, file.look(path))
 
     @classmethod
-    def open_to_watch(cls, path: Path) -> Ledger:
-        """As `open_to_read`, for short looks at a large file: pages are taken to be in order, rows are checked."""
-        ledger = cls.open_to_read(path)
+    def open_to_watch(cls, path: Path, *, header: bool = False) -> Ledger:
+        """As `open_to_read`, for looks at a large file, of which one process may have several open.
+
+        Pages are taken to be in order, rows are checked; ``header``: see `evo.ledger.file.look`.
+        """
+        ledger = cls(path, file.look(path, header=header))
         ledger._checked = {table.name for table in TABLES}
         return ledger
 

@@ -50,6 +50,7 @@ class Campaign:
         self.table: GenomeTable | None = None
         self._ledger: Ledger | None = None
         self._place: tuple[int, int] | None = None
+        self._known: tuple[int, int] | None = None  # the file whose header was checked
         self._file_traits: tuple[int, ...] | None = None
         self._failed: tuple[int, ...] | None = None  # traits of the file that could not be read last
         self._past: list[Generation] = []
@@ -129,8 +130,8 @@ class Campaign:
         if self._ledger is None or traits != self._file_traits:
             if self._ledger:
                 self._ledger.close()
-            self._ledger, self._place, self._file_traits = Ledger.open_to_watch(self.folder.ledger), place, traits
-            self._seen = None
+            self._ledger = Ledger.open_to_watch(self.folder.ledger, header=place != self._known)
+            self._place, self._known, self._file_traits, self._seen = place, place, traits, None
         return self._ledger
 
     def _is_running(self) -> bool:
