@@ -60,6 +60,7 @@ class Campaign:
         self._looked = False
         self._tells: int | None = None  # None where there is no ledger to read
         self._tells_read: int | None = None
+        self._unreadable = ""  # why it could not be read through last
 
     @property
     def past(self) -> list[Generation]:
@@ -117,7 +118,7 @@ class Campaign:
         self._past = ledger.past_since(self._past) if self._past else ledger.past()
         found = standing(self.folder, ledger, self._past, ledger.count_by_status(), running=seen[1])
         self._seen = seen
-        return Listed(found)
+        return Listed(found, self._unreadable)
 
     def _opened(self) -> Ledger:
         """The ledger; opened anew where its file changed otherwise than by commits to what is open.
@@ -131,6 +132,8 @@ class Campaign:
             if self._ledger:
                 self._ledger.close()
             self._ledger = Ledger.open_to_watch(self.folder.ledger, header=place != self._known)
+            if place != self._known:
+                self._tells_read, self._unreadable = None, ""
             self._place, self._known, self._file_traits, self._seen = place, place, traits, None
         return self._ledger
 
@@ -178,12 +181,15 @@ class Campaign:
                 self.table = GenomeTable(read.members, read.evidence, version)
                 changed()
                 self._draw(full(ledger, read))
+                if self._unreadable:
+                    self._unreadable, self.listed = "", replace(self.listed, problem="")
                 changed()
         except Exception as error:  # as in `look`
             if self._traits_now() != traits:
                 tells = None  # it was written meanwhile: read it again
             else:
-                self.listed = replace(self.listed, problem=self._problem(error))
+                self._unreadable = self._problem(error)
+                self.listed = replace(self.listed, problem=self._unreadable)
                 changed()
         self._tells_read = tells
         self._read_again = time.monotonic() + REST * (time.thread_time() - started)
