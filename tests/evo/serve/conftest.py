@@ -12,6 +12,7 @@ import uvicorn
 from starlette.testclient import TestClient
 
 from evo.serve.app import make_app
+from evo.serve.campaign import Campaign
 from evo.serve.security import Access
 from evo.serve.watcher import Watcher
 from tests.evo.fake_campaign import RECIPE, folder, run
@@ -30,9 +31,11 @@ def runs(tmp_path_factory) -> Path:
 
 
 @contextlib.contextmanager
-def opened(path: Path, access: Access | None = None) -> Iterator[TestClient]:
-    """A client of the page on a folder, in this process."""
-    with Watcher([path]) as watcher:
+def opened(path: Path, access: Access | None = None, *, draws: bool = True) -> Iterator[TestClient]:
+    """A client of the page on a folder, in this process. ``draws``: whether ledgers are read through for panels."""
+    with pytest.MonkeyPatch.context() as patch, Watcher([path]) as watcher:
+        if not draws:
+            patch.setattr(Campaign, "is_due", property(lambda _: False))
         client = TestClient(make_app(watcher, access or Access()), base_url="http://localhost", follow_redirects=False)
         with contextlib.closing(client):
             yield client

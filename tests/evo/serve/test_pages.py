@@ -230,14 +230,15 @@ def test_commits_to_a_file_that_stood_still_are_seen(tmp_path):
     writer.create()
     writer.write(1)
     assert not writer.folder.ledger.with_name("ledger.sqlite-wal").exists(), "nobody has it open"
-    with opened(tmp_path) as client:
+    with opened(tmp_path, draws=False) as client:
         for number in range(15, 18):
             until(lambda number=number: f"<dd>{number} (" in client.get("/c/run").text, seconds=20)
             writer.train()
 
 
+@pytest.mark.slow
 def test_campaigns_that_come_are_found_and_those_that_go_are_said(runs, tmp_path):
-    with opened(tmp_path) as client:
+    with opened(tmp_path, draws=False) as client:
         assert "There is no campaign" in client.get("/").text
         shutil.copytree(runs / "fake", tmp_path / "new one <b>")
         until(lambda: "/c/new-one-b" in client.get("/").text)
@@ -254,6 +255,7 @@ def times_of(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in files}
 
 
+@pytest.mark.slow
 def test_looking_writes_nothing(runs, tmp_path):
     shutil.copytree(runs, tmp_path / "runs")
     before = times_of(tmp_path / "runs")

@@ -293,7 +293,7 @@ def test_only_reading_is_answered(guarded):
 
 
 def test_without_the_token_nothing_is_shown(runs):
-    with opened(runs, Access("0.0.0.0", TOKEN)) as client:
+    with opened(runs, Access("0.0.0.0", TOKEN), draws=False) as client:
         for address in ("/", "/c/fake", "/c/fake/events", "/static/live.js", "/c/fake/g/g1i1/yaml", "/none"):
             answer = client.get(address)
             assert answer.status_code == 401
