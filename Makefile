@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 RUN    ?= runs/quickstart
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint type check bench clean
+.PHONY: help install demo test test-slow test-browser lint type check bench clean
 
 help: ## List the tasks
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ test: $(STAMP) ## Run the core test suite
 
 test-slow: $(STAMP) ## Run the long crash and soak tests
 	@$(BIN)/python -m pytest -m 'slow and not gpu'
+
+test-browser: $(STAMP) ## Run the tests of the page in Chromium
+	@$(BIN)/python -m pytest -m 'browser and not slow'
 
 lint: $(STAMP) ## Check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -40,6 +40,7 @@ ORDER = {
         "report",
         "exports",
         "api",
+        "serve",
         "__init__",
         "cli",
         "__main__",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 from rich.console import Console, Group
@@ -14,7 +15,8 @@ from rich.text import Text
 
 from evo.campaign import wording
 from evo.campaign.progress import PlainProgress, Progress
-from evo.formatting import duration, gain, interval
+from evo.formatting import duration
+from evo.records import Generation
 
 ROWS = 10
 
@@ -59,33 +61,25 @@ class LiveProgress(Progress):
         parts.append(Text(" · ".join(times), style="dim"))
         if self.champion:
             best, last = self.champion, self.past[-1].statistics
-            over = f", {gain(best.gain)} over {next(iter(last.baselines))}" if best.gain else ""
-            parts.append(Text.assemble("champion ", (best.name, "bold"), f" {interval(best.estimate)}{over}"))
+            parts.append(Text.assemble("champion ", (best.name, "bold"), f" {wording.quality_of(best, last)}"))
             parts.append(Text(f"  {best.expr}", style="cyan", no_wrap=True, overflow="ellipsis"))
             if best.founder:
                 parts.append(Text(f"  {wording.FOUNDER_STAYS}", style="dim"))
             if last.baselines:
-                measured = "  ".join(f"{name} {interval(value)}" for name, value in last.baselines.items())
-                parts.append(Text(measured, style="dim"))
+                parts.append(Text("  ".join(wording.baselines(last)), style="dim"))
         return Group(*parts)
 
     def _table(self) -> Table:
-        """Gains over the reference, the first baseline; without one, estimates. Fits 80 columns."""
-        recipe, last = self.recipe, self.past[-1].statistics
-        reference = next(iter(last.baselines), None)
-        what = f"gain over {reference}" if reference else "quality"
-        title = f"{recipe.name} · task {recipe.task} · {what}, higher is better" if recipe else None
-        table = Table(title=title, title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0))
-        for name in ("gen.", "best", "champion", "trial", "trained", "failed", "time"):
-            table.add_column(name, justify="right", style="bold" if name == "champion" else "")
-        for generation in self.past[-ROWS:]:
-            found = generation.statistics
-            champion = found.champion and (found.champion.gain if reference else found.champion.estimate)
-            table.add_row(
-                str(generation.number),
-                *(interval(each, sign=bool(reference)) for each in (found.gain if reference else found.best, champion)),
-                ", ".join("promoted" if trial.promoted else "refused" for trial in found.trials),
-                *(str(count) for count in (found.trained, found.diverged or "")),
-                duration(generation.seconds),
-            )
-        return table
+        recipe = self.recipe
+        return generations_table(self.past, f"{recipe.name} · task {recipe.task}" if recipe else "")
+
+
+def generations_table(past: Sequence[Generation], title: str) -> Table:
+    """The latest generations: gains over the reference, or estimates without one. Fits 80 columns."""
+    what = f"{title} · {wording.what_is_shown(past[-1].statistics)}, higher is better"
+    table = Table(title=what, title_justify="left", title_style="", box=None, padding=(0, 2, 0, 0))
+    for name in wording.GENERATION_COLUMNS:
+        table.add_column(name, justify="right", style="bold" if name == "champion" else "")
+    for generation in past[-ROWS:]:
+        table.add_row(*wording.generation_row(generation))
+    return table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +31,7 @@ class Progress:
         self.done_generations = 0
         self.past: list[Generation] = []
         self.purpose, self.total, self.done = "", 0, 0  # lanes of the request under way, or individuals bred
+        self.listeners: list[Callable[[Generation], None]] = []  # called with each complete generation
         self._generation_started = self.started = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -76,6 +77,8 @@ class Progress:
         self._generation_started = time.monotonic()
         self.purpose, self.total, self.done = "", 0, 0
         self.say(self._line(generation))
+        for listener in self.listeners:
+            listener(generation)
 
     @property
     def under_way(self) -> str:
@@ -118,10 +121,10 @@ class Progress:
 
     def _line(self, generation: Generation) -> str:
         found = generation.statistics
-        reference = next(iter(found.baselines), None)
+        reference = wording.reference(found)
         parts = [f"generation {self.done_generations}/{self.generations}"]
         parts.append(f"best {gain(found.gain)} over {reference}" if found.gain else f"best {interval(found.best)}")
-        parts += [f"{name} {interval(value)}" for name, value in found.baselines.items()]
+        parts += wording.baselines(found)
         if best := found.champion:
             parts.append(f"champion {best.name} {gain(best.gain) if best.gain else interval(best.estimate)}")
         parts += [f"{trial.challenger} {wording.outcome(trial)}" for trial in found.trials]

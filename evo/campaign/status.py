@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from evo.ledger import backup
 from evo.ledger.errors import LedgerError
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
-from evo.records import Addition, Statistics, Trial, lane_steps, plain
+from evo.records import Addition, Generation, Statistics, Trial, lane_steps, plain
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Status:
     created: str = ""
     added: tuple[Addition, ...] = ()
 
+    @property
+    def trainings(self) -> int:
+        """How many trainings are stored, of whatever status."""
+        return sum(self.evaluations.values())
+
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for JSON; of a campaign that was not launched, no more than that."""
         if self.state == "not launched":
@@ -52,32 +58,44 @@ class Status:
 
 def status(path: Path | str) -> Status:
     """Where the campaign in the folder at ``path`` stands. Raises UsageError without a folder, LedgerError."""
+    return status_and_past(path)[0]
+
+
+def status_and_past(path: Path | str) -> tuple[Status, list[Generation]]:
+    """As `status`, with the complete generations."""
     folder = RunFolder.find(path)
     if not has_progress(folder):
-        return Status(str(folder.path), "not launched")
+        return Status(str(folder.path), "not launched"), []
     running = folder.in_use()
     with open_to_read(folder, "show") as ledger:
-        meta, past = ledger.meta(), ledger.past()
-        recipe = reader.from_text(meta["recipe"])
-        spent = lane_steps(past)
-        finished = recipe.ended(len(past), spent)
-        return Status(
-            run=str(folder.path),
-            state="running" if running else "finished" if finished else "stopped",
-            name=recipe.name,
-            task=recipe.task,
-            generation=len(past),
-            generations=len(past) if finished else recipe.generations,
-            population=recipe.population,
-            evaluations=ledger.statuses(),
-            statistics=past[-1].statistics if past else None,
-            trials=tuple(trial for each in past for trial in each.statistics.trials),
-            lane_steps=spent,
-            budget=recipe.lane_steps,
-            seconds=sum(each.seconds for each in past),
-            created=meta["created"],
-            added=(*ledger.additions(), *inbox.waiting(folder, ledger, recipe.limits)),
-        )
+        past = ledger.past()
+        return standing(folder, ledger, past, ledger.statuses(), running=running), past
+
+
+def standing(
+    folder: RunFolder, ledger: Ledger, past: Sequence[Generation], evaluations: dict[str, int], *, running: bool
+) -> Status:
+    """Where a campaign stands by what was read of its ledger: ``past`` its generations, ``evaluations`` by status."""
+    meta, spent = ledger.meta(), lane_steps(past)
+    recipe = reader.from_text(meta["recipe"])
+    finished = recipe.ended(len(past), spent)
+    return Status(
+        run=str(folder.path),
+        state="running" if running else "finished" if finished else "stopped",
+        name=recipe.name,
+        task=recipe.task,
+        generation=len(past),
+        generations=len(past) if finished else recipe.generations,
+        population=recipe.population,
+        evaluations=evaluations,
+        statistics=past[-1].statistics if past else None,
+        trials=tuple(trial for each in past for trial in each.statistics.trials),
+        lane_steps=spent,
+        budget=recipe.lane_steps,
+        seconds=sum(each.seconds for each in past),
+        created=meta["created"],
+        added=(*ledger.additions(), *inbox.waiting(folder, ledger, recipe.limits)),
+    )
 
 
 def summary(status: Status) -> str:
@@ -88,31 +106,36 @@ def summary(status: Status) -> str:
     lines = [
         f"{status.name}: {status.state}, {extent} (task {status.task})",
     ]
-    if found := status.statistics:
-        reference = next(iter(found.baselines), None)
-        if best := found.champion:
-            over = f", {gain(best.gain)} over {reference}" if best.gain else ""
-            lines.append(f"champion: {best.name} {interval(best.estimate)}{over}, from {best.estimate.count} instances")
-            if best.founder:
-                lines.append(f"  {wording.FOUNDER_STAYS}")
-        best_of_last = gain(found.gain) + f" over {reference}" if found.gain else interval(found.best)
-        lines.append(f"best of the last generation: {best_of_last}")
-        if found.baselines:
-            lines.append(
-                "baselines: " + ", ".join(f"{name} {interval(each)}" for name, each in found.baselines.items())
-            )
-        lines.append(f"trials on fresh instances: {wording.summary(status.trials)}")
-    by_status = ", ".join(f"{count} {name}" for name, count in sorted(status.evaluations.items()))
-    lines.append(f"trainings: {sum(status.evaluations.values())}{f' ({by_status})' if by_status else ''}")
+    for label, text in facts(status):
+        lines.append(f"{label}: {text}" if label else f"  {text}")
     if status.evaluations.keys() - {"finished"}:
-        lines.append(f"why trainings did not finish: {command('report', status.run)}")
-    lines.append(f"complete generations: {steps(status.lane_steps)} training steps in {duration(status.seconds)}")
+        lines.insert(-1, f"why trainings did not finish: {command('report', status.run)}")
     lines += [f"added: {each.id or each.name}: {wording.addition(each)}" for each in status.added]
     if status.state == "finished" and any(each.generation is None for each in status.added):
         lines.append(f"let it join: {command('resume', status.run, '--set', f'generations={status.generation + 1}')}")
     if status.state == "stopped":
         lines.append(f"go on with: {command('resume', status.run)}")
     return "\n".join(lines)
+
+
+def facts(status: Status) -> list[tuple[str, str]]:
+    """What is known of a campaign that was launched, as label and text; without a label: on the line above."""
+    found, listed = status.statistics, []
+    if found:
+        if best := found.champion:
+            told = f"{best.name} {wording.quality_of(best, found)}, from {best.estimate.count} instances"
+            listed.append(("champion", told))
+            if best.founder:
+                listed.append(("", wording.FOUNDER_STAYS))
+        last = f"{gain(found.gain)} over {wording.reference(found)}" if found.gain else interval(found.best)
+        listed.append(("best of the last generation", last))
+        if found.baselines:
+            listed.append(("baselines", ", ".join(wording.baselines(found))))
+        listed.append(("trials on fresh instances", wording.summary(status.trials)))
+    by_status = ", ".join(f"{count} {name}" for name, count in sorted(status.evaluations.items()))
+    listed.append(("trainings", f"{status.trainings}{f' ({by_status})' if by_status else ''}"))
+    listed.append(("complete generations", f"{steps(status.lane_steps)} training steps in {duration(status.seconds)}"))
+    return listed
 
 
 def open_to_read(folder: RunFolder, purpose: str) -> Ledger:

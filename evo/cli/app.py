@@ -44,7 +44,6 @@ app = typer.Typer(
     help="Discover neural-network optimizers by evolution.",
     epilog="A first campaign: evo demo runs/quickstart",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -69,6 +68,14 @@ Cluster = Annotated[
 ]
 MaxMinutes = Annotated[
     float | None, typer.Option(min=0.01, help="stop after so many minutes, with exit code 75", show_default=False)
+]
+Notify = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COMMAND",
+        help="run for each new champion, a stop and the end, with the facts in EVO_... variables (docs/serve.md)",
+        show_default=False,
+    ),
 ]
 Out = Annotated[Path, typer.Option(metavar="PATH", help="a file; -: standard output")]
 ExportOut = Annotated[
@@ -119,12 +126,14 @@ def launch(
     workers: Workers = 0,
     max_minutes: MaxMinutes = None,
     cluster: Cluster = None,
+    notify: Notify = None,
 ) -> None:
     """Begin the campaign of RUN/recipe.yaml and run it to its end, or until Ctrl-C."""
     from evo.campaign.run import Machine
     from evo.cli.campaigns import launch_campaign
 
-    if not launch_campaign(run, set_ or (), device=device, machine=Machine(workers, max_minutes, cluster=cluster)):
+    machine = Machine(workers, max_minutes, cluster=cluster)
+    if not launch_campaign(run, set_ or (), device=device, machine=machine, notify=notify):
         raise typer.Exit(CHECKPOINTED)
 
 
@@ -135,12 +144,14 @@ def resume(
     workers: Workers = 0,
     max_minutes: MaxMinutes = None,
     cluster: Cluster = None,
+    notify: Notify = None,
 ) -> None:
     """Go on with a campaign that was stopped, by whatever means."""
     from evo.campaign.run import Machine
     from evo.cli.campaigns import resume_campaign
 
-    if not resume_campaign(run, set_ or (), machine=Machine(workers, max_minutes, cluster=cluster)):
+    machine = Machine(workers, max_minutes, cluster=cluster)
+    if not resume_campaign(run, set_ or (), machine=machine, notify=notify):
         raise typer.Exit(CHECKPOINTED)
 
 
@@ -186,6 +197,54 @@ def status(
     from evo.cli.status import print_status
 
     print_status(run, as_json=as_json, watch=watch)
+
+
+@app.command(epilog="Example: evo runs runs")
+def runs(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="a folder of campaigns")] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """List the campaigns of a folder, and where each of them stands."""
+    from evo.cli.runs import print_runs
+
+    print_runs(folder, as_json=as_json)
+
+
+@app.command(epilog="Example: evo diff runs/quickstart runs/mine")
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="RUN1", help="a campaign", show_default=False)],
+    second: Annotated[Path, typer.Argument(metavar="RUN2", help="another one", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Compare two campaigns: their recipes, their results, their champions' formulas."""
+    from evo.cli.runs import print_difference
+
+    print_difference(first, second, as_json=as_json)
+
+
+@app.command(epilog="Example: evo serve runs --port 8642")
+def serve(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUNS...", help="campaigns, or folders of campaigns; default: runs", show_default=False),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="where to listen; any other than this machine's own needs --token")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8642,
+    token: Annotated[
+        str,
+        typer.Option(metavar="TEXT", envvar="EVO_TOKEN", help="what a browser must show", show_default=False),
+    ] = "",
+    name: Annotated[
+        list[str] | None,
+        typer.Option("--name", metavar="HOST", help="a further host name by which browsers come; repeatable"),
+    ] = None,
+) -> None:
+    """Show campaigns in a browser, live, while they run; nothing is changed."""
+    from evo.cli import serve as server
+
+    server.serve(runs or [Path("runs")], host=host, port=port, token=token, names=name or ())
 
 
 @app.command(epilog="Example: evo verify runs/quickstart")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from evo.campaign.folder import RunFolder
+from evo.campaign.notify import Notifier
 from evo.campaign.progress import PlainProgress, Progress
 from evo.campaign.run import Machine, Outcome, launch, resume
 from evo.campaign.wording import FOUNDER_STAYS, extent
@@ -23,14 +24,35 @@ def shown_progress() -> Progress:
     return live.on()
 
 
-def launch_campaign(run: Path, overrides: Sequence[str], *, device: str, machine: Machine) -> bool:
+def launch_campaign(
+    run: Path, overrides: Sequence[str], *, device: str, machine: Machine, notify: str | None = None
+) -> bool:
     """Begin a campaign, and say how it ended; False where it was stopped before its end."""
-    return _ended(run, launch(run, overrides, device=device, machine=machine, progress=shown_progress()))
+
+    def work(progress: Progress) -> Outcome:
+        return launch(run, overrides, device=device, machine=machine, progress=progress)
+
+    return _ended(run, _notified(run, notify, work))
 
 
-def resume_campaign(run: Path, overrides: Sequence[str], *, machine: Machine) -> bool:
+def resume_campaign(run: Path, overrides: Sequence[str], *, machine: Machine, notify: str | None = None) -> bool:
     """Go on with a campaign, and say how it ended; False where it was stopped before its end."""
-    return _ended(run, resume(run, overrides, machine=machine, progress=shown_progress()))
+
+    def work(progress: Progress) -> Outcome:
+        return resume(run, overrides, machine=machine, progress=progress)
+
+    return _ended(run, _notified(run, notify, work))
+
+
+def _notified(run: Path, command: str | None, work: Callable[[Progress], Outcome]) -> Outcome:
+    """The outcome of ``work``, of which ``command`` is told: see `evo.campaign.notify`."""
+    progress = shown_progress()
+    if command is None:
+        return work(progress)
+    with Notifier(command, run, progress) as notifier:
+        outcome = work(progress)
+        notifier.ended(outcome)
+        return outcome
 
 
 def _ended(run: Path, outcome: Outcome) -> bool:

@@ -17,7 +17,7 @@ from evo.formatting import command, interval
 from evo.ledger.ledger import Ledger
 from evo.recipe import reader
 from evo.recipe.schema import Recipe
-from evo.records import Individual, lane_steps
+from evo.records import Estimate, Individual, lane_steps
 from evo.search.evidence import fit
 from genomes import catalogue
 from genomes.compiler.identity import genome_identity
@@ -116,16 +116,27 @@ def from_run(path: Path, rank: int = 1) -> Export:
         if not 1 <= rank <= len(fame):
             raise UsageError(f"--rank {rank}: the {place} of {path} has ranks 1 to {len(fame)}")
         chosen = fame[rank - 1]
-        ancestors = main_line(ledger, chosen.individual)
-        sources = {each.id: f" from {each.source}" for each in ledger.additions()}
-        baselines = [(name, found.get(genome_identity(catalogue.load(name)))) for name in recipe.baselines]
+        found = {**found, chosen.individual.hash: chosen.estimate}
+        export = of_individual(ledger, chosen.individual, found, f", place {rank} in its {place}")
+    return replace(export, earned=_earned(folder, chosen.individual))
+
+
+def of_individual(ledger: Ledger, individual: Individual, estimates: Mapping[str, Estimate], place: str = "") -> Export:
+    """An individual of a campaign, with its ancestors and results. ``estimates``: of qualities, by hash.
+
+    ``place``: what else is to be said of where it stands.
+    """
+    recipe = reader.from_text(ledger.meta()["recipe"])
+    ancestors = main_line(ledger, individual)
+    sources = {each.id: f" from {each.source}" for each in ledger.additions()}
+    baselines = [(name, estimates.get(genome_identity(catalogue.load(name)))) for name in recipe.baselines]
     founder = ancestors[-1]
     steps = [i.operator for i in reversed(ancestors[:-1]) if i.operator != "elite"]
     by = ", ".join(steps)
     if len(steps) > LISTED_STEPS:
         by = f"{len(steps)} steps, the last of them {', '.join(steps[-LAST_STEPS:])}"
     origin = (
-        f"campaign {recipe.name} (seed {recipe.seed}), individual {chosen.individual.id}, place {rank} in its {place}; "
+        f"campaign {recipe.name} (seed {recipe.seed}), individual {individual.id}{place}; "
         f"descends from {founder.name} ({founder.operator}{sources.get(founder.id, '')})"
         + (f" by {by}." if steps else ".")
     )
@@ -134,14 +145,13 @@ def from_run(path: Path, rank: int = 1) -> Export:
         where=f"task {recipe.task}, depths {depths}, at most {recipe.epochs} epochs",
         rows=tuple(
             (name, f"{interval(estimate)} from {estimate.count} instances")
-            for name, estimate in (("this", chosen.estimate), *baselines)
+            for name, estimate in (("this", estimates.get(individual.hash)), *baselines)
             if estimate is not None
         ),
         caution="Estimates with their 95 % intervals, from all trainings of the campaign.",
     )
     # the name it carries in files of its own; genomes in the ledger are called by generation and index
-    found = chosen.individual.genome.renamed(_name(recipe.name, chosen.individual.name), origin)
-    return Export(found, origin, measured, _earned(folder, chosen.individual))
+    return Export(individual.genome.renamed(_name(recipe.name, individual.name), origin), origin, measured)
 
 
 def _earned(folder: RunFolder, individual: Individual) -> Measured | None:

@@ -44,12 +44,17 @@ def connect(path: Path, mode: str = "") -> sqlite3.Connection:
     return connection
 
 
-def look(path: Path) -> sqlite3.Connection:
-    """Open without a right to write, while others may. Raises LedgerError, DamagedError, VersionError."""
+def look(path: Path, *, header: bool = True) -> sqlite3.Connection:
+    """Open without a right to write, while others may. Raises LedgerError, DamagedError, VersionError.
+
+    ``header``: whether to check the file's header at first. Closing a file lets go of all locks that the process has on
+    it, so that others that have it open in this process would lose theirs: they open it without.
+    """
     if not path.is_file():
         raise LedgerError(f"{path}: there is no ledger")
     with explained(path):
-        _check_header(path)
+        if header:
+            _check_header(path)
         try:
             connection = _look(path, "mode=ro")
         except sqlite3.OperationalError as error:

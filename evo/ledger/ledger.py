@@ -57,6 +57,8 @@ from genomes.language.genome import Genome, parse
 from harness.result import Training, finished_quality
 from harness.task import Instance
 
+BATCH = 2000  # rows
+
 
 @dataclass(frozen=True)
 class Member:
@@ -67,6 +69,7 @@ class Member:
     hash: str
     parents: tuple[str, ...]
     operator: str
+    name: str = ""
 
     @property
     def id(self) -> str:
@@ -124,6 +127,16 @@ class Ledger:
     def open_to_read(cls, path: Path) -> Ledger:
         """Open without a right to write, while others may. Raises LedgerError, DamagedError, VersionError."""
         return cls(path, file.look(path))
+
+    @classmethod
+    def open_to_watch(cls, path: Path, *, header: bool = False) -> Ledger:
+        """As `open_to_read`, for looks at a large file, of which one process may have several open.
+
+        Pages are taken to be in order, rows are checked; ``header``: see `evo.ledger.file.look`.
+        """
+        ledger = cls(path, file.look(path, header=header))
+        ledger._checked = {table.name for table in TABLES}
+        return ledger
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -263,16 +276,19 @@ class Ledger:
 
     def observations(self) -> list[Observation]:
         """What the search was told, training by training: all but results that the next tell is to be about."""
-        names, tells = EVALUATIONS.key_names[1:], self.tells()
-        return [
-            Observation(
-                row["hash"],
-                tuple(row[name] for name in names),
-                finished_quality(row["status"], codec.number(row["quality"])),
-            )
-            for row in self._rows(EVALUATIONS)  # all, so that a damaged number of a tell hides none
-            if row["tell"] < tells
-        ]
+        tells = self.tells()
+        # all rows, so that a damaged number of a tell hides none
+        return [_observation(row) for row in self._rows(EVALUATIONS) if row["tell"] < tells]
+
+    def evaluations(self) -> Iterator[tuple[int, str, Observation, Training | None]]:
+        """All evaluations in the order of their keys, a batch at a time.
+
+        Of each: the tell that it is about, its status, the observation, and the training where it did not finish.
+        """
+        for rows in self._batches(EVALUATIONS):
+            for row in rows:
+                training = None if row["status"] == "finished" else codec.from_fields(row)
+                yield row["tell"], row["status"], _observation(row), training
 
     def unfinished(self) -> list[Training]:
         """All trainings that did not finish, in the order of their keys."""
@@ -319,29 +335,45 @@ class Ledger:
                 return Individual(generation, index, _genome(genome["text"]), genome["hash"], parents, row["operator"])
         raise DamagedError(f"{self.path}: damaged: individual {id} or its genome is missing")
 
+    def commits(self) -> int:
+        """A number that differs from the last one, of this object, where something was committed between."""
+        return self.rows("PRAGMA data_version")[0][0]
+
+    def count_by_status(self) -> dict[str, int]:
+        """As `statuses`, by the index alone: for looks that come often.
+
+        Those that finished, most of all, are what the others leave of the total, which SQLite counts by pages.
+        """
+        found = (
+            "SELECT status, count(*) FROM evaluations INDEXED BY evaluations_by_status WHERE status {} GROUP BY status"
+        )
+        both = " UNION ALL ".join(found.format(side) for side in ("< 'finished'", "> 'finished'"))
+        rows = self.rows(f"{both} UNION ALL SELECT '', count(*) FROM evaluations")
+        counts = dict(rows[:-1])
+        counts["finished"] = rows[-1][1] - sum(counts.values())
+        return dict(sorted(filter(lambda row: row[1], counts.items()), key=lambda row: (-row[1], row[0])))
+
+    def past_since(self, past: Sequence[Generation]) -> list[Generation]:
+        """The complete generations, of which ``past`` are known: only what came after them is read."""
+        return [*past, *_generations(self._rows(TELLS, "WHERE generation >= ? ORDER BY number", (len(past),)))]
+
     def members(self) -> list[Member]:
         """Every individual of every generation, in order. Raises DamagedError where a genome is missing."""
         self._complete_tells()
-        hashes = {row["id"]: row["hash"] for row in self._rows(GENOMES)}
+        rows = [row for batch in self._batches(INDIVIDUALS) for row in batch]  # before genomes: none is missing then
+        hashes = {row["id"]: row["hash"] for batch in self._batches(GENOMES) for row in batch}
         members = []
-        for row in self._rows(INDIVIDUALS, "ORDER BY generation, number"):
+        for row in rows:
             generation, index, genome = row["generation"], row["number"], row["genome"]
             if genome not in hashes:
                 raise DamagedError(f"{self.path}: damaged: the genome of individual g{generation}i{index} is missing")
-            members.append(
-                Member(generation, index, hashes[genome], tuple(json.loads(row["parents"])), row["operator"])
-            )
+            parents = tuple(json.loads(row["parents"]))
+            members.append(Member(generation, index, hashes[genome], parents, row["operator"], row["name"]))
         return members
 
     def past(self) -> list[Generation]:
         """The complete generations, in order."""
-        seconds: dict[int, float] = {}
-        statistics: dict[int, Statistics] = {}
-        for tell in self._complete_tells():
-            seconds[tell["generation"]] = seconds.get(tell["generation"], 0.0) + tell["seconds"]
-            if tell["statistics"] is not None:
-                statistics[tell["generation"]] = Statistics.from_dict(json.loads(tell["statistics"]))
-        return [Generation(number + 1, found, seconds[number]) for number, found in sorted(statistics.items())]
+        return _generations(self._complete_tells())
 
     def seconds_of(self, generation: int) -> float:
         """Wall time of the tells of a generation, counted from 0; times have no checksum."""
@@ -391,6 +423,19 @@ class Ledger:
                 raise DamagedError(f"{self.path}: damaged: {damaged_row(table, row)}")
         return [table.fields(row) for row in rows]
 
+    def _batches(self, table: Table, size: int = BATCH) -> Iterator[list[dict[str, Any]]]:
+        """The rows of a table in the order of its key, ``size`` at a time.
+
+        Each batch is a read of its own: a campaign that runs meanwhile waits for none to truncate its log.
+        """
+        keys, width = ", ".join(table.key_names), len(table.key)
+        order = f"ORDER BY {keys} LIMIT {size}"
+        rows = self._rows(table, order)
+        while rows:
+            yield rows
+            last = tuple(rows[-1][name] for name in table.key_names)
+            rows = self._rows(table, f"WHERE ({keys}) > ({', '.join('?' * width)}) {order}", last)
+
     def digest(self) -> str:
         """sha256 of everything but times: equal for two campaigns with equal results, in whatever order."""
         sha = hashlib.sha256()
@@ -406,6 +451,23 @@ class Ledger:
 @lru_cache(maxsize=8192)
 def _genome(text: str) -> Genome:
     return parse(text, "ledger")
+
+
+def _generations(tells: Iterable[Mapping[str, Any]]) -> list[Generation]:
+    """The generations that some tells completed, in order."""
+    seconds: dict[int, float] = {}
+    statistics: dict[int, Statistics] = {}
+    for tell in tells:
+        seconds[tell["generation"]] = seconds.get(tell["generation"], 0.0) + tell["seconds"]
+        if tell["statistics"] is not None:
+            statistics[tell["generation"]] = Statistics.from_dict(json.loads(tell["statistics"]))
+    return [Generation(number + 1, found, seconds[number]) for number, found in sorted(statistics.items())]
+
+
+def _observation(row: Mapping[str, Any]) -> Observation:
+    """What a search keeps of a row of EVALUATIONS."""
+    instance = tuple(row[name] for name in EVALUATIONS.key_names[1:])
+    return Observation(row["hash"], instance, finished_quality(row["status"], codec.number(row["quality"])))
 
 
 def _instance(row: Mapping[str, Any]) -> Instance:

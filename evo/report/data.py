@@ -6,7 +6,8 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from statistics import fmean, median
 
 from evo.campaign.explained import Explained
@@ -23,10 +24,12 @@ from evo.search.mean_share import switched_off
 from genomes import catalogue
 from genomes.analysis.describe import formula
 from genomes.compiler.identity import genome_identity
+from genomes.language.genome import Genome
 from harness.result import Training, finished_quality
 from harness.task import Instance
 
 Trainings = Sequence[tuple[Instance, Training]]
+MOST_PRICED = 60  # of all others: finding the cost of a program takes milliseconds
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ class Control:
 
 
 @dataclass(frozen=True)
-class Priced:
+class OnFront:
     """An individual with what it costs: elementwise operations per parameter and step, state buffers of its size.
 
     ``rank``: for ``evo export --rank``; 0 for a baseline.
@@ -133,6 +136,20 @@ class Priced:
 
     rank: int
     name: str
+    estimate: Estimate
+    operations: int
+    states: int
+
+
+@dataclass(frozen=True)
+class Priced:
+    """A program's quality beside its cost. ``operations``: per parameter and step; ``states``: buffers as the model.
+
+    ``kind``: ``champion``, ``hall of fame``, ``baseline``, or ``others``.
+    """
+
+    name: str
+    kind: str
     estimate: Estimate
     operations: int
     states: int
@@ -148,10 +165,24 @@ class Joined:
 
 
 @dataclass(frozen=True)
+class Read:
+    """What a report needs of all trainings and individuals of a campaign.
+
+    ``unfinished``: trainings that did not finish; ``statuses``: how many there are of each.
+    """
+
+    evidence: Evidence
+    members: Sequence[Member]
+    unfinished: Sequence[Training]
+    statuses: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Report:
     """All that a page shows of a campaign. ``curves``: the champion's first, then the baselines'.
 
-    ``points``: by generation. ``beside_bound``: None for a task without a bound of optimizers that ignore the mean.
+    ``points``: by generation. ``prices``: see the function of that name. ``beside_bound``: None for a task without a
+    bound of optimizers that ignore the mean. ``link``: the address of an individual's page by its id, where it has one.
     """
 
     recipe: Recipe
@@ -165,11 +196,13 @@ class Report:
     operators: list[Operator]
     statuses: list[tuple[str, int]]
     reasons: list[Reason]
+    prices: list[Priced]
     meta: dict[str, str]
     added: list[Joined]
-    front: list[Priced]
-    controls: list[Control]
-    explained: Explained | None
+    front: list[OnFront]
+    controls: Sequence[Control] = ()
+    explained: Explained | None = None
+    link: Callable[[str], str] | None = None
 
     @property
     def baselines(self) -> list[str]:
@@ -199,37 +232,73 @@ def collect(ledger: Ledger, controls: Sequence[Control] = (), explained: Explain
 
     ``controls``: that stand beside it; ``explained``: what ``evo explain`` left, which may be of another champion.
     """
-    meta, reached = ledger.meta(), ledger.checkpoint()
-    hall_of_fame = reached.hall_of_fame
-    recipe = reader.from_text(meta["recipe"])
-    champion = hall_of_fame[0].individual if hall_of_fame else None
-    evidence, past, members = fit(ledger.observations()), ledger.past(), ledger.members()
-    named = {f"champion {champion.name}": champion.hash} if champion else {}
-    named |= {name: hash for name, hash in _identities(recipe).items() if hash not in named.values()}
-    shared = ledger.shared(named.values())
-    measured = {name: shared[hash] for name, hash in named.items() if shared[hash]}
-    blind = switched_off(champion) if champion else None
+    evidence = fit(ledger.observations())
+    found = full(ledger, Read(evidence, ledger.members(), ledger.unfinished(), ledger.statuses()))
+    champion = found.hall_of_fame[0].fame.individual if found.hall_of_fame else None
+    of_champion = explained if explained and champion and explained.hash == champion.hash else None
+    return replace(found, controls=controls, explained=of_champion)
+
+
+def read_in_batches(ledger: Ledger) -> Read:
+    """What `full` needs, read so that a campaign that runs meanwhile is not held up: for those who look often."""
+    tells, observations, unfinished, statuses = ledger.tells(), [], [], Counter[str]()
+    for tell, status, observation, training in ledger.evaluations():
+        statuses[status] += 1
+        if training:
+            unfinished.append(replace(training, train_loss=[], val_loss=[]))
+        if tell < tells:
+            observations.append(observation)
+    counts = dict(sorted(statuses.items(), key=lambda item: (-item[1], item[0])))
+    return Read(fit(observations), ledger.members(), unfinished, counts)
+
+
+def brief(ledger: Ledger) -> Report:
+    """What of a report is known without reading trainings and individuals: generations, trials, the hall of fame."""
+    meta, hall_of_fame, past = ledger.meta(), ledger.checkpoint().hall_of_fame, ledger.past()
     return Report(
-        recipe,
-        past,
-        points(past),
-        trials(past, lambda id: ledger.individual(id).name),
-        [_famous(fame, hall_of_fame[0]) for fame in hall_of_fame],
-        [curve(name, [training for _, training in trainings]) for name, trainings in measured.items()],
-        beside_bound(measured, ledger.shared([blind.hash])[blind.hash] if blind else None),
-        draw(ancestors(ledger, champion, evidence.estimates)) if champion else None,
-        operators(members, evidence, {fame.individual.id for fame in hall_of_fame}),
-        list(ledger.statuses().items()),
-        reasons(ledger.unfinished()),
-        meta,
-        joined(ledger.additions(), members, evidence),
-        front(ledger, reached, evidence, recipe),
-        list(controls),
-        explained if explained and champion and explained.hash == champion.hash else None,
+        recipe=reader.from_text(meta["recipe"]),
+        generations=past,
+        points=points(past),
+        trials=trials(past, lambda id: ledger.individual(id).name),
+        hall_of_fame=[_famous(fame, hall_of_fame[0]) for fame in hall_of_fame],
+        curves=[],
+        beside_bound=None,
+        lineage=None,
+        operators=[],
+        statuses=[],
+        reasons=[],
+        prices=[],
+        meta=meta,
+        added=[],
+        front=[],
     )
 
 
-def front(ledger: Ledger, reached: Checkpoint, evidence: Evidence, recipe: Recipe) -> list[Priced]:
+def full(ledger: Ledger, read: Read) -> Report:
+    """The report by what was read of all trainings and individuals."""
+    known = brief(ledger)
+    hall_of_fame, estimates = [row.fame for row in known.hall_of_fame], read.evidence.estimates
+    champion = hall_of_fame[0].individual if hall_of_fame else None
+    named = {f"champion {champion.name}": champion.hash} if champion else {}
+    named |= {name: hash for name, hash in _identities(known.recipe).items() if hash not in named.values()}
+    shared = ledger.shared(named.values())
+    measured = {name: shared[hash] for name, hash in named.items() if shared[hash]}
+    blind = switched_off(champion) if champion else None
+    return replace(
+        known,
+        curves=[curve(name, [training for _, training in trainings]) for name, trainings in measured.items()],
+        beside_bound=beside_bound(measured, ledger.shared([blind.hash])[blind.hash] if blind else None),
+        lineage=draw(ancestors(ledger, champion, estimates)) if champion else None,
+        operators=operators(read.members, read.evidence, {fame.individual.id for fame in hall_of_fame}),
+        statuses=list(read.statuses.items()),
+        reasons=reasons(read.unfinished),
+        prices=prices(read, hall_of_fame, _identities(known.recipe), lambda id: ledger.individual(id).genome),
+        added=joined(ledger.additions(), read.members, read.evidence),
+        front=front(ledger, ledger.checkpoint(), read.evidence, known.recipe),
+    )
+
+
+def front(ledger: Ledger, reached: Checkpoint, evidence: Evidence, recipe: Recipe) -> list[OnFront]:
     """The champion, those of the front, and the baselines; empty for an algorithm without a front."""
     if not reached.front:
         return []
@@ -240,7 +309,7 @@ def front(ledger: Ledger, reached: Checkpoint, evidence: Evidence, recipe: Recip
         *((0, genome, estimates.get(genome_identity(genome))) for genome in known),
     ]
     return [
-        Priced(rank, genome.name, estimate, limits.operations(genome), limits.buffers(genome))
+        OnFront(rank, genome.name, estimate, limits.operations(genome), limits.buffers(genome))
         for rank, genome, estimate in members
         if estimate
     ]
@@ -251,6 +320,32 @@ def control(algorithm: str, past: Sequence[Generation]) -> Control:
     found = points(past)
     best = past[-1].statistics.champion if past else None
     return Control(algorithm, found, found[-1].budget if found else 0, best)
+
+
+def prices(
+    read: Read, hall_of_fame: Sequence[Fame], baselines: Mapping[str, str], genome: Callable[[str], Genome]
+) -> list[Priced]:
+    """Qualities beside costs: of the hall of fame, the baselines (identities by name) and the best of the others.
+
+    ``genome``: of an individual, by its id. Each program stands once.
+    """
+    estimates = read.evidence.estimates
+    famous = {fame.individual.hash: fame for fame in hall_of_fame}
+    first = {member.hash: member.id for member in reversed(read.members)}
+    found: dict[str, Priced] = {}
+
+    def add(hash: str, name: str, kind: str, priced: Genome) -> None:
+        if hash not in found and hash in estimates:
+            found[hash] = Priced(name, kind, estimates[hash], limits.operations(priced), limits.buffers(priced))
+
+    for rank, (hash, fame) in enumerate(famous.items()):
+        add(hash, fame.individual.name, "hall of fame" if rank else "champion", fame.individual.genome)
+    for name, hash in baselines.items():
+        add(hash, name, "baseline", catalogue.load(name))
+    others = (hash for hash in read.evidence.ranking if hash not in found and hash in first)
+    for hash in islice(others, MOST_PRICED):
+        add(hash, first[hash], "others", genome(first[hash]))
+    return list(found.values())
 
 
 def _identities(recipe: Recipe) -> dict[str, str]:

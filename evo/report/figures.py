@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, cycle
 from typing import Any
 
@@ -18,8 +18,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from evo.evaluation.bounds import MEAN_BLIND
 from evo.formatting import interval, steps
 from evo.records import Estimate
-from evo.report.data import BesideBound, Curve, Point, Priced, Report
+from evo.report.data import BesideBound, Curve, OnFront, Point, Priced, Report
 from evo.report.lineage import Drawing
+from harness.result import Training
 
 # Okabe and Ito's colors, which people with any color vision tell apart, and both light and dark pages show
 ORANGE, BLUE, GREEN, PURPLE, SKY = "#e69f00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9"
@@ -93,7 +94,7 @@ def controls(report: Report) -> str:
         return _svg(figure, axes, "controls")
 
 
-def front(found: Sequence[Priced]) -> str:
+def front(found: Sequence[OnFront]) -> str:
     """Qualities with their 95 % intervals over operations per step; color: state buffers. Baselines are crosses."""
     states = sorted({each.states for each in found})
     colors = dict(zip(states, cycle((SKY, BLUE, GREEN, ORANGE, PURPLE))))
@@ -188,12 +189,34 @@ def learning_curves(curves: Sequence[Curve]) -> str:
         if targets:
             style = {"linewidth": 1.2, "linestyle": (0, (1, 3))}
             axes.axhline(targets[0], color=_INK, label="target (quality 0)", **style)
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
+        _loss_scales(axes)
         return _svg(figure, axes, "curves")
+
+
+def instance_curves(trainings: Mapping[str, Sequence[Training]]) -> str:
+    """Validation losses by epoch, a line for each training, of one or more optimizers by name."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes("epoch", "validation loss")
+        for (name, runs), color in zip(trainings.items(), chain([BLUE], cycle(BASELINES)), strict=False):
+            shown = [run.val_loss for run in runs if run.val_loss][:MOST_INSTANCES]
+            for number, losses in enumerate(shown):
+                values = [value if math.isfinite(value) else math.nan for value in losses]
+                marker = "o" if len(values) == 1 else None
+                label = name if number == 0 else None
+                axes.plot(
+                    range(len(values)), values, color=color, linewidth=1.2, alpha=0.75, marker=marker, label=label
+                )
+        _loss_scales(axes)
+        return _svg(figure, axes, "instances")
+
+
+def _loss_scales(axes: Axes) -> None:
+    """A logarithmic scale of losses over epochs."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
 
 
 def beside_bound(found: BesideBound) -> str:
@@ -255,6 +278,32 @@ def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[f
     return [x for x, _ in points], [y for _, y in points]
 
 
+def quality_against_cost(prices: Sequence[Priced]) -> str:
+    """Estimates with their intervals over operations; the area of a mark grows with the state buffers."""
+    colors = {"others": SKY, "baseline": ORANGE, "hall of fame": GREEN, "champion": BLUE}
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes("operations per parameter and step", "quality")
+        for order, (kind, color) in enumerate(colors.items()):
+            found = [each for each in prices if each.kind == kind]
+            if not found:
+                continue
+            places = [max(1, each.operations) for each in found]
+            known = [each.estimate for each in found]
+            style = {"color": color, "zorder": 2 + order / 10}
+            axes.vlines(places, [e.low for e in known], [e.high for e in known], linewidth=1, alpha=0.5, **style)
+            sizes = [22 * (1 + each.states) for each in found]
+            axes.scatter(places, [e.mean for e in known], s=sizes, alpha=0.8, linewidth=0, label=kind, **style)
+            if kind in ("champion", "baseline"):
+                for each in found:
+                    place = (max(1, each.operations), each.estimate.mean)
+                    axes.annotate(each.name, place, (7, 4), textcoords="offset points", fontsize=9)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        return _svg(figure, axes, "cost")
+
+
 def formula(lines: Sequence[str]) -> str:
     """Lines of LaTeX, set by matplotlib; empty where it cannot set one of them."""
     with matplotlib.rc_context({**_STYLE, "svg.fonttype": "path", "text.parse_math": True, "mathtext.fontset": "cm"}):
@@ -269,8 +318,11 @@ def formula(lines: Sequence[str]) -> str:
             return ""
 
 
-def lineage(drawing: Drawing) -> str:
-    """The ancestors as rows, latest first, each with lines to its parents, as version histories are drawn."""
+def lineage(drawing: Drawing, link: Callable[[str], str] | None = None) -> str:
+    """The ancestors as rows, latest first, each with lines to its parents, as version histories are drawn.
+
+    ``link``: the address that an individual's row leads to, by its id.
+    """
     row, column, left, top = 26, 18, 12, 15
     text = left + column * (max(drawing.columns, default=0) + 1) + 6
 
@@ -291,13 +343,14 @@ def lineage(drawing: Drawing) -> str:
     for number, (ancestor, column_of) in enumerate(zip(drawing.rows, drawing.columns, strict=True)):
         member, position = ancestor.individual, (number, column_of)
         color = (BLUE, *BASELINES)[column_of % 5]
-        quality = "failed" if ancestor.estimate is None else interval(ancestor.estimate)
+        quality = "no estimate" if ancestor.estimate is None else interval(ancestor.estimate)
         kept = f", kept for {ancestor.kept} more" if ancestor.kept else ""
         name = f' "{_escaped(member.name)}"' if member.name != member.id else ""
         made = _escaped(f"{member.operator} from {ancestor.source}" if ancestor.source else member.operator)
         words = f"<tspan font-weight='600'>{member.id}</tspan>{name} · {made} · {quality}{kept}"
         parts.append(f'<circle cx="{x(position)}" cy="{y(position)}" r="5" fill="{color}"/>')
-        parts.append(f'<text x="{text}" y="{y(position) + 4}" font-size="13" fill="currentColor">{words}</text>')
+        words = f'<text x="{text}" y="{y(position) + 4}" font-size="13" fill="currentColor">{words}</text>'
+        parts.append(f'<a href="{_escaped(link(member.id))}">{words}</a>' if link else words)
     height = top + row * len(drawing.rows)
     return f'<svg viewBox="0 0 760 {height}" width="760" height="{height}" role="img">{"".join(parts)}</svg>'
 
@@ -324,8 +377,24 @@ def _saved(figure: Figure, name: str) -> str:
         figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight", metadata=metadata)
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor").replace(_GRID, "var(--line)")
+    text = _without_styles(text)
     text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
     return re.sub(r'(url\(#|href="#)', rf"\1{name}-", text)
+
+
+def _without_styles(svg: str) -> str:
+    """The same picture with attributes for styles, which a strict content security policy forbids."""
+    defaults = ' stroke-linejoin="round" stroke-linecap="butt"'  # what matplotlib's style sheet says of all elements
+    svg = re.sub(r"<style.*?</style>", "", svg, count=1, flags=re.DOTALL)
+    return re.sub(r"<\w[^<>]*>", _attributes, svg.replace("<svg", f"<svg{defaults}", 1))
+
+
+def _attributes(tag: re.Match[str]) -> str:
+    def named(style: re.Match[str]) -> str:
+        pairs = (declaration.partition(":") for declaration in style[1].split(";") if declaration.strip())
+        return "".join(f' {name.strip()}="{value.strip()}"' for name, _, value in pairs)
+
+    return re.sub(r'\sstyle="([^"]*)"', named, tag[0])
 
 
 def _escaped(text: str) -> str:

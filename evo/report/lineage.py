@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -44,8 +46,10 @@ class Drawing:
     more: int
 
 
-def ancestors(ledger: Ledger, individual: Individual, estimates: Mapping[str, Estimate]) -> list[Ancestor]:
-    """The individual and all its ancestors, latest first. Copies of an elite count as the one first made.
+def ancestors(
+    ledger: Ledger, individual: Individual, estimates: Mapping[str, Estimate], most: float = math.inf
+) -> list[Ancestor]:
+    """The individual and its ancestors, latest first, at most ``most``. Copies of an elite count as the one first made.
 
     ``estimates``: of qualities, by hash.
     """
@@ -59,17 +63,24 @@ def ancestors(ledger: Ledger, individual: Individual, estimates: Mapping[str, Es
         kept[first.id] = max(kept.get(first.id, 0), copies)
         return first
 
+    first = origin(individual.id)
     found: dict[str, Ancestor] = {}
-    waiting = [origin(individual.id)]
-    while waiting:
-        member = waiting.pop()
-        if member.id in found:
-            continue
+    known = {_order(first): first}
+    waiting = [_order(first)]  # a heap: who comes out of it is later than all that are in it
+    while waiting and len(found) < most:
+        member = known[heapq.heappop(waiting)]
         parents = list({parent.id: parent for parent in map(origin, member.parents)}.values())
         found[member.id] = Ancestor(member, estimates.get(member.hash), tuple(p.id for p in parents), 0)
-        waiting += parents
+        for parent in parents:
+            if _order(parent) not in known:
+                known[_order(parent)] = parent
+                heapq.heappush(waiting, _order(parent))
     members = [replace(row, kept=kept.get(id, 0), source=sources.get(id, "")) for id, row in found.items()]
-    return sorted(members, key=lambda row: (-row.individual.generation, row.individual.index))
+    return sorted(members, key=lambda row: _order(row.individual))
+
+
+def _order(individual: Individual) -> tuple[int, int]:
+    return -individual.generation, individual.index
 
 
 def draw(rows: list[Ancestor], most: int = MOST) -> Drawing:

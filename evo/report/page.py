@@ -6,13 +6,13 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from evo import files
 from evo.campaign import controls, explained, wording
 from evo.campaign.folder import RunFolder
 from evo.campaign.status import open_to_read
-from evo.formatting import duration, half_interval, quality, steps
+from evo.formatting import duration, half_interval, interval, quality, steps
 from evo.ledger.errors import LedgerError
 from evo.recipe import reader
 from evo.recipe.schema import Recipe
@@ -51,20 +51,30 @@ def _controls(folder: RunFolder, recipe: Recipe) -> list[Control]:
 
 def render(report: Report) -> str:
     """The page's HTML; it refers to nothing outside itself."""
-    loader = PackageLoader("evo.report")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters.update(quality=quality, half_interval=half_interval, duration=duration, steps=steps)
-    return environment.get_template("report.html").render(
-        report=report,
-        panels=panels.shown(report),
-        extent=wording.extent(
-            len(report.generations),
-            report.recipe.generations,
-            report.lane_steps,
-            report.recipe.lane_steps,
-            report.recipe.population,
-        ),
-        seconds=sum(generation.seconds for generation in report.generations),
-        trainings=sum(count for _, count in report.statuses),
-        written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+    return (
+        templates()
+        .get_template("report.html")
+        .render(
+            report=report,
+            panels=panels.shown(report),
+            extent=wording.extent(
+                len(report.generations),
+                report.recipe.generations,
+                report.lane_steps,
+                report.recipe.lane_steps,
+                report.recipe.population,
+            ),
+            seconds=sum(generation.seconds for generation in report.generations),
+            trainings=sum(count for _, count in report.statuses),
+            written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+        )
     )
+
+
+def templates(*packages: str) -> Environment:
+    """The templates of a report, and those of other packages before them; all text is escaped."""
+    loader = ChoiceLoader([PackageLoader(package) for package in (*packages, "evo.report")])
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    filters = (quality, half_interval, interval, duration, steps)
+    environment.filters.update({function.__name__: function for function in filters})
+    return environment

@@ -6,6 +6,7 @@ To add one: write its function here, and list it in PANELS. What it needs of the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
@@ -38,11 +39,17 @@ class Panel:
     kind: str = ""
     folded: str = ""
 
+    @property
+    def key(self) -> str:
+        """A word for addresses, made of the title."""
+        return re.sub(r"[^a-z]+", "-", self.title.lower())
+
 
 @dataclass(frozen=True)
 class Shown:
     """A panel with its texts, as the template takes it."""
 
+    key: str
     title: str
     note: str
     html: Markup
@@ -56,7 +63,7 @@ def shown(report: Report) -> list[Shown]:
     for panel in PANELS:
         if html := panel.html(report):
             note = panel.note if isinstance(panel.note, str) else panel.note(report)
-            found.append(Shown(panel.title, note, Markup(html), panel.kind, panel.folded))
+            found.append(Shown(panel.key, panel.title, note, Markup(html), panel.kind, panel.folded))
     return found
 
 
@@ -79,6 +86,11 @@ def table(
             cell = Markup('<tr><td></td><td class="left" colspan="{}">{}</td></tr>')
             lines.append(cell.format(len(columns) - 1, below[number]))
     return Markup("<table>\n<tr>{}</tr>\n{}\n</table>").format(head, Markup("\n").join(lines))
+
+
+def _linked(report: Report, id: str, name: str) -> Markup | str:
+    """The name of an individual, leading to its page where it has one."""
+    return Markup('<a href="{}">{}</a>').format(report.link(id), name) if report.link else name
 
 
 def _champion(report: Report) -> Famous | None:
@@ -123,10 +135,11 @@ def _trials(report: Report) -> Markup | str:
     rows = []
     for tried in report.trials[-TRIALS:]:
         trial, names = tried.trial, tried.names
-        against = Markup("<br>").join(names[id] for id in trial.rivals)
+        against = Markup("<br>").join(_linked(report, id, names[id]) for id in trial.rivals)
         gains = Markup("<br>").join(f"{value:+.3f}" for value in trial.gains)
         told = Markup("<b>promoted</b>") if trial.promoted else "not promoted"
-        rows.append((tried.generation, names[trial.challenger], against, gains, trial.count, told, trial.reason))
+        challenger = _linked(report, trial.challenger, names[trial.challenger])
+        rows.append((tried.generation, challenger, against, gains, trial.count, told, trial.reason))
     columns = ("generation", "challenger", "against", "gain", "instances", "outcome", "why")
     return table(columns, rows, left=("challenger", "against", "outcome", "why"))
 
@@ -225,6 +238,10 @@ def _about_bound(report: Report) -> str:
     )
 
 
+def _prices(report: Report) -> str:
+    return figures.quality_against_cost(report.prices) if report.prices else ""
+
+
 def _about_champion(report: Report) -> str:
     best = _champion(report)
     if best is None:
@@ -253,7 +270,7 @@ def _about_ancestors(report: Report) -> str:
 
 
 def _ancestors(report: Report) -> str:
-    return figures.lineage(report.lineage) if report.lineage else ""
+    return figures.lineage(report.lineage, report.link) if report.lineage else ""
 
 
 def _hall_of_fame(report: Report) -> Markup:
@@ -264,7 +281,16 @@ def _hall_of_fame(report: Report) -> Markup:
     for rank, row in enumerate(report.hall_of_fame, 1):
         member, estimate = row.fame.individual, row.fame.estimate
         known = (interval(estimate), gain(row.behind) if row.behind else "", estimate.count)
-        rows.append((rank, member.name, *known, member.generation, member.operator, member.genome.size))
+        rows.append(
+            (
+                rank,
+                _linked(report, member.id, member.name),
+                *known,
+                member.generation,
+                member.operator,
+                member.genome.size,
+            )
+        )
         formulas.append(Markup("<code>{}</code>").format(Markup("<br>").join(row.formula)))
     return table(columns, rows, left=("name", "operator"), below=formulas)
 
@@ -402,6 +428,12 @@ PANELS = (
         "Quality beside the bound",
         _about_bound,
         _beside_bound,
+    ),
+    Panel(
+        "Quality against cost",
+        "Estimates with 95 % intervals over operations per parameter and step, of the best programs; the larger a "
+        "mark, the more state buffers it keeps.",
+        _prices,
     ),
     Panel("The champion", _about_champion, _formula, kind="formula"),
     Panel("The champion's genome", "Its YAML; evo export writes it with its origin.", _genome, folded="as text"),

@@ -46,7 +46,7 @@ def finished(tmp_path_factory) -> RunFolder:
     return place
 
 
-def check_page(text: str, count: int = 6) -> None:
+def check_page(text: str, count: int = 7) -> None:
     assert not re.search(r'(src|href)="(?!#)', text), "the page must need nothing from elsewhere"
     assert not re.search(r"url\((?!#)|@import|<script", text)
     pictures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
@@ -208,7 +208,7 @@ def test_the_panel_of_bounds_is_there_for_a_task_that_hides_the_mean_alone(finis
     path = folder(tmp_path / "run", RECIPE.replace("name: fake", "name: other\ntask: seed"))
     run("launch", path)
     text = page.write(path).read_text()
-    check_page(text, count=5)
+    check_page(text, count=6)
     assert "Quality beside the bound" not in text
     assert beside_bound({"adam": [(Instance("seed", 4, bytes(32)), fakes.training(0.5))]}) is None
     assert beside_bound({}) is None
