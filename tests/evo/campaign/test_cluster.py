@@ -113,6 +113,7 @@ class Eventful(Progress):
         self.said.append(message)
 
 
+@pytest.mark.slow
 def test_nodes_are_lost_and_join_late_and_a_signal_stops_it(tmp_path, cluster, through, monkeypatch):
     """All in this process, whose imports are paid for."""
     monkeypatch.setenv("FAKE_CLUSTER", cluster.address)

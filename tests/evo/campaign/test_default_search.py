@@ -70,6 +70,7 @@ def test_it_is_the_default_and_has_races_trials_and_a_share(through):
     assert "tune_constants" in operators
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("lanes", "workers"), [(19, 2), (61, 1)])
 def test_stopped_anywhere_it_ends_the_same(through, tmp_path, lanes, workers):
     path = folder(tmp_path / "run")

@@ -65,6 +65,7 @@ def test_the_champion_trains_without_its_calibration(calibrating, tmp_path):
     assert trained[Purpose.SHARE] <= 5 * len(champions), "no more of a champion that stays"
 
 
+@pytest.mark.slow
 def test_stopped_anywhere_it_ends_the_same(calibrating, tmp_path):
     through = folder(tmp_path / "through", SHARED)
     assert run("launch", through).finished

@@ -162,7 +162,7 @@ def test_many_mistakes_take_no_longer_than_one_each(tmp_path, text):
     start = time.process_time()
     with pytest.raises(RecipeError) as caught:
         reader.load(path, known=KNOWN)
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 3  # what is quadratic takes minutes; a worker full of objects collects garbage
     assert len(caught.value.errors) <= reader.MOST_LISTED + 1
     if len(caught.value.errors) > reader.MOST_LISTED:
         assert re.search(r"recipe.yaml: 290\d more mistakes are not listed", caught.value.errors[-1])

@@ -282,6 +282,7 @@ def digest_of_all() -> str:
     return found.hexdigest()
 
 
+@pytest.mark.slow
 def test_nothing_depends_on_hash_seeds_or_on_the_threads_of_linear_algebra():
     code = "from tests.evo.search.test_algorithms import digest_of_all; print(digest_of_all())"
     found = set()

@@ -206,6 +206,7 @@ def events(lines, count: int) -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 def test_a_stream_tells_what_is_committed(runs, tmp_path, monkeypatch):
     monkeypatch.setattr("evo.serve.campaign.REST", 0)
     shutil.copytree(runs / "fake", tmp_path / "runs/fake")
