@@ -10,7 +10,6 @@ from __future__ import annotations
 import builtins
 import re
 from collections import Counter
-from itertools import groupby
 from types import FunctionType
 
 from genomes.backends import torch_reference
@@ -27,13 +26,14 @@ from genomes.backends.python_text import (
     PLACE,
     UNARY,
     calls,
+    guarded,
     number,
 )  # fmt: skip
 from genomes.backends.readout import frozen_end, output_shifts
 from genomes.backends.source_text import collect, is_ours, name_in_file
 from genomes.backends.torch_reference import FITTED
 from genomes.backends.value_names import value_names, with_field_names
-from genomes.compiler.branches import ALL, Condition, conditions, opposite
+from genomes.compiler.branches import ALL, Condition, conditions
 from genomes.compiler.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, Node, Program, random_word
 from genomes.compiler.shapes import ShapeClass
 from genomes.language.operations import ON_FLOATS
@@ -348,14 +348,7 @@ class _Step:
 
     def guarded(self, lines: list[tuple[Condition, str]]) -> list[str]:
         """Lines of a loop over the tensors, each under the condition that it has."""
-        text = []
-        before = ALL
-        for condition, group in groupby(lines, key=lambda line: line[0]):
-            if condition:
-                text.append("else:" if opposite(before, condition) else f"if {self._condition(condition)}:")
-            text += ["    " * bool(condition) + line for _, line in group]
-            before = condition
-        return text
+        return guarded(lines, self._condition)
 
     def _needed(self, i: int) -> Condition:
         """For which tensors and in which steps a value is needed."""

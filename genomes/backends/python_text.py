@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import groupby
 from types import FunctionType
 from typing import Any
 
 from genomes.backends.source_text import is_ours, name_in_file
+from genomes.compiler.branches import ALL, Condition, opposite
 from genomes.language.operations import ON_FLOATS
 
 PLACE = r"\{(\d)(?::(\d))?\}"  # of an argument in a template
@@ -49,6 +51,18 @@ HOST = {
     "number": ("float({0})", ATOM),
     "expand": (f"{{0:{CHOICE}}}", CHOICE),
 }
+
+
+def guarded(lines: Iterable[tuple[Condition, str]], condition_text: Callable[[Condition], str]) -> list[str]:
+    """Lines of a loop, each under the condition that it has; ``condition_text`` writes one out."""
+    text: list[str] = []
+    before = ALL
+    for condition, group in groupby(lines, key=lambda line: line[0]):
+        if condition:
+            text.append("else:" if opposite(before, condition) else f"if {condition_text(condition)}:")
+        text += ["    " * bool(condition) + line for _, line in group]
+        before = condition
+    return text
 
 
 def number(value: float) -> str:

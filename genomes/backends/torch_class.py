@@ -12,7 +12,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from types import FunctionType
 
 from genomes.backends import torch_tensors
@@ -30,11 +29,12 @@ from genomes.backends.python_text import (
     PRODUCT,
     SUM,
     UNARY,
+    guarded,
     number,
 )  # fmt: skip
 from genomes.backends.source_text import name_in_file
 from genomes.backends.value_names import value_names, with_field_names
-from genomes.compiler.branches import ALL, Condition, conditions, opposite
+from genomes.compiler.branches import ALL, Condition, conditions
 from genomes.compiler.nodes import SMALLEST_DIVISOR
 from genomes.compiler.options import OPTION, Open, Option
 from genomes.compiler.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, Node, Program, Slot
@@ -472,14 +472,7 @@ class _Writer:
 
     def guarded(self, lines: list[tuple[Condition, str]]) -> list[str]:
         """Lines of a loop over the batches, each under the condition that it has."""
-        text: list[str] = []
-        previous: Condition = ALL
-        for condition, group in groupby(lines, key=lambda line: line[0]):
-            if condition:
-                text.append("else:" if opposite(previous, condition) else f"if {self._condition(condition)}:")
-            text += [("    " if condition else "") + line for _, line in group]
-            previous = condition
-        return text
+        return guarded(lines, self._condition)
 
     def _needed(self, i: int) -> Condition:
         return self.conditions.nodes[i] | self.conditions.moments[i]
