@@ -311,13 +311,12 @@ def export(
     ] = None,
 ) -> None:
     """Write an optimizer as files: for the challenge, for training scripts, or for evo itself."""
-    from evo.cli.exports import write_all, write_export
+    from evo.cli.exports import write_export
 
-    said = {"config": config, "fields": field or (), "tracks": track or ()}
-    if everything:
-        write_all(target, rank=rank, out=out, force=force, **said)
-        return
-    write_export(target, format, rank=rank, out=out, force=force, **said)
+    write_export(
+        target, None if everything else format, rank=rank, out=out, force=force, config=config, fields=field or (),
+        tracks=track or (),
+    )  # fmt: skip
 
 
 Targets = Annotated[

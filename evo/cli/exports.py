@@ -13,32 +13,9 @@ from evo.exports.formats import find_format, formats
 from evo.files import STANDARD_OUTPUT
 
 
-def write_all(
-    target: str,
-    *,
-    rank: int,
-    out: Path,
-    force: bool,
-    config: Path | None = None,
-    fields: Sequence[str] = (),
-    tracks: Sequence[str] = (),
-) -> None:
-    """Write every format to a folder, and print the files. ``fields``, ``tracks``: ``KEY=VALUE``. Raises UsageError."""
-    if out == STANDARD_OUTPUT:
-        raise UsageError("--all: several files are written; name a folder for them with --out DIR")
-    exported = export_all(
-        target, out=out, rank=rank, force=force, config=config, fields=_pairs("--field", fields),
-        tracks=_pairs("--track", tracks),
-    )  # fmt: skip
-    print(*(out / name for name in exported.files), sep="\n")
-    for format in formats().values():
-        if format.note and any(name.startswith(f"{format.name}/") for name in exported.files):
-            say(format.note)
-
-
 def write_export(
     target: str,
-    format: str,
+    format: str | None,
     *,
     rank: int,
     out: Path,
@@ -47,13 +24,22 @@ def write_export(
     fields: Sequence[str] = (),
     tracks: Sequence[str] = (),
 ) -> None:
-    """Write the exported file or files, and print where. ``fields``, ``tracks``: ``KEY=VALUE``. Raises UsageError."""
-    export(
-        target, format, rank=rank, out=out, force=force, config=config, fields=_pairs("--field", fields),
-        tracks=_pairs("--track", tracks),
-    )  # fmt: skip
-    print_written(out)
-    if note := find_format(format).note:
+    """Write the exported files, and print where. ``format``: None for every one. Raises UsageError.
+
+    ``fields``, ``tracks``: ``KEY=VALUE``.
+    """
+    said = {"config": config, "fields": _pairs("--field", fields), "tracks": _pairs("--track", tracks)}
+    if format is not None:
+        export(target, format, rank=rank, out=out, force=force, **said)
+        print_written(out)
+        notes = [find_format(format).note]
+    else:
+        if out == STANDARD_OUTPUT:
+            raise UsageError("--all: several files are written; name a folder for them with --out DIR")
+        written = export_all(target, out=out, rank=rank, force=force, **said).files
+        print(*(out / name for name in written), sep="\n")
+        notes = [f.note for f in formats().values() if any(name.startswith(f"{f.name}/") for name in written)]
+    for note in filter(None, notes):
         say(note)
 
 
