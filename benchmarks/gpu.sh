@@ -60,20 +60,32 @@ tf32() {  # whether TF32 ranks genomes as float32 does
     fi
 }
 
-campaign() {  # a real campaign for eight minutes, its report and what it found
-    local run
-    run=$(mktemp -d /tmp/evo-gpu-campaign.XXXX)
-    cp runs/gpu/recipe.yaml "$run"
-    local small=()
+campaign() {  # a campaign of RUN (runs/gpu) for MINUTES (8), a worker per depth; its report, champion and ledger
+    local run=${RUN:-runs/gpu} here small=()
+    here=$(mktemp -d /tmp/evo-gpu-campaign.XXXX)
     [ "$device" = cpu ] && small=(--set population=6 --set generations=1 --set epochs=2 --set 'difficulty.depths=[2]'
-        --set 'instances={search: 1, retest: 1, selection: 1, final: 1}' --set 'start={catalogue: [adam, muon, lion], random: 2}')
-    "$python" -m evo launch "$run" --device "$device" --max-minutes "${MINUTES:-8}" "${small[@]}" || [ $? = 75 ]
-    "$python" -m evo status "$run" --json >"$results/gpu_campaign.json"
-    "$python" -m evo report "$run" >/dev/null
-    "$python" -m evo export "$run" --format python >"$results/gpu_champion.py"
-    cp "$run/out/report.html" "$results/gpu_campaign.html"
-    cp "$run/out/champion.yaml" "$results/gpu_champion.yaml"
-    echo "the campaign's folder, to go on with evo resume: $run"
+        --set 'instances={search: 1, selection: 1, final: 1}' --set 'gate.instances=0'
+        --set 'start={catalogue: [adam, muon, lion], random: 2}')
+    cp -r "$run"/. "$here"
+    "$python" -m evo launch "$here" --device "$device" --workers "${WORKERS:-5}" --max-minutes "${MINUTES:-8}" \
+        "${small[@]}" || [ $? = 75 ]
+    "$python" -m evo status "$here" --json >"$results/gpu_campaign.json"
+    "$python" -m evo export "$here" --format yaml --out "$results/gpu_champion.yaml" --force
+    "$python" -m evo report "$here" >/dev/null
+    cp "$here/out/report.html" "$results/gpu_campaign.html"
+    tar -C "$here" -czf "$results/gpu_campaign.tar.gz" .  # to go on with: evo resume
+}
+
+comparison() {  # the champion beside OTHERS on INSTANCES fresh instances (LABEL:COUNT) per depth, in both inits
+    local champion=$results/gpu_champion.yaml init small=(--depths 4,7,10,14,18)
+    [ "$device" = cpu ] && small=(--depths 2 --epochs 3)
+    [ -f "$champion" ] || champion=tuned_adam_depth10
+    for init in per_layer shared; do
+        # shellcheck disable=SC2086  # several names
+        timeout -s INT "${LIMIT:-120}" "$python" -m evo compare "$champion" ${OTHERS:-calibrated_adam cautious_adanw adam} \
+            --instances "${INSTANCES:-unseen:64}" --init "$init" --loop quick --device "$device" "${small[@]}" --json \
+            >"$results/gpu_comparison_$init.json" || [ $? = 130 ] || [ $? = 124 ]
+    done
 }
 
 lease() {  # each step has a limit of its own, and what fails does not stop the rest; results are kept step by step

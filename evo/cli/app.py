@@ -352,7 +352,12 @@ WithoutCalibration = Annotated[
 ]
 AccuracyFactor = Annotated[int, typer.Option(help="task seed alone: the higher, the harder")]
 Device = Annotated[str, typer.Option(help="cpu or cuda")]
-Loop = Annotated[str, typer.Option(help="literal, or quick: the same but for rounding, several times as fast")]
+Loop = Annotated[
+    str,
+    typer.Option(
+        help="literal, or quick: the loop of campaigns, the same but for rounding; on a GPU all lanes together"
+    ),
+]
 Picture = Annotated[
     Path | None,
     typer.Option("--out", metavar="PATH", help="a picture, .png or .svg; -: standard output", show_default=False),

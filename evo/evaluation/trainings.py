@@ -14,6 +14,7 @@ from evo.evaluation.targets import LOOPS
 from evo.events import Event, Listener, ignore
 from evo.records import Lane
 from evo.training import devices
+from evo.training.jobs import CUDA_BATCH
 from evo.training.pool import LocalPool, available_cpus
 from harness.result import NUMERICS_VERSION, Training
 from harness.score import QUALITY_BOUND, target_loss
@@ -111,17 +112,20 @@ def evaluate_targets(
 ) -> Evaluation:
     """Train every target on every instance, in parallel.
 
-    ``loop``: ``literal``, the readable loop that defines what a training is, or ``quick``, on the CPU alone, whose
-    results differ by rounding. ``workers``: processes; 0: one per CPU. ``device``: ``cpu`` or ``cuda``; the literal
-    loop trains one lane at a time on either. ``progress`` gets an event ``training`` for each. Raises EvoError where no
-    process can be started or the device cannot be used, UsageError for an unknown device or loop, Interrupted (a
-    KeyboardInterrupt) after Ctrl-C.
+    ``loop``: ``literal``, the readable loop that defines what a training is, or ``quick``, the loop of campaigns, whose
+    results differ by rounding. ``device``: ``cpu`` or ``cuda``; the literal loop trains one lane at a time on either,
+    the quick one all lanes of a depth together on a GPU. ``workers``: processes; 0: one per CPU, or per depth for the
+    quick loop on a GPU. ``progress`` gets an event ``training`` for each. Raises EvoError where no process can be
+    started or the device cannot be used, UsageError for an unknown device or loop, Interrupted (a KeyboardInterrupt)
+    after Ctrl-C.
     """
     if loop not in LOOPS:
         raise UsageError(f"--loop {loop}: not one of {', '.join(LOOPS)}")
-    if loop == QUICK and device != "cpu":
-        raise UsageError(f"--loop {QUICK}: for the CPU alone, and --device is {device}")
-    devices.for_literal_loop(device)
+    together = loop == QUICK and device != "cpu"
+    if together:
+        devices.for_campaign(device)
+    else:
+        devices.for_literal_loop(device)
     hashes = {target: target.hash for target in question.targets}
     lanes = {
         (target.name, instance): Lane(hashes[target], target.text, instance, question.epochs)
@@ -137,8 +141,8 @@ def evaluate_targets(
 
     try:
         with LocalPool(
-            min(workers or available_cpus(), len(lanes)),
-            batch=1,
+            min(workers or (len(question.depths) if together else available_cpus()), len(lanes)),
+            batch=CUDA_BATCH if together else 1,
             patience=question.patience,
             device=device,
             dtype=question.dtype,

@@ -58,9 +58,13 @@ def contradictions(recipe: Recipe, folder: Path | None, known: Known) -> Iterato
     if isinstance(recipe.search, RacedEvolution) and searched < depths:
         message = f"{searched} are fewer than the {depths} depths, of which a race's first block has one each"
         yield fault(message, "instances.search", "difficulty.depths")
-    if 0 < tried < (least := max(FIRST_LOOK, depths)):
+    least = max(FIRST_LOOK, depths)
+    if 0 < tried < least:
         message = f"{tried} are too few for a trial to tell anything; write at least {least}, or 0 for no gate"
         yield fault(message, "gate.instances", "difficulty.depths")
+    if 0 < (look := recipe.gate.look) < least:
+        message = f"{look} are too few to look at; write at least {least}, or 0 for what is usual"
+        yield fault(message, "gate.look", "difficulty.depths")
 
     start, population = recipe.start, recipe.population
     for message, keys in recipe.search.contradictions(population):

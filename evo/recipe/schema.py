@@ -78,6 +78,10 @@ class Gate(Closed):
     instances: Few = Field(
         default=96, description="most fresh instances of a trial; 0: no gate, the best estimate is champion"
     )
+    look: Few = Field(
+        default=0,
+        description="instances of a trial between two looks; 0: a block, 8 at least; many suit a GPU",
+    )
     confidence: Share = Field(
         default=0.9, description="probability of being better, by the evidence, from which on a challenger is tried"
     )

@@ -364,8 +364,9 @@ class Search(ABC):
     @property
     def _trial_block(self) -> int:
         """Instances of a trial that are trained between two looks."""
-        size = block_size(self.recipe, self.recipe.gate.instances)
-        return min(self.recipe.gate.instances, size * -(-FIRST_LOOK // size))
+        most = self.recipe.gate.instances
+        size = block_size(self.recipe, most)
+        return min(most, self.recipe.gate.look or size * -(-FIRST_LOOK // size))
 
     def _judge(self, trial: gate.UnderWay) -> bool:
         """Look at a trial; False where it goes on."""

@@ -80,6 +80,7 @@ def test_contradictions_are_reported_beside_plain_mistakes(tmp_path):
         ("search: {islands: 13}", "search.islands: 13 is more than half of the population of 24"),
         ("instances: {search: 4}", "instances.search: 4 are fewer than the 5 depths, of which a race's first block"),
         ("gate: {instances: 7}", "gate.instances: 7 are too few for a trial to tell anything; write at least 8, or 0"),
+        ("gate: {look: 3}", "gate.look: 3 are too few to look at; write at least 8, or 0 for what is usual"),
         ("search: {elites: 5}", "search.elites: there is no such key; write algorithm: genetic or evolving_optimizers"),
         ("search: {contenders: 5}", "search.contenders: there is no such key; write algorithm: genetic beside it"),
         ("search: {algorithm: genetic, tournament: 30}", "search.tournament: 30 is more than the population of 24"),
