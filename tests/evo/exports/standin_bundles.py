@@ -1,7 +1,8 @@
 """Runs bundles without the challenge: their Rust with stand-ins for its crates, their kernels compiled for the host.
 
 `build` compiles many bundles at once, with ``cargo --offline`` and g++. `Bundle.train` calls a bundle's
-``solve_challenge``, whose training loop hands the three functions to the literal loop of the harness.
+``solve_challenge``, whose training loop hands the three functions to the literal loop of the harness. Launches and
+memory go to CUDA's driver, or to the library of the kernels compiled for the host, which has its functions.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import SkipTest
 
-import pytest
 import torch
 from torch import Tensor
 
+from genomes.compiler.lowering import lower
+from genomes.language.genome import Genome, parse
 from harness.result import Training
 from harness.task import Instance
 from harness.train import train
@@ -30,7 +33,15 @@ from harness.train import train
 STANDIN = Path(__file__).with_name("standin")
 BUILD = Path(__file__).parents[3] / "build" / "standin"
 KEPT = 7 * 24 * 3600  # seconds that a build is kept after its last use
-PROCESSORS = 2
+KERNELS, LIBRARY = "kernels.so", "libbundles.so"  # of a build
+NOISY = parse("""
+genome: 1
+name: noisy
+lr: 1e-4
+terms:
+  - expr: "sign(g) * uniform(2) + quantile(g, 0.3) * bfloat16(uniform(3)) + delay(g, 3) + hold(g, t % 3 == 0)"
+""")  # no known optimizer draws numbers
+UPDATE_BOUND = {torch.float64: 1e-9, torch.float32: 2e-5}
 _KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(')
 _BARRIERS = re.compile(r"__syncthreads|\b(block_sum|block_max|dot|take_along)\(")
 _DRIVER = ctypes.CFUNCTYPE(None)
@@ -41,12 +52,27 @@ def tool(name: str) -> str:
     """The path of a program. Skips the test where there is none."""
     found = shutil.which(name) or shutil.which(str(Path.home() / ".cargo" / "bin" / name))
     if found is None:
-        pytest.skip(f"no {name} on this machine: bundles cannot be executed")
+        raise SkipTest(f"no {name} on this machine: bundles cannot be executed")
     return found
 
 
 def build(bundles: Mapping[str, Files], *, double: bool, more: Sequence[str] = ()) -> dict[str, Bundle]:
-    """The bundles by their names, compiled together. ``files``: as `evo export` writes them.
+    """The bundles by their names, compiled together (see `compiled`)."""
+    folder = compiled(bundles, double=double, more=more)
+    kernels = ctypes.CDLL(str(folder / KERNELS))
+    dtype = torch.float64 if double else torch.float32
+    return {name: Bundle(opened(folder / LIBRARY, kernels), number, dtype) for number, name in enumerate(bundles)}
+
+
+def opened(library: Path, cuda: ctypes.CDLL) -> ctypes.CDLL:
+    """The library of a build. ``cuda``: the driver to which its launches go."""
+    found = ctypes.CDLL(str(library))
+    found.standin_open_cuda(ctypes.c_void_p(cuda._handle))
+    return found
+
+
+def compiled(bundles: Mapping[str, Files], *, double: bool, more: Sequence[str] = ()) -> Path:
+    """The folder of the bundles compiled together: ``LIBRARY`` and ``KERNELS``. ``Files``: as `evo export` writes them.
 
     ``double``: in double precision, from the same texts. ``more``: options of g++. Skips where a compiler is missing.
     """
@@ -65,11 +91,7 @@ def build(bundles: Mapping[str, Files], *, double: bool, more: Sequence[str] = (
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
     os.utime(folder)
-    kernels = ctypes.CDLL(str(folder / "kernels.so"))
-    library = ctypes.CDLL(str(folder / "libbundles.so"))
-    library.standin_set_launcher(kernels.standin_launch)
-    dtype = torch.float64 if double else torch.float32
-    return {name: Bundle(library, number, dtype) for number, name in enumerate(bundles)}
+    return folder
 
 
 def _tidy() -> None:
@@ -109,7 +131,7 @@ def _compile_rust(cargo: str, folder: Path, double: bool) -> None:
     command = [cargo, "build", "--offline", "--quiet", "--lib", *features]
     done = subprocess.run(command, cwd=folder, env={**os.environ, **rust}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:6000]
-    shutil.copy(target / "debug" / "libbundles.so", folder / "libbundles.so")
+    shutil.copy(target / "debug" / LIBRARY, folder / LIBRARY)
 
 
 def _compile_kernels(
@@ -122,8 +144,9 @@ def _compile_kernels(
             name = re.match(r" void (\w+)\(", part)
             assert name is not None
             alone = "true" if _BARRIERS.search(part) else "false"
-            rows.append(f'    {{"{name[1]}", {{go<decltype(&{name[1]}), &{name[1]}>, {alone}}}}},')
-    table = (STANDIN / "launcher.cpp").read_text().replace("    // kernels", "\n".join(rows))
+            go = f"Launched<decltype(&{name[1]}), &{name[1]}>::go"
+            rows.append(f'    {{"{name[1]}", {{{go}, widths(&{name[1]}), {alone}}}}},')
+    table = (STANDIN / "cuda.cpp").read_text().replace("    // kernels", "\n".join(rows))
     names = dict.fromkeys(f"using namespace {name}_kernels;" for name in bundles)
     code = "\n".join(['#include "kernels.h"', *texts, *names, "#undef float", table])
     options = ["-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-w", f"-I{STANDIN}", *more]
@@ -134,7 +157,7 @@ def _compile_kernels(
         "-x",
         "c++",
         "-o",
-        str(folder / "kernels.so"),
+        str(folder / KERNELS),
         "-",
     ]
     done = subprocess.run(command, input=code, capture_output=True, text=True, check=False)
@@ -143,11 +166,13 @@ def _compile_kernels(
 
 @dataclass(frozen=True)
 class Bundle:
-    """A compiled bundle. ``dtype``: of all that it computes."""
+    """A compiled bundle. ``dtype``: of all that it computes; ``module``: the driver's, with its kernels."""
 
     library: ctypes.CDLL
     number: int
     dtype: torch.dtype
+    module: int = 0
+    processors: int = 2
 
     def train(self, instance: Instance, epochs: int, given: Mapping[str, float] | None = None) -> Training:
         """Train with it by the literal loop."""
@@ -173,7 +198,7 @@ class Bundle:
         status = self.library.standin_run(
             self.number, ctypes.c_size_t(depth), (ctypes.c_char_p * len(keys))(*keys),
             (ctypes.c_double * len(keys))(*(given or {}).values()), -1 if given is None else len(keys),
-            _DRIVER(called), PROCESSORS,
+            _DRIVER(called), ctypes.c_size_t(self.module), self.processors,
         )  # fmt: skip
         if faults:
             raise faults[0]
@@ -240,15 +265,17 @@ class Beside:
     """A bundle's functions, and how far the reference is from what they return for the same tensors.
 
     ``difference``: the largest of an update or of a queried parameter, relative to the tensor's largest so far.
+    ``distance``: the largest norm of the differences of a tensor, relative to the tensor's largest norm so far.
     """
 
     functions: Functions
     reference: Any
     difference: float = 0.0
+    distance: float = 0.0
 
     def init_state(self, seed: bytes, param_sizes: list[int], **context: Any) -> Any:
         self.functions.init_state(seed, param_sizes, **context)
-        self.largest = [[0.0] * len(param_sizes) for _ in range(2)]
+        self.largest = [[(0.0, 0.0)] * len(param_sizes) for _ in range(2)]  # an entry and a norm of each tensor
         self.trainable = context["trainable"]
         return self.reference.init_state(seed, param_sizes, **context)
 
@@ -266,11 +293,24 @@ class Beside:
         return found
 
     def _compare(
-        self, found: list[Tensor], expected: list[Tensor], largest: list[float], flags: Sequence[bool]
+        self, found: list[Tensor], expected: list[Tensor], largest: list[tuple[float, float]], flags: Sequence[bool]
     ) -> None:
         for k, (x, y) in enumerate(zip(found, expected, strict=True)):
             if flags[k] and y.numel():
                 assert torch.equal(x.isfinite(), y.isfinite())
-                largest[k] = max(largest[k], y.abs().max().item())
-                error = (x - y).abs().max().item()
-                self.difference = max(self.difference, error / largest[k] if error else 0.0)
+                largest[k] = max(largest[k][0], y.abs().max().item()), max(largest[k][1], y.norm().item())
+                error, distance = (x - y).abs().max().item(), (x - y).norm().item()
+                self.difference = max(self.difference, error / largest[k][0] if error else 0.0)
+                self.distance = max(self.distance, distance / largest[k][1] if distance else 0.0)
+
+
+def update_bound(genome: Genome, dtype: torch.dtype) -> float:
+    """How far updates may be from the genome's. In single precision more where rounding errors grow: with condition
+    numbers, by Newton's method, where a mean is taken away."""
+    if dtype is torch.float64:
+        return UPDATE_BOUND[dtype]
+    operations = {node.op for node in lower(genome).nodes}
+    growing = {
+        "inverse_root": 5000, "gram_schmidt": 1000, "output_shift": 100, "odd_polynomial": 50, "sum_row": 50,
+    }  # fmt: skip
+    return UPDATE_BOUND[dtype] * max((growing.get(op, 1) for op in operations), default=1)

@@ -25,7 +25,7 @@ from genomes.language.genome import Genome, dump, load, parse
 from harness.result import Training
 from harness.task import Instance, seed_bytes
 from harness.train import train
-from tests.evo.exports.standin_bundles import Beside, Bundle, Functions, build
+from tests.evo.exports.standin_bundles import NOISY, UPDATE_BOUND, Beside, Bundle, Functions, build, update_bound
 from tests.genomes import cuda_cases
 from tests.genomes.drive import drive, expression_genome
 
@@ -34,18 +34,10 @@ DETAILS = {"algorithm": "mine", "copyright": "2026 A", "submitter": "A", "creato
 QUICK = ("adam", "calibrated_adam", "dadapt_adam", "sm3")
 # one rounding changes their losses as much: they decide by the signs of values that are 0 but for rounding
 CHAOTIC = ("adalite", "calibrated_cautious_adanw", "cautious_adamw", "cautious_adanw", "evolved_2025", "grams")
-NOISE = """
-genome: 1
-name: noisy
-lr: 1e-4
-terms:
-  - expr: "sign(g) * uniform(2) + quantile(g, 0.3) * bfloat16(uniform(3)) + delay(g, 3) + hold(g, t % 3 == 0)"
-"""
 EPOCHS = 2
 LONGER = {"calibrated_adam": 6}  # it measures in epochs 1 and 2, and shifts later
 TUNED = sorted((Path(__file__).parents[3] / "runs" / "tuned-adam").glob("*.yaml"))
 INSTANCE = Instance("tig", 4, seed_bytes(5))
-UPDATE_BOUND = {"double": 1e-9, "single": 2e-5}
 
 
 def bundle(genome: Genome, name: str = "mine", tracks=()) -> dict[str, str]:
@@ -88,7 +80,7 @@ def built():
 
 
 def quick() -> dict[str, Genome]:
-    return {name: catalogue.load(name) for name in QUICK} | {"noisy": parse(NOISE)}
+    return {name: catalogue.load(name) for name in QUICK} | {NOISY.name: NOISY}
 
 
 @pytest.mark.parametrize("name", [*QUICK, "noisy"])
@@ -98,7 +90,7 @@ def test_a_bundle_trains_the_network_as_its_genome_does(built, name):
     expected = train(INSTANCE, optimizer(lower(genome)), epochs=epochs(genome), dtype=torch.float64)
     assert training.status == expected.status
     assert losses(training) == pytest.approx(losses(expected), rel=1e-9, abs=0)
-    assert difference < UPDATE_BOUND["double"]
+    assert difference < UPDATE_BOUND[torch.float64]
 
 
 def known_and_tuned() -> dict[str, Genome]:
@@ -114,7 +106,7 @@ def test_every_known_optimizer_trains_the_network_as_its_genome_does():
         expected = train(INSTANCE, optimizer(lower(genome)), epochs=epochs(genome), dtype=torch.float64)
         bound = 1e-9 if name in catalogue.names() else 1e-6  # large shifts: 1e-14 moves the tuned ones' own by 5e-9
         same = losses(training) == pytest.approx(losses(expected), rel=bound, abs=0)
-        if training.status != expected.status or difference > UPDATE_BOUND["double"] or same == (name in CHAOTIC):
+        if training.status != expected.status or difference > UPDATE_BOUND[torch.float64] or same == (name in CHAOTIC):
             wrong[name] = (training.status, difference, losses(training), losses(expected))
     assert not wrong
 
@@ -123,16 +115,9 @@ def test_every_known_optimizer_trains_the_network_as_its_genome_does():
 def test_every_known_optimizer_keeps_to_its_genome_in_single_precision():
     genomes = known_and_tuned()
     differences = {name: difference for name, (_, difference) in trained(genomes, "single").items()}
-    assert not {name: value for name, value in differences.items() if value > single_bound(genomes[name])}
-
-
-def single_bound(genome: Genome) -> float:
-    """More where rounding errors grow: with condition numbers, by Newton's method, where a mean is taken away."""
-    operations = {node.op for node in lower(genome).nodes}
-    growing = {
-        "inverse_root": 5000, "gram_schmidt": 1000, "output_shift": 100, "odd_polynomial": 50, "sum_row": 50,
-    }  # fmt: skip
-    return UPDATE_BOUND["single"] * max((growing.get(op, 1) for op in operations), default=1)
+    assert not {
+        name: value for name, value in differences.items() if value > update_bound(genomes[name], torch.float32)
+    }
 
 
 @pytest.mark.slow

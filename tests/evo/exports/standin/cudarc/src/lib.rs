@@ -1,5 +1,4 @@
-//! Stand-in for the subset of the driver that a bundle uses: device memory is host memory, and launches go to kernels
-//! that were compiled for the host.
+//! Stand-in for the subset of cudarc that a bundle uses, over CUDA's driver or a library with its functions.
 
 pub mod runtime {
     pub mod sys {
@@ -12,20 +11,67 @@ pub mod runtime {
 }
 
 pub mod driver {
-    use std::ffi::{c_char, c_int, c_void, CString};
+    use std::ffi::{c_char, c_int, c_uchar, c_uint, c_void, CStr, CString};
     use std::fmt;
-    use std::sync::{Arc, Mutex};
+    use std::marker::PhantomData;
+    use std::mem::size_of;
+    use std::ptr::{null, null_mut};
+    use std::sync::{Arc, OnceLock};
 
-    /// Runs kernel `name` over the grid; `n` pointers to the arguments and their widths. 0 where all is well.
-    pub type Launcher = extern "C" fn(
-        name: *const c_char, grid: u32, threads: u32, arguments: *const *const c_void, widths: *const c_int, n: c_int,
-    ) -> c_int;
+    type Dims = c_uint;
 
-    static LAUNCHER: Mutex<Option<Launcher>> = Mutex::new(None);
+    /// The driver's functions. Each returns a status, 0 where all is well.
+    struct Library {
+        error_name: unsafe extern "C" fn(c_int, *mut *const c_char) -> c_int,
+        allocate: unsafe extern "C" fn(*mut u64, usize) -> c_int,
+        free: unsafe extern "C" fn(u64) -> c_int,
+        fill: unsafe extern "C" fn(u64, c_uchar, usize) -> c_int,
+        to_device: unsafe extern "C" fn(u64, *const c_void, usize) -> c_int,
+        to_host: unsafe extern "C" fn(*mut c_void, u64, usize) -> c_int,
+        on_device: unsafe extern "C" fn(u64, u64, usize) -> c_int,
+        function: unsafe extern "C" fn(*mut *mut c_void, *mut c_void, *const c_char) -> c_int,
+        parameter: unsafe extern "C" fn(*mut c_void, usize, *mut usize, *mut usize) -> c_int,
+        launch: unsafe extern "C" fn(
+            *mut c_void, Dims, Dims, Dims, Dims, Dims, Dims, c_uint, *mut c_void, *const *const c_void,
+            *const *const c_void,
+        ) -> c_int,
+        synchronize: unsafe extern "C" fn() -> c_int,
+    }
 
-    /// Where launches go from now on.
-    pub fn set_launcher(launcher: Launcher) {
-        *LAUNCHER.lock().unwrap() = Some(launcher);
+    static LIBRARY: OnceLock<Library> = OnceLock::new();
+
+    extern "C" {
+        fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
+    }
+
+    /// Take the driver's functions from a library that is open. The first one stays.
+    ///
+    /// # Safety
+    /// `handle` is of a library whose functions of these names are the driver's.
+    pub unsafe fn open(handle: *mut c_void) {
+        LIBRARY.get_or_init(|| Library {
+            error_name: symbol(handle, c"cuGetErrorName"),
+            allocate: symbol(handle, c"cuMemAlloc_v2"),
+            free: symbol(handle, c"cuMemFree_v2"),
+            fill: symbol(handle, c"cuMemsetD8_v2"),
+            to_device: symbol(handle, c"cuMemcpyHtoD_v2"),
+            to_host: symbol(handle, c"cuMemcpyDtoH_v2"),
+            on_device: symbol(handle, c"cuMemcpyDtoD_v2"),
+            function: symbol(handle, c"cuModuleGetFunction"),
+            parameter: symbol(handle, c"cuFuncGetParamInfo"),
+            launch: symbol(handle, c"cuLaunchKernel"),
+            synchronize: symbol(handle, c"cuCtxSynchronize"),
+        });
+    }
+
+    unsafe fn symbol<F>(handle: *mut c_void, name: &CStr) -> F {
+        let address = dlsym(handle, name.as_ptr());
+        assert!(!address.is_null(), "the driver has no {name:?}");
+        std::mem::transmute_copy(&address)
+    }
+
+    fn library() -> &'static Library {
+        LIBRARY.get().expect("a driver")
     }
 
     pub struct DriverError(String);
@@ -44,36 +90,57 @@ pub mod driver {
 
     impl std::error::Error for DriverError {}
 
-    pub struct CudaEvent;
-
-    /// Memory of the device: an address to pass to kernels, behind which the numbers lie.
-    pub struct CudaSlice<T> {
-        numbers: Vec<T>,
-        address: *const c_void,
+    fn checked(status: c_int, what: impl fmt::Display) -> Result<(), DriverError> {
+        if status == 0 {
+            return Ok(());
+        }
+        let mut name = null();
+        let known = unsafe { (library().error_name)(status, &mut name) } == 0 && !name.is_null();
+        let name = if known { unsafe { CStr::from_ptr(name) }.to_string_lossy() } else { "unknown".into() };
+        Err(DriverError(format!("{what}: error {status} of the driver, {name}")))
     }
 
-    unsafe impl<T: Send> Send for CudaSlice<T> {}
-    unsafe impl<T: Sync> Sync for CudaSlice<T> {}
+    pub struct CudaEvent;
+
+    /// Memory of the device.
+    pub struct CudaSlice<T> {
+        address: u64,
+        length: usize,
+        numbers: PhantomData<T>,
+    }
 
     impl<T> CudaSlice<T> {
-        fn new(numbers: Vec<T>) -> Self {
-            assert!(!numbers.is_empty(), "the driver allocates no empty memory");
-            let address = numbers.as_ptr() as *const c_void;
-            CudaSlice { numbers, address }
+        fn new(length: usize) -> Result<Self, DriverError> {
+            assert!(length > 0, "the driver allocates no empty memory");
+            let mut address = 0;
+            checked(unsafe { (library().allocate)(&mut address, length * size_of::<T>()) }, "to allocate memory")?;
+            Ok(CudaSlice { address, length, numbers: PhantomData })
         }
 
         pub fn len(&self) -> usize {
-            self.numbers.len()
+            self.length
         }
 
         pub fn is_empty(&self) -> bool {
-            self.numbers.is_empty()
+            self.length == 0
+        }
+
+        fn bytes(&self) -> usize {
+            self.length * size_of::<T>()
         }
     }
 
-    impl<T: Clone> Clone for CudaSlice<T> {
+    impl<T> Clone for CudaSlice<T> {
         fn clone(&self) -> Self {
-            CudaSlice::new(self.numbers.clone())
+            let copy = CudaSlice::new(self.length).unwrap();
+            checked(unsafe { (library().on_device)(copy.address, self.address, self.bytes()) }, "to clone").unwrap();
+            copy
+        }
+    }
+
+    impl<T> Drop for CudaSlice<T> {
+        fn drop(&mut self) {
+            unsafe { (library().free)(self.address) };
         }
     }
 
@@ -86,50 +153,70 @@ pub mod driver {
     unsafe impl DeviceRepr for f32 {}
     unsafe impl DeviceRepr for f64 {}
 
-    pub struct CudaModule;
+    /// Kernels that the driver has loaded.
+    pub struct CudaModule {
+        handle: usize,
+    }
 
     pub struct CudaFunction {
+        handle: *mut c_void,
         name: CString,
     }
 
     impl CudaModule {
+        pub fn new(handle: usize) -> Self {
+            CudaModule { handle }
+        }
+
         pub fn load_function(self: &Arc<Self>, name: &str) -> Result<CudaFunction, DriverError> {
-            CString::new(name).map(|name| CudaFunction { name }).map_err(|error| DriverError(error.to_string()))
+            let name = CString::new(name).map_err(|error| DriverError(error.to_string()))?;
+            let mut handle = null_mut();
+            let status = unsafe { (library().function)(&mut handle, self.handle as *mut c_void, name.as_ptr()) };
+            checked(status, format_args!("to find the kernel {name:?}"))?;
+            Ok(CudaFunction { handle, name })
         }
     }
 
     pub struct CudaStream;
 
     impl CudaStream {
-        pub fn alloc_zeros<T: DeviceRepr + Default>(self: &Arc<Self>, n: usize) -> Result<CudaSlice<T>, DriverError> {
-            Ok(CudaSlice::new(vec![T::default(); n]))
+        pub fn alloc_zeros<T: DeviceRepr>(self: &Arc<Self>, n: usize) -> Result<CudaSlice<T>, DriverError> {
+            let slice = CudaSlice::new(n)?;
+            checked(unsafe { (library().fill)(slice.address, 0, slice.bytes()) }, "to fill memory")?;
+            Ok(slice)
         }
 
         pub fn memcpy_stod<T: DeviceRepr>(self: &Arc<Self>, host: &(impl AsRef<[T]> + ?Sized)) -> Result<CudaSlice<T>, DriverError> {
-            Ok(CudaSlice::new(host.as_ref().to_vec()))
+            let mut slice = CudaSlice::new(host.as_ref().len())?;
+            self.memcpy_htod(host, &mut slice)?;
+            Ok(slice)
         }
 
         pub fn memcpy_htod<T: DeviceRepr>(
             self: &Arc<Self>, host: &(impl AsRef<[T]> + ?Sized), slice: &mut CudaSlice<T>,
         ) -> Result<(), DriverError> {
-            assert!(host.as_ref().len() <= slice.len());
-            slice.numbers[..host.as_ref().len()].copy_from_slice(host.as_ref());
-            Ok(())
+            let host = host.as_ref();
+            assert!(host.len() <= slice.len());
+            let bytes = std::mem::size_of_val(host);
+            checked(unsafe { (library().to_device)(slice.address, host.as_ptr() as *const c_void, bytes) }, "to copy")
         }
 
-        pub fn memcpy_dtov<T: DeviceRepr>(self: &Arc<Self>, slice: &CudaSlice<T>) -> Result<Vec<T>, DriverError> {
-            Ok(slice.numbers.clone())
+        pub fn memcpy_dtov<T: DeviceRepr + Default>(self: &Arc<Self>, slice: &CudaSlice<T>) -> Result<Vec<T>, DriverError> {
+            let mut host = vec![T::default(); slice.len()];
+            let to = host.as_mut_ptr() as *mut c_void;
+            checked(unsafe { (library().to_host)(to, slice.address, slice.bytes()) }, "to copy back")?;
+            Ok(host)
         }
 
         pub fn memcpy_dtod<T: DeviceRepr>(
             self: &Arc<Self>, from: &CudaSlice<T>, to: &mut CudaSlice<T>,
         ) -> Result<(), DriverError> {
-            to.numbers[..from.len()].copy_from_slice(&from.numbers);
-            Ok(())
+            assert!(from.len() <= to.len());
+            checked(unsafe { (library().on_device)(to.address, from.address, from.bytes()) }, "to copy on the device")
         }
 
         pub fn synchronize(&self) -> Result<(), DriverError> {
-            Ok(())
+            checked(unsafe { (library().synchronize)() }, "to synchronize")
         }
 
         pub fn launch_builder<'a>(&'a self, function: &'a CudaFunction) -> LaunchArgs<'a> {
@@ -147,7 +234,7 @@ pub mod driver {
     pub struct LaunchArgs<'a> {
         function: &'a CudaFunction,
         arguments: Vec<*const c_void>,
-        widths: Vec<c_int>,
+        widths: Vec<usize>,
     }
 
     pub unsafe trait PushKernelArg<T> {
@@ -156,44 +243,56 @@ pub mod driver {
 
     unsafe impl<'a, 'b: 'a, T: DeviceRepr> PushKernelArg<&'b T> for LaunchArgs<'a> {
         fn arg(&mut self, arg: &'b T) -> &mut Self {
-            self.arguments.push(arg as *const T as *const c_void);
-            self.widths.push(size_of::<T>() as c_int);
-            self
+            self.push(arg)
         }
     }
 
     unsafe impl<'a, 'b: 'a, T> PushKernelArg<&'b CudaSlice<T>> for LaunchArgs<'a> {
         fn arg(&mut self, arg: &'b CudaSlice<T>) -> &mut Self {
-            self.arguments.push(&arg.address as *const *const c_void as *const c_void);
-            self.widths.push(size_of::<*const c_void>() as c_int);
-            self
+            self.push(&arg.address)
         }
     }
 
     unsafe impl<'a, 'b: 'a, T> PushKernelArg<&'b mut CudaSlice<T>> for LaunchArgs<'a> {
         fn arg(&mut self, arg: &'b mut CudaSlice<T>) -> &mut Self {
-            self.arguments.push(&arg.address as *const *const c_void as *const c_void);
-            self.widths.push(size_of::<*const c_void>() as c_int);
-            self
+            self.push(&arg.address)
         }
     }
 
     impl LaunchArgs<'_> {
+        fn push<T>(&mut self, arg: &T) -> &mut Self {
+            self.arguments.push(arg as *const T as *const c_void);
+            self.widths.push(size_of::<T>());
+            self
+        }
+
+        /// Launch and wait, so that what a kernel does wrong is told with its name.
+        ///
         /// # Safety
         /// The arguments must be those of the kernel.
         pub unsafe fn launch(&mut self, config: LaunchConfig) -> Result<Option<(CudaEvent, CudaEvent)>, DriverError> {
-            let launcher = LAUNCHER.lock().unwrap().expect("a launcher");
-            let name = &self.function.name;
-            let blocks = config.grid_dim.0 * config.grid_dim.1 * config.grid_dim.2;
-            let n = self.arguments.len() as c_int;
-            let status = launcher(
-                name.as_ptr(), blocks, config.block_dim.0, self.arguments.as_ptr(), self.widths.as_ptr(), n,
-            );
-            match status {
-                0 => Ok(None),
-                1 => Err(DriverError(format!("no kernel {name:?}"))),
-                _ => Err(DriverError(format!("{name:?} does not take these {n} arguments"))),
+            let CudaFunction { handle, name } = self.function;
+            let expected = widths(*handle);
+            if self.widths != expected {
+                return Err(DriverError(format!("{name:?} takes arguments of {expected:?} bytes, not {:?}", self.widths)));
             }
+            let ((x, y, z), (threads_x, threads_y, threads_z)) = (config.grid_dim, config.block_dim);
+            let status = (library().launch)(
+                *handle, x, y, z, threads_x, threads_y, threads_z, config.shared_mem_bytes, null_mut(),
+                self.arguments.as_ptr(), null(),
+            );
+            checked(status, format_args!("to launch {name:?}"))?;
+            checked((library().synchronize)(), format_args!("in {name:?}"))?;
+            Ok(None)
         }
+    }
+
+    /// Bytes of each parameter of a kernel.
+    unsafe fn widths(function: *mut c_void) -> Vec<usize> {
+        let (mut found, mut offset, mut size) = (Vec::new(), 0, 0);
+        while (library().parameter)(function, found.len(), &mut offset, &mut size) == 0 {
+            found.push(size);
+        }
+        found
     }
 }

@@ -56,7 +56,7 @@ pub mod neuralnet_optimizer {
     thread_local! {
         static DRIVER: RefCell<Option<extern "C" fn()>> = const { RefCell::new(None) };
         static LOOP: RefCell<Loop> = RefCell::new(Loop {
-            state: None, functions: None, stream: Arc::new(CudaStream), module: Arc::new(CudaModule),
+            state: None, functions: None, stream: Arc::new(CudaStream), module: Arc::new(CudaModule::new(0)),
             prop: cudaDeviceProp { multiProcessorCount: 2 }, sizes: Vec::new(), returned: Vec::new(),
             message: String::new(),
         });
@@ -85,13 +85,13 @@ pub mod neuralnet_optimizer {
     /// Call a bundle's entry, whose training loop calls `driver`. 0 where all is well.
     pub fn run(
         entry: Entry, depth: usize, given: Option<serde_json::Map<String, serde_json::Value>>, driver: extern "C" fn(),
-        processors: i32,
+        module: usize, processors: i32,
     ) -> i32 {
         DRIVER.with(|kept| *kept.borrow_mut() = Some(driver));
         guarded(|| {
             entry(
-                &Challenge { num_hidden_layers: depth }, &|_| Ok(()), &given, Arc::new(CudaModule), Arc::new(CudaStream),
-                &cudaDeviceProp { multiProcessorCount: processors },
+                &Challenge { num_hidden_layers: depth }, &|_| Ok(()), &given, Arc::new(CudaModule::new(module)),
+                Arc::new(CudaStream), &cudaDeviceProp { multiProcessorCount: processors },
             )
         })
     }
