@@ -41,14 +41,14 @@ LOOPS = {"literal": train_lanes_literal, "quick": train_lanes}  # beside batched
 KEPT = ("status", "quality", "test_loss", "epochs_run", "best_epoch")
 
 
-def genomes(names: list[str]) -> dict[str, Genome]:
-    """The optimizers by label; each that calibrates is followed by itself without that."""
+def genomes(names: list[str], alone: bool) -> dict[str, Genome]:
+    """The optimizers by label; unless ``alone``, each that calibrates is followed by itself without that."""
     found: dict[str, Genome] = {}
     for name in names:
         genome = load(Path(name)) if name.endswith(".yaml") else catalogue.load(name)
         found[genome.name] = genome
         blind = without_calibration(genome)
-        if blind is not genome:
+        if blind is not genome and not alone:
             found[f"{genome.name} without calibration"] = blind
     return found
 
@@ -96,7 +96,7 @@ def read(path: Path) -> list[dict]:
 def measure(asked: argparse.Namespace) -> None:
     """Train what is missing, instance by instance, so that an early end leaves a fair picture."""
     known = {key(record) for record in read(asked.results)}
-    chosen = genomes(asked.optimizers.split(","))
+    chosen = genomes(asked.optimizers.split(","), asked.alone)
     jobs = []
     for index in range(*map(int, asked.instances.split(":"))):
         for depth in map(int, asked.depths.split(",")):
@@ -196,6 +196,7 @@ def main() -> None:
     """Measure, summarize or draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--optimizers", default="calibrated_adam", help="names or genome files, with commas")
+    parser.add_argument("--alone", action="store_true", help="do not train them without calibration, too")
     parser.add_argument("--depths", default="4,7,10,14,18")
     parser.add_argument("--inits", default="per_layer,shared")
     parser.add_argument("--instances", default="0:32", help="first and last + 1")

@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
 # All that this project measures on a GPU, in parts of under ten minutes each:
 #
-#   bash benchmarks/gpu.sh parity | throughput | latency | tf32 | campaign | all
-#   bash benchmarks/gpu.sh lease        the most telling parts in one call of SECONDS_LEFT (330) seconds
+#   bash benchmarks/gpu.sh environment | parity | throughput | latency | tf32 | calibration | campaign | comparison | all
+#   bash benchmarks/gpu.sh lease        the most telling parts in one call of SECONDS_LEFT (480) seconds
 #
-# `lease` runs the tests that are not slow, throughput at depths 4 and 18, and what calibration is worth. Append its
-# frozen_readout_gpu.jsonl and frozen_readout_literal.jsonl to frozen_readout.jsonl.
-#
+# `lease` looks whether every package is there, runs the tests that are not slow, measures throughput at depths 4 and 18,
+# runs a campaign (RUN, by default runs/gpu) and compares its champion on fresh instances at all depths; each part has a
+# limit of its own and writes its results before the next begins.
 # Results and pictures go to benchmarks/results/ (commit them), and to $OUT where that is set. DEVICE=cpu is a dry run
 # in small: it shows that everything starts, and measures nothing worth keeping, so it writes to a folder in /tmp and
 # installs nothing.
-# A machine without package registries: put wheels of what it lacks into .whl/ beforehand. A machine that has torch,
-# typer, matplotlib and scipy may lack deap, pydantic, pydantic-core, annotated-types, typing-inspection; pydantic may
-# ask for newer typing-extensions than it has.
+# A machine without package registries: put wheels of what it lacks into .whl/ beforehand, for its Python. Beside torch,
+# numpy, pyyaml, typer, rich, matplotlib, scipy and pytest this is deap (which wants moocore, cffi, pycparser, platformdirs),
+# pydantic (pydantic-core, annotated-types, typing-inspection, typing-extensions), cmaes and jinja2. For example
+#   pip download --no-deps -d .whl --python-version 3.12 --only-binary=:all: --platform manylinux2014_x86_64 deap moocore ...
 set -euo pipefail
 cd "$(dirname "$0")/.."
 device=${DEVICE:-cuda}
@@ -28,6 +29,12 @@ if [ "$device" != cpu ]; then  # the wheels are for the Python of the machine wi
     fi
     [ -d /tmp/evo-site ] && export PYTHONPATH=/tmp/evo-site:${PYTHONPATH:-}
 fi
+
+environment() {  # the machine, and whether all packages of a campaign are there
+    nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null || true
+    "$python" -c 'import cmaes, deap.gp, jinja2, matplotlib, pydantic, rich, scipy, torch, typer, yaml; print(torch.__version__)'
+    "$python" -m evo doctor
+}
 
 parity() {  # kernels, lanes and whole trainings on the device against the reference and the literal loop
     if [ "$device" = cpu ]; then
@@ -88,35 +95,31 @@ comparison() {  # the champion beside OTHERS on INSTANCES fresh instances (LABEL
     done
 }
 
-lease() {  # each step has a limit of its own, and what fails does not stop the rest; results are kept step by step
-    local end=$((SECONDS + ${SECONDS_LEFT:-330}))
+calibration() {  # what calibrating the outputs' mean is worth: appends to the records of docs/frozen-readout.md
+    "$python" benchmarks/frozen_readout.py --loop batched --device "$device" --instances "0:${INSTANCES:-32}"
+}
+
+lease() {  # what fails does not stop the rest
+    local end=$((SECONDS + ${SECONDS_LEFT:-480})) tests=gpu
+    [ "$device" = cpu ] && tests='not gpu'
     step() {  # step LIMIT NAME COMMAND...
         local limit=$1 name=$2 left=$((end - SECONDS)) start=$SECONDS
         shift 2
         [ "$left" -lt "$limit" ] && limit=$left
         [ "$limit" -lt 5 ] && { echo "== $name: no time left"; return; }
         echo "== $name (at most $limit s)"
-        timeout -k 3 "$limit" "$@" || echo "== $name ended with $?"
+        timeout -k 10 -s INT "$limit" "$@" || echo "== $name ended with $?"
         echo "== $name took $((SECONDS - start)) s"
         finish
     }
-    local tests=gpu others=$(($(nproc) - 4)) left
-    [ "$device" = cpu ] && tests='not gpu'
-    [ "$others" -lt 1 ] && others=1
-    nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null || true
-    step 100 parity bash -c "set -o pipefail; '$python' -m pytest -p no:cacheprovider -W default -m '$tests and not slow' \
+    export DEVICE=$device PYTHON=$python RESULTS=$results
+    step 30 environment bash "$0" environment
+    step 60 parity bash -c "set -o pipefail; '$python' -m pytest -p no:cacheprovider -W default -m '$tests and not slow' \
         -rfE --tb=short --durations=8 tests/evo/training/test_gpu_lanes.py tests/test_benchmarks.py | tee $results/gpu_parity.txt"
-    step 120 throughput "$python" benchmarks/throughput.py --device "$device" --depths 4,18 --lanes 256,1024 \
-        --seconds 24 --results "$results"
-    # the literal loop on the other cores, on the first of the instances that the GPU trains
-    left=$((end - SECONDS))
-    if [ "$left" -ge 5 ]; then
-        timeout "$left" "$python" benchmarks/frozen_readout.py --loop literal --instances 0:8 --processes "$others" \
-            --results "$results/frozen_readout_literal.jsonl" >"$results/literal.log" 2>&1 &
-    fi
-    step 600 calibration "$python" benchmarks/frozen_readout.py --loop batched --device "$device" \
-        --instances "0:${INSTANCES:-32}" --results "$results/frozen_readout_gpu.jsonl"
-    wait
+    step 110 throughput "$python" benchmarks/throughput.py --device "$device" --depths 4,18 --lanes 256,1024 \
+        --seconds 20 --results "$results"
+    MINUTES=$(((end - SECONDS) * 45 / 6000)).$(((end - SECONDS) * 45 / 600 % 10)) step 300 campaign bash "$0" campaign
+    LIMIT=$(((end - SECONDS) / 2 - 5)) step 300 comparison bash "$0" comparison
 }
 
 finish() {
@@ -125,7 +128,8 @@ finish() {
 }
 
 case "${1:-}" in
-    parity | throughput | latency | tf32 | campaign | lease) trap finish EXIT && "$1" ;;
-    all) trap finish EXIT && for part in parity throughput latency tf32 campaign; do echo "== $part" && "$part"; done ;;
+    environment | parity | throughput | latency | tf32 | calibration | campaign | comparison | lease) trap finish EXIT && "$1" ;;
+    all) trap finish EXIT
+        for part in environment parity throughput latency tf32 calibration campaign comparison; do echo "== $part" && "$part"; done ;;
     *) sed -n '2,/^set /s/^# \{0,1\}//p' "$0" | sed '$d'; exit 2 ;;
 esac

@@ -92,8 +92,9 @@ def print_catalogue(as_json: bool) -> None:
     console().print(table)
     table = Table("discovered", "found by", "mean quality", "better than", "by, with its 95 % interval", "campaign")
     for entry in found:
-        mean = f"{entry['mean']:.4f} at depth {entry['depth']}, {entry['instances']} unseen instances"
-        better = f"{entry['difference']:.4f}, {entry['low']:.4f} to {entry['high']:.4f}"
+        here = entry["by_depth"]
+        mean = "\n".join(f"{r['mean']:.4f} at depth {r['depth']}, {r['instances']} unseen instances" for r in here)
+        better = "\n".join(f"{r['difference']:.4f}, {r['low']:.4f} to {r['high']:.4f}" for r in here)
         table.add_row(entry["name"], entry["origin"], mean, entry["rival"], better, entry["campaign"])
     console().print(table)
 

@@ -10,6 +10,7 @@ import json
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from genomes.language import genome
 from genomes.language.genome import Genome, GenomeError
@@ -59,11 +60,11 @@ def verified() -> dict[str, dict[str, float | int]]:
 
 
 @cache
-def evidence() -> dict[str, dict[str, str | float | int]]:
+def evidence() -> dict[str, dict[str, Any]]:
     """For each discovered optimizer where it comes from, and what it was measured to be on instances no search touched.
 
-    ``campaign``: the folder with the recipe, the records and the result; ``origin``: how it was found; ``depth``;
-    ``pairs``: of trainings, on so many ``instances``; ``mean``: its quality; ``rival``, and by how much it is better:
-    ``difference`` with its 95 % interval, ``low`` to ``high``. Written by the campaign's own script.
+    ``campaign``: the folder with the records and the result; ``origin``: how it was found; ``rival``; ``by_depth``: for each
+    ``depth`` the ``mean`` of its quality over so many ``pairs`` of trainings on so many ``instances``, and by how much it is
+    better than the rival: ``difference`` with its 95 % interval, ``low`` to ``high``. Written by ``runs/table.py``.
     """
     return json.loads((DISCOVERED / "evidence.json").read_text(encoding="utf-8"))

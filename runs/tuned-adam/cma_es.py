@@ -183,7 +183,10 @@ def main() -> None:
         )
         generation += 1
 
-    rivals = {"mean": parse(text(decode(search.mean, depth))), "calibrated_adam": catalogue.load("calibrated_adam")}
+    rivals = {
+        f"tuned_adam_depth{depth}": parse(text(decode(search.mean, depth))),
+        "calibrated_adam": catalogue.load("calibrated_adam"),
+    }
     programs = {name: lower(genome) for name, genome in rivals.items()}
     for block in range(8):
         if block and time.monotonic() - start > given.seconds + 0.6 * given.judge_seconds:

@@ -1,6 +1,5 @@
 """Discovered optimizers are what their campaigns' records say."""
 
-import json
 import runpy
 from pathlib import Path
 
@@ -11,7 +10,9 @@ from genomes.language import genome
 from harness.task import TRACKS
 
 ROOT = Path(__file__).parents[2]
-KEYS = {"campaign", "origin", "depth", "pairs", "instances", "mean", "rival", "difference", "low", "high"}
+KEYS = {"campaign", "origin", "rival", "by_depth"}
+FIGURES = {"depth", "pairs", "instances", "mean", "difference", "low", "high"}
+CAMPAIGNS = sorted({entry["campaign"] for entry in catalogue.evidence().values()})
 
 
 def test_each_has_evidence_and_no_other_has():
@@ -28,13 +29,26 @@ def test_it_is_sound_and_says_where_it_comes_from(name: str):
     assert (ROOT / str(evidence["campaign"]) / "RESULT.md").is_file()
     assert str(evidence["campaign"]) in found.source
     assert evidence["rival"] in catalogue.all_names()
-    assert evidence["depth"] in TRACKS
-    assert 0 < evidence["low"] < evidence["difference"] < evidence["high"]
+    assert evidence["origin"]
+    assert evidence["by_depth"]
+    for found in evidence["by_depth"]:
+        assert found.keys() == FIGURES
+        assert found["depth"] in TRACKS
+        assert found["low"] < found["difference"] < found["high"]
 
 
-def test_evidence_is_computed_from_the_records():
-    table = runpy.run_path(str(ROOT / "runs/tuned-adam/table.py"))
-    records = [json.loads(line) for line in table["RECORDS"].read_text(encoding="utf-8").splitlines()]
-    for depth in (4, 10, 18):
-        found = table["evidence"](depth, [r for r in records if r["depth"] == depth])
-        assert catalogue.evidence()[f"tuned_adam_depth{depth}"] == found
+@pytest.mark.parametrize("campaign", CAMPAIGNS)
+def test_evidence_is_computed_from_the_records(campaign: str):
+    table = runpy.run_path(str(ROOT / "runs" / "table.py"))
+    for name, by_depth in table["read"](ROOT / campaign).items():
+        found = [table["evidence"](records, depth) for depth, records in by_depth.items()]
+        assert catalogue.evidence()[name]["by_depth"] == found
+        assert catalogue.evidence()[name]["rival"] == table["RIVAL"]
+
+
+@pytest.mark.parametrize("campaign", CAMPAIGNS)
+def test_the_result_has_the_table_of_the_records(campaign: str):
+    table = runpy.run_path(str(ROOT / "runs" / "table.py"))
+    text = (ROOT / campaign / "RESULT.md").read_text(encoding="utf-8")
+    for cells in table["rows"](table["read"](ROOT / campaign)):
+        assert f"| {' | '.join(cells)} |" in text
