@@ -58,7 +58,13 @@ def noise(*parts) -> float:
 
 def climbing(lane: Lane) -> float:
     """A quality that rises as the learning rate nears 0.02, with noise of the lane and of its instance."""
-    return 1 - abs(math.log10(parse(lane.text).lr / 0.02)) / 4 + 0.1 * noise(lane.key) + 0.3 * noise(lane.instance.seed)
+    rate = _learning_rate(lane.text)
+    return 1 - abs(math.log10(rate / 0.02)) / 4 + 0.1 * noise(lane.key) + 0.3 * noise(lane.instance.seed)
+
+
+@cache
+def _learning_rate(text: str) -> float:
+    return parse(text).lr
 
 
 def training(lane: Lane, quality: float | None) -> Training:
