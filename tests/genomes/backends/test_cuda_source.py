@@ -43,9 +43,11 @@ PROGRAMS = {
     **AWKWARD_PROGRAMS,
     **MATRIX_PROGRAMS,
 }
-# two variants of a primitive's call, every fourth known optimizer; every eighth, and Muon, in all forms; slow: all
+# every fourth known optimizer; every eighth, and Muon, in all forms; each primitive on tensors, those with a state on
+# tensors and numbers too (tests/genomes/test_special_values.py mixes them for the elementwise ones); slow: all
 SAMPLE = sorted({*list(CATALOGUE)[::8], "muon"})
 _LEFT_OUT = {f"known {name}" for name in {*CATALOGUE} - {*list(CATALOGUE)[::4], *SAMPLE}}
+_LEFT_OUT |= {f"{p.name} mixed" for p in TABLE.values() if p.group == "elementwise"}
 QUICK = {
     name: program
     for name, program in PROGRAMS.items()
@@ -62,7 +64,7 @@ REDUCING = [p.name for p in TABLE.values() if p.group == "reduction" and p.op]
 _NOT_OF_NUMBERS = ("and", "or", "not", "where", "number", "expand", "bfloat16")  # they want masks or tensors
 HOST_OPERATIONS = [op for op in of_kind("elementwise") if op not in _NOT_OF_NUMBERS]
 MANY_MOMENTS = [now for k, now in enumerate(trajectory.moments()) if k < 4 or k % 6 == 0]
-MOMENTS = [now for k, now in enumerate(trajectory.moments()) if k < 3 or k % 24 == 0]
+MOMENTS = [now for k, now in enumerate(trajectory.moments()) if k in (0, 1, 2, 24, 72, 120, 168)]
 MODEL = Model.from_context(
     trajectory.SHAPES, trajectory.ROLES, trajectory.TRAINABLE, trajectory.LAYERS, trajectory.STEPS_PER_EPOCH
 )
