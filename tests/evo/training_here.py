@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Self
+from contextlib import contextmanager
+from typing import Self
 
 import pytest
 
@@ -25,12 +26,15 @@ class PoolHere:
         *,
         function: str,
         batch: int = 0,
+        patience: int = 50,
+        device: str = "cpu",
+        dtype: str = "float32",
         seconds_per_lane: float = 0.0,
         log: object = None,
-        **options: Any,
     ):
         module, _, name = function.partition(":")
-        self._function, self._options = getattr(importlib.import_module(module), name), options
+        self._function = getattr(importlib.import_module(module), name)
+        self._options = {"patience": patience, "device": device, "dtype": dtype}
 
     def __enter__(self) -> Self:
         return self
@@ -56,8 +60,16 @@ class PoolHere:
         return ""
 
 
-@pytest.fixture
-def train_here(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def training_here() -> Iterator[None]:
     """Campaigns and evaluations train in this process."""
-    for user in ("evo.campaign.loop", "evo.evaluation.trainings"):
-        monkeypatch.setattr(f"{user}.LocalPool", PoolHere)
+    with pytest.MonkeyPatch.context() as patch:
+        for user in ("evo.campaign.loop", "evo.evaluation.trainings"):
+            patch.setattr(f"{user}.LocalPool", PoolHere)
+        yield
+
+
+@pytest.fixture
+def train_here() -> Iterator[None]:
+    with training_here():
+        yield
