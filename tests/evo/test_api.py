@@ -40,8 +40,17 @@ def test_what_is_not_offered_is_not_there():
         evo.nonsense  # noqa: B018  # type: ignore[attr-defined]
 
 
-def test_the_page_runs(tmp_path, capfd):
+def test_the_page_runs(tmp_path, capfd, train_here):
     """All its blocks, in order and in one namespace; they print, evo itself does not."""
+    check_page(tmp_path, capfd)
+
+
+@pytest.mark.slow
+def test_the_page_runs_with_workers(tmp_path, capfd):
+    check_page(tmp_path, capfd)
+
+
+def check_page(tmp_path, capfd):
     script = tmp_path / "page.py"
     script.write_text("\n".join(BLOCKS.findall(PAGE.read_text(encoding="utf-8"))), encoding="utf-8")
     namespace = runpy.run_path(str(script), {"print": lambda *_: None})

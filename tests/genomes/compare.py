@@ -29,8 +29,11 @@ class Comparison:
     error: float
 
 
-def compare(name: str, genome: Genome | None = None) -> Comparison:
-    """Compare the catalogue's entry (or ``genome``) with its oracle, each on its own trajectory, in float64."""
+def compare(name: str, genome: Genome | None = None, few: bool = False) -> Comparison:
+    """Compare the catalogue's entry (or ``genome``) with its oracle, each on its own trajectory, in float64.
+
+    ``few``: over a third of the trajectory's steps, see `trajectory.moments`.
+    """
     genome = genome or catalogue.load(name)
     functions = optimizer(lower(genome))
     trainable = [i for i, flag in enumerate(trajectory.TRAINABLE) if flag]
@@ -41,7 +44,7 @@ def compare(name: str, genome: Genome | None = None) -> Comparison:
     before = [theta[i].clone() for i in trainable]
     largest = [0.0] * len(trainable)
     error, steps = 0.0, 0
-    for now in trajectory.moments(spoiled=name in SPOILED):
+    for now in trajectory.moments(spoiled=name in SPOILED, few=few):
         queried = functions.query_at_params(state, theta, now.epoch, now.train_loss, now.val_loss)
         gradients = now.gradient(theta if queried is None else queried)
         updates = functions.step(state, theta, gradients, now.epoch, now.train_loss, now.val_loss)

@@ -71,8 +71,8 @@ def compile_kernels(texts: Mapping[str, str], optimize: str = "-O1") -> dict[str
 
 
 def compile_sources(sources: Sequence[Source]) -> dict[str, Kernels]:
-    """The kernels of programs' texts, under their keys."""
-    return compile_kernels({source.key: source.text for source in sources})
+    """The kernels of programs' texts, under their keys: many that run for moments, which compile soonest with -O0."""
+    return compile_kernels({source.key: source.text for source in sources}, "-O0")
 
 
 def _library(compiler: str, code: str, optimize: str) -> Path:

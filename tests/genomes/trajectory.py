@@ -62,6 +62,8 @@ STEPS_PER_EPOCH = 8
 EPOCHS = (*range(100), 120, 349, 350, 699, 700, 701, 999)
 SPOILED = {1: math.inf, 6: math.nan, 7: -math.inf, 8: math.inf, 40: math.nan, 90: math.inf}  # steps
 LONG_EPOCHS = 9  # these have 8 steps, the others 1
+FEW_EPOCHS = (*range(13), 20, 40, 41, 120, 349, 350, 699, 700, 999)  # with fewer long ones: a third of the steps
+FEW_LONG_EPOCHS = 6
 
 
 @dataclass(frozen=True)
@@ -108,11 +110,13 @@ def losses(epoch: int) -> tuple[float | None, float | None]:
     return 0.9**epoch + 0.05, 0.9**improving + 0.3 + 0.01 * (epoch % 3) * (epoch != improving)
 
 
-def moments(limit: int | None = None, spoiled: bool = False) -> Iterator[Moment]:
-    """All steps in order; at most ``limit`` of them. ``spoiled``: a NaN or an infinity is in some gradients."""
+def moments(limit: int | None = None, spoiled: bool = False, few: bool = False) -> Iterator[Moment]:
+    """All steps in order; at most ``limit`` of them. ``spoiled``: a NaN or an infinity is in some gradients;
+    ``few``: over FEW_EPOCHS.
+    """
     number = 0
-    for epoch in EPOCHS:
-        for _ in range(STEPS_PER_EPOCH if epoch < LONG_EPOCHS else 1):
+    for epoch in FEW_EPOCHS if few else EPOCHS:
+        for _ in range(STEPS_PER_EPOCH if epoch < (FEW_LONG_EPOCHS if few else LONG_EPOCHS) else 1):
             number += 1
             if limit is not None and number > limit:
                 return

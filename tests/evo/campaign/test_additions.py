@@ -20,6 +20,7 @@ from genomes.language.genome import dump
 from tests.evo.campaign.test_run import Interrupting, result
 from tests.evo.fake_campaign import RECIPE, folder, run
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
 MINE = catalogue.load("nesterov").renamed("mine")
 
 

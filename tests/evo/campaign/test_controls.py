@@ -22,14 +22,16 @@ from genomes import catalogue
 from genomes.language.genome import dump
 from tests.evo.campaign.test_run import Interrupting, result
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
 RECIPE = """\
 recipe: 1
 name: mine
-population: 8
-generations: 3
+population: 6
+generations: 2
 epochs: 2
 difficulty: {depths: [3, 4]}
 instances: {search: 4, selection: 2}
+search: {algorithm: genetic}
 gate: {instances: 0}
 start: {catalogue: [adam, lion], genomes: [own.yaml], random: 1}
 baselines: [adam]
@@ -87,7 +89,7 @@ def test_a_campaign_that_is_no_control_is_not_shown_as_one(campaign: Path):
     other = campaign.with_name("mine-random_search")
     other.mkdir()
     (other / "recipe.yaml").write_text(
-        RECIPE.replace("genomes: [own.yaml], random: 1", "random: 0").replace("generations: 3", "generations: 1")
+        RECIPE.replace("genomes: [own.yaml], random: 1", "random: 0").replace("generations: 2", "generations: 1")
     )
     launch(other, machine=FAST)
     assert "Beside its controls" not in page.write(campaign).read_text()
@@ -127,7 +129,7 @@ def test_a_campaign_that_ends_by_steps_is_told_in_steps(campaign: Path, capsys: 
     outcome = launch(path, machine=FAST, progress=Interrupting(generation=1))
     budget = outcome.budget
     assert (outcome.generation, outcome.lane_steps) == (1, status(path).lane_steps)
-    told = f"1 generations of 8, {steps(outcome.lane_steps)} of {steps(budget)} training steps"
+    told = f"1 generations of 6, {steps(outcome.lane_steps)} of {steps(budget)} training steps"
     assert f"stopped, {told} (task tig)" in summary(status(path))
     assert told in page.write(path).read_text()
 

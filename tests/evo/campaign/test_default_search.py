@@ -17,6 +17,7 @@ from evo.report import page
 from evo.search.protocol import Search, algorithm
 from tests.evo.campaign.test_run import Interrupting, result
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
 RECIPE = """\
 name: raced
 seed: 27

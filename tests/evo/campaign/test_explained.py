@@ -19,6 +19,7 @@ from evo.report import page
 from genomes.language.genome import Genome
 from tests.evo.campaign.test_run import Interrupting
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
 RECIPE = """\
 name: parts
 population: 4

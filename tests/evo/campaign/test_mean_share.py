@@ -21,6 +21,7 @@ from tests.evo import fakes
 from tests.evo.campaign.test_run import Interrupting, result
 from tests.evo.fake_campaign import RECIPE, folder, run
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
 CALIBRATING = """
 genome: 1
 name: fake

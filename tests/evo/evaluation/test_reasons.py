@@ -53,7 +53,7 @@ def test_foreign_messages_keep_to_one_line():
     assert line == r"1 error: a\u000ab\u001b[31m"
 
 
-def test_evaluate_and_compare_say_why(evo, cases):
+def test_evaluate_and_compare_say_why(evo, cases, train_here):
     target = str(cases / "diverge.yaml")
     code, out, _ = evo("evaluate", target, "--depths", "2", "--epochs", "2", "--seeds", "0", "--workers", "1")
     assert code == 0

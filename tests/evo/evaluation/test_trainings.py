@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from evo.search.instances import instances as search_instances
 from harness.data import load_data
 from harness.result import NUMERICS_VERSION
 from harness.task import Instance, seed_bytes
+from tests.evo.training_here import training_here
 from tests.evo.trainings import training
 
 KEYS = (
@@ -166,14 +168,15 @@ def test_the_data_of_the_next_seed_are_those_of_this_one_moved_by_a_row():
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory):
-    """The standard output of ``evo evaluate --json``: all with one worker, the first target with two."""
+    """The standard output of ``evo evaluate --json``: all in this process, the first target with two workers."""
     path = tmp_path_factory.mktemp("targets") / "theirs.py"
     path.write_text(SUBMISSION)
     options = {"task": "seed", "depths": "3,2", "seeds": "7,hex:" + "ab" * 32, "epochs": 2, "accuracy_factor": -9000}
     texts = []
-    for workers, targets in ((1, ["lion", str(path)]), (2, ["lion"])):
-        asked = parse_question(targets, **options)
-        texts.append(json.dumps(evaluate_targets(asked, workers=workers).to_dict()))
+    for here, targets in ((True, ["lion", str(path)]), (False, ["lion"])):
+        with training_here() if here else nullcontext():
+            answer = evaluate_targets(parse_question(targets, **options), workers=2)
+        texts.append(json.dumps(answer.to_dict()))
     return str(path), texts
 
 

@@ -75,7 +75,7 @@ def test_an_exported_file_trains_bit_for_bit_as_its_genome(tmp_path, name):
     assert theirs.test_loss == ours.test_loss
 
 
-def test_evo_evaluate_gives_the_file_and_its_genome_the_same_numbers(tmp_path):
+def test_evo_evaluate_gives_the_file_and_its_genome_the_same_numbers(tmp_path, train_here):
     export = Export(catalogue.load("cautious_adanw"))
     (tmp_path / "best.py").write_text(as_python(export))
     (tmp_path / "best.yaml").write_text(as_yaml(export))

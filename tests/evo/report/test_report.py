@@ -143,7 +143,7 @@ def test_points_are_differences_over_the_budget():
     assert (alone.best, alone.median, alone.champion) == (adam, 0.25, champion.estimate)
 
 
-def test_trials_are_told_in_words(finished):
+def test_trials_are_told_in_words(finished, without_pictures):
     with Ledger.open_to_read(finished.ledger) as ledger:
         report = collect(ledger)
     assert any(tried.trial.promoted for tried in report.trials), "the fake campaign has a promotion"
@@ -157,7 +157,7 @@ def test_trials_are_told_in_words(finished):
     assert "The first 2 are left out." in page.render(many)
 
 
-def test_a_founder_that_stays_is_told_as_that(finished):
+def test_a_founder_that_stays_is_told_as_that(finished, without_pictures):
     with Ledger.open_to_read(finished.ledger) as ledger:
         report = collect(ledger)
         founder = next(i for k in range(8) if (i := ledger.individual(f"g0i{k}")).is_founder)
@@ -167,7 +167,7 @@ def test_a_founder_that_stays_is_told_as_that(finished):
     assert FOUNDER_STAYS in page.render(replace(report, hall_of_fame=[stays, *others]))
 
 
-def test_ties_with_the_champion_are_marked(finished):
+def test_ties_with_the_champion_are_marked(finished, without_pictures):
     with Ledger.open_to_read(finished.ledger) as ledger:
         report = collect(ledger)
     first, second, third, *_ = report.hall_of_fame
@@ -203,7 +203,7 @@ def test_qualities_stand_beside_the_bounds_of_their_instances_sorted():
     assert MEAN_BLIND in figures.beside_bound(found)
 
 
-def test_the_panel_of_bounds_is_there_for_a_task_that_hides_the_mean_alone(finished, tmp_path):
+def test_the_panel_of_bounds_is_there_for_a_task_that_hides_the_mean_alone(finished, tmp_path, without_pictures):
     assert "Quality beside the bound" in page.write(finished.path, tmp_path / "tig.html").read_text()
     path = folder(tmp_path / "run", RECIPE.replace("name: fake", "name: other\ntask: seed"))
     run("launch", path)

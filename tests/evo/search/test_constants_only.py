@@ -6,8 +6,7 @@ from collections import Counter
 from evo.search.breeding import Breeder, is_founder
 from evo.search.tuning import TUNED
 from genomes.compiler.identity import genome_identity
-from genomes.language.genome import parse
-from tests.evo.search.played import OPEN, noise, play, recipe_of
+from tests.evo.search.played import OPEN, genome_of, noise, play, recipe_of
 
 
 def recipe(*founders, **changes):
@@ -35,7 +34,7 @@ def test_the_budget_goes_to_the_structure_that_earns():
     shape = Breeder(found).structure(rising.genome)
 
     def quality(lane):
-        genome = parse(lane.text)
+        genome = genome_of(lane)
         fits = Breeder(found).structure(genome) == shape
         return (1 - abs(math.log10(genome.lr / 0.05)) / 3 if fits else -0.5) + 0.02 * noise(lane.key)
 
@@ -46,7 +45,7 @@ def test_the_budget_goes_to_the_structure_that_earns():
 
 def test_what_it_finds_is_better_than_the_founder():
     found = recipe("adam", generations=10)
-    target = play(found, lambda lane: 1 - abs(math.log10(parse(lane.text).lr / 0.05)) / 3 + 0.02 * noise(lane.key))
+    target = play(found, lambda lane: 1 - abs(math.log10(genome_of(lane).lr / 0.05)) / 3 + 0.02 * noise(lane.key))
     first, last = target.checkpoints[0].hall_of_fame[0], target.checkpoints[-1].hall_of_fame[0]
     assert last.estimate.mean > first.estimate.mean + 0.3
     assert all(count <= 12 for count in Counter(i.generation for i in target.known.values()).values())

@@ -20,9 +20,10 @@ from evo.search.variation.vary import Child
 from genomes import catalogue
 from genomes.analysis.probe import probe_hash
 from genomes.compiler.identity import genome_identity
-from genomes.language.genome import load, parse
+from genomes.language.genome import load
 from genomes.language.parser import parse_expression
 from harness.result import Training, finished_quality
+from tests.evo.search.played import genome_of
 
 CASES = Path(__file__).parents[2] / "cases"
 RECIPE = """
@@ -40,7 +41,7 @@ start: {catalogue: [adam, lion, sgd], random: 2}
 
 def quality_of(lane):
     """A landscape with a slope that selection can climb: the nearer lr is to 0.02 the better; noise by instance."""
-    lr = parse(lane.text).lr
+    lr = genome_of(lane).lr
     signal = 1 - abs(math.log10(lr / 0.02)) / 10
     noise = int(hashlib.sha256(lane.instance.seed).hexdigest()[:4], 16) / 65536
     return round(signal + 0.1 * noise, 6)
@@ -231,7 +232,7 @@ def test_the_retest_decides_between_contenders():
 @pytest.mark.parametrize(("parsimony", "ascending"), [(0.0, False), (0.001, False), (0.003, True)])
 def test_parsimony_is_what_a_node_must_earn(parsimony, ascending):
     recipe = from_text(RECIPE.replace("contenders: 3}", f"contenders: 3, parsimony: {parsimony}}}"))
-    found = Generation(recipe, answer=lambda lane: training(lane, quality=0.5 + 0.002 * parse(lane.text).size))
+    found = Generation(recipe, answer=lambda lane: training(lane, quality=0.5 + 0.002 * genome_of(lane).size))
     sizes = [i.genome.size for i in found.ranked]
     assert len(set(sizes)) > 3
     assert sizes == sorted(sizes, reverse=not ascending)

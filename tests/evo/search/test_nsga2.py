@@ -8,8 +8,7 @@ from evo.search.breeding import Breeder
 from evo.search.evidence import fit
 from evo.search.nsga2 import PER_FRONT, ParetoSearch
 from genomes import catalogue
-from genomes.language.genome import parse
-from tests.evo.search.played import OPEN, climbing, noise, play, recipe_of, training
+from tests.evo.search.played import OPEN, climbing, genome_of, noise, play, recipe_of, training
 
 KINDS = ("sgd", "signsgd", "heavy_ball", "adam", "adan", "lion", "adamp", "muon")
 
@@ -64,7 +63,7 @@ def test_the_population_follows_the_front_within_its_bounds():
 
 
 def operations_of(lane):
-    return operations(parse(lane.text)) + noise(lane.key)
+    return operations(genome_of(lane)) + noise(lane.key)
 
 
 def test_the_front_is_in_the_checkpoint_by_id():

@@ -43,7 +43,7 @@ PARENTS = ("adam", "lion", "nadam", "cautious_adanw", "sgd", "adan")
 @pytest.mark.parametrize("name", OPERATORS)
 def test_an_operator_mostly_finds_a_sound_child(name):
     parents = [catalogue.load("cautious_adanw"), catalogue.load("lion")]  # genes of every kind
-    made = [apply(OPERATORS[name], parents, BOUNDS, random.Random(f"{name} {case}")) for case in range(4)]
+    made = [apply(OPERATORS[name], parents, BOUNDS, random.Random(f"{name} {case}")) for case in range(2)]
     assert sum(child is not None for child in made) >= 2, "an operator that mostly fails earns nothing"
 
 
@@ -122,7 +122,7 @@ def check_names_are_varied_with_their_lines(name: str, cases: int) -> None:
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_names_are_varied_with_their_lines(name):
-    check_names_are_varied_with_their_lines(name, 40)
+    check_names_are_varied_with_their_lines(name, 16)
 
 
 @pytest.mark.slow
@@ -172,7 +172,7 @@ def test_genomes_with_names_go_on_varying():
 def test_a_word_that_is_never_drawn_can_be_varied():
     text = 'genome: 1\nname: x\nlr: 1e-3\nterms: [{expr: "rectification(0.99) * g"}]\nschedule: "ema(0.5, 0.9)"'
     for name in ("mutate_subtree", "mutate_node", "mutate_insert", "mutate_shrink", "open_composite"):
-        for case in range(50):
+        for case in range(15):
             edited(OPERATORS[name], [parse(text)], random.Random(case))
 
 
@@ -280,8 +280,8 @@ def test_bounds_hold():
 
 
 def test_random_genomes_differ_and_descend():
-    drawn = [random_genome(f"r{i}", BOUNDS, random.Random(i)) for i in range(12)]
-    assert len({probe_hash(g) for g in drawn}) >= 10
+    drawn = [random_genome(f"r{i}", BOUNDS, random.Random(i)) for i in range(6)]
+    assert len({probe_hash(g) for g in drawn}) >= 5
     for genome in drawn:
         assert parse(dump(genome)) == genome
         gradient = slope(2)

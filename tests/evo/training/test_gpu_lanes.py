@@ -36,7 +36,7 @@ from tests.harness.test_flat import JUMP, agree, distance
 from tests.harness.test_lanes import MIXED, alone, compare_passes, instance, without_time
 
 KNOWN = {name: lower(catalogue.load(name)) for name in catalogue.names()}
-SAMPLE = {name: KNOWN[name] for name in (*list(KNOWN)[::5], "muon")}
+SAMPLE = {name: KNOWN[name] for name in (*list(KNOWN)[::9], "muon")}
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -57,15 +57,16 @@ def together(batch: Sequence[tuple[Program, Instance]], device: Backend, **optio
     return [found[place] for place in range(len(batch))]
 
 
-def check_parity(programs: Mapping[str, Program], device: Backend, depth: int, dtype: str) -> None:
+def check_parity(programs: Mapping[str, Program], device: Backend, depth: int, dtype: str, epochs: int = 3) -> None:
     """The bounds of `tests.harness.test_flat.check_parity`, with all programs in one batch."""
     of, real = Instance("tig", depth, seed_bytes(3)), getattr(torch, dtype)
     far = {}
+    batch = [(program, of) for program in programs.values()]
     for (name, program), ours in zip(
-        programs.items(), together([(p, of) for p in programs.values()], device, dtype=dtype), strict=True
+        programs.items(), together(batch, device, dtype=dtype, epochs=epochs), strict=True
     ):
-        literal = train(of, torch_reference.optimizer(program), epochs=3, dtype=real)
-        if not agree(ours, literal, program, of, real):
+        literal = train(of, torch_reference.optimizer(program), epochs=epochs, dtype=real)
+        if not agree(ours, literal, program, of, real, epochs):
             far[name] = distance(ours, literal)
     assert far == {}
 
@@ -91,7 +92,7 @@ def test_a_recorded_epoch_is_an_epoch(monkeypatch: pytest.MonkeyPatch, dtype: st
 
 
 def test_known_optimizers_train_as_in_the_literal_loop(on_device: Backend):
-    check_parity(SAMPLE, on_device, 2, "float64")
+    check_parity(SAMPLE, on_device, 2, "float64", epochs=2)
 
 
 @pytest.mark.slow
@@ -117,7 +118,7 @@ def test_lanes_leave_and_the_others_go_on(on_device: Backend, monkeypatch: pytes
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_result_depends_neither_on_the_other_lanes_nor_on_their_order(on_cpu: Backend, dtype: str):
     """To the last bit on the CPU."""
-    options = {"dtype": dtype, "epochs": 4}
+    options = {"dtype": dtype, "epochs": 2}
     batch = [(KNOWN[name], instance(place)) for place, name in enumerate(("adam", "lion", "adafactor", "adam"))]
     bad = (MIXED["infinite"], instance(1))
     found = together(batch, on_cpu, **options)
@@ -241,10 +242,10 @@ def test_a_batch_that_is_too_large_is_split(on_cpu: Backend, monkeypatch: pytest
         SimpleNamespace(**vars(lanes) | {"train": lambda *a, **k: sizes.append(len(a[0])) or lanes.train(*a, **k)}),
     )
     of_lane = max(bytes_of([program], of, on_cpu, torch.float64, 3) for program, of in batch)
-    found = together(batch, on_cpu, memory=lanes_that_fit * of_lane)
+    found = together(batch, on_cpu, memory=lanes_that_fit * of_lane, epochs=2)
     assert sum(sizes) == len(batch)
     assert max(sizes) == lanes_that_fit
-    assert [without_time(t) for t in found] == [without_time(t) for t in together(batch, on_cpu)]
+    assert [without_time(t) for t in found] == [without_time(t) for t in together(batch, on_cpu, epochs=2)]
 
 
 def test_where_the_forecast_fails_the_batch_goes_on_in_halves(on_cpu: Backend, monkeypatch: pytest.MonkeyPatch):

@@ -20,6 +20,7 @@ from genomes import catalogue
 from genomes.language import genome
 from harness.result import Training
 from harness.task import Instance, seed_bytes
+from tests.evo.training_here import PoolHere
 from tests.suspension import family, suspend
 
 ROOT = Path(__file__).parents[3]
@@ -166,9 +167,11 @@ def test_real_trainings_do_not_depend_on_workers_or_batches():
         for name, text in zip([*names, "broken"], [*texts, "broken"], strict=True)
         for depth, seed in ((2, 0), (3, 1))
     ]
+    with PoolHere(function=TRAIN_LANES) as pool:
+        here = {lane.key: training for lane, training in pool.train(lanes)}
     one, two = (
         {key: replace(training, seconds=0.0, target_loss=0.0) for key, training in found.items()}
-        for found in (outcomes(lanes, 1, function=TRAIN_LANES), outcomes(lanes, 2, batch=4, function=TRAIN_LANES))
+        for found in (here, outcomes(lanes, 2, batch=4, function=TRAIN_LANES))
     )
     assert one == two
     errors = [one.pop(key) for key in list(one) if key[0] == "broken"]

@@ -20,6 +20,7 @@ from genomes.language import genome
 from genomes.language.genome import Genome, GenomeError
 from tests.genomes import strategies, trajectory
 from tests.genomes.drive import drive
+from tests.sampling import some_and_slow
 
 
 def make(*terms: str, **genes: object) -> Genome:
@@ -298,7 +299,7 @@ class Reference:
         return torch.cat([part.flatten() for part in updates[: self.trained]])
 
 
-@pytest.mark.parametrize("name", catalogue.names())
+@pytest.mark.parametrize("name", some_and_slow(catalogue.names(), 4))
 def test_the_probe_sees_what_the_reference_does(name: str):
     program = lower(catalogue.load(name))
     np.testing.assert_allclose(probe(program).trace, probe(program, Reference).trace, rtol=1e-8, atol=1e-14)

@@ -17,6 +17,7 @@ from genomes.compiler.shapes import ShapeClass
 from genomes.language.genome import Genome, GenomeError
 from tests.genomes import strategies, trajectory
 from tests.genomes.drive import Generated, drive, from_expression
+from tests.sampling import some_and_slow
 
 # programs that between them hold slots of every class, model-wide sums at several levels, queries and views
 HUGE = "g * where(t % 3 == 0, 1e200, 1) * where(t % 3 == 0, 1e200, 1)"  # infinite in every third step
@@ -146,16 +147,32 @@ def assert_bit_equal(program: Program, folder: Path, steps: int, dtype: torch.dt
     assert all(torch.equal(a, b) for a, b in zip(bits(found), bits(expected), strict=True))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    ("steps", "dtype"),
+    [
+        (12, torch.float32),
+        pytest.param(30, torch.float32, marks=pytest.mark.slow),
+        pytest.param(12, torch.float64, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("name", catalogue.names())
-def test_source_is_bit_equal_for_known_optimizers(name: str, dtype: torch.dtype, tmp_path: Path):
-    assert_bit_equal(lower(catalogue.load(name)), tmp_path, 30 if dtype is torch.float32 else 12, dtype)
+def test_source_is_bit_equal_for_known_optimizers(name: str, steps: int, dtype: torch.dtype, tmp_path: Path):
+    assert_bit_equal(lower(catalogue.load(name)), tmp_path, steps, dtype)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    ("steps", "dtype"),
+    [
+        (18, torch.float64),
+        pytest.param(32, torch.float32, marks=pytest.mark.slow),
+        pytest.param(32, torch.float64, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("case", AWKWARD.values(), ids=AWKWARD)
-def test_source_is_bit_equal_for_awkward_programs(case: dict, dtype: torch.dtype, tmp_path: Path):
-    assert_bit_equal(from_expression(**case), tmp_path, 32, dtype)
+def test_source_is_bit_equal_for_awkward_programs(case: dict, steps: int, dtype: torch.dtype, tmp_path: Path):
+    assert_bit_equal(from_expression(**case), tmp_path, steps, dtype)
 
 
 def test_awkward_programs_hold_slots_of_every_class():
@@ -202,7 +219,7 @@ def test_source_is_bit_equal_for_many_random_genomes(genome: Genome, tmp_path: P
         _check_drawn(genome, tmp_path, dtype)
 
 
-@pytest.mark.parametrize("name", catalogue.names())
+@pytest.mark.parametrize("name", some_and_slow(catalogue.names(), 6))
 def test_nothing_of_the_callers_is_changed_or_kept(name: str, tmp_path: Path):
     """The caller reuses its gradient and parameter buffers in place: updates are as with fresh tensors every step."""
     program = lower(catalogue.load(name))
@@ -214,14 +231,17 @@ def test_awkward_programs_leave_the_callers_tensors(case: dict, tmp_path: Path):
     _assert_untouched(from_expression(**case), tmp_path)
 
 
+UNTOUCHED_STEPS = 5
+
+
 def _assert_untouched(program: Program, folder: Path) -> None:
     for functions in (optimizer(program), Generated(program, folder)):
-        expected = drive(functions, 7)
+        expected = drive(functions, UNTOUCHED_STEPS)
         state = functions.init_state(bytes(range(32)), trajectory.sizes(), **trajectory.context())
         theta = trajectory.start()
         buffers = [torch.zeros_like(p) for p in theta]
         returned = []
-        for now in trajectory.moments(7):
+        for now in trajectory.moments(UNTOUCHED_STEPS):
             known = (now.epoch, now.train_loss, now.val_loss)
             before = [p.clone() for p in theta]
             queried = functions.query_at_params(state, theta, *known)

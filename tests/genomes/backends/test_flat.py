@@ -21,7 +21,7 @@ from tests.genomes import strategies
 from tests.genomes.backends.test_backends import AWKWARD, _quick
 from tests.genomes.drive import Flat, drive, from_expression, value_of
 
-STEPS = 25  # losses are known from step 9 on
+STEPS = 12  # losses are known from step 9 on
 ADAM = "debias(ema(g, 0.9)) / (sqrt(debias(ema(g * g, 0.999))) + 1e-8)"
 
 MORE = {

@@ -17,6 +17,7 @@ from genomes.compiler.lowering import lower
 from genomes.language.genome import dump, parse
 from genomes.language.parser import parse_expression
 from genomes.language.printer import show
+from tests.sampling import some_and_slow
 
 
 def acts_alike(a, b):
@@ -189,7 +190,7 @@ def chain(seed, steps, bounds):
         yield genome
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", some_and_slow(range(12), 4, also=[1]))
 def test_canonical_form_keeps_behavior_of_what_variation_makes(seed):
     for genome in chain(seed, 5, Limits(nodes=160, states=8, terms=4)):
         form = canonical(genome)
