@@ -2,9 +2,9 @@
 
 Run:  python runs/table.py runs/open-layers [--evidence genomes/discovered/evidence.json]
 
-A record is one training: ``depth``, ``name`` of the genome, ``i`` (the instance's number), ``init``, ``q`` (its quality)
-and more. A pair is one instance in one init; `p by instance` takes the mean difference of both inits, which share their
-data. `Holm` corrects Wilcoxon's p over all rows.
+A record is one training: ``depth``, ``name`` of the genome, ``i`` (the instance's number), ``init``, ``q`` (its
+quality) and more. A pair is one instance in one init; `p by instance` takes the mean difference of both inits, which
+share their data. `Holm` corrects Wilcoxon's p over all rows.
 """
 
 import argparse
@@ -84,11 +84,10 @@ def rows(champions: dict[str, dict[int, list[dict]]]) -> list[list[str]]:
         differences = own - other
         instances = np.array([differences[numbers == i].mean() for i in np.unique(numbers)])
         whole = differences[(own >= FAILED) & (other >= FAILED)]
-        table.append(
-            [str(depth), f"{len(own)}, {len(instances)}", summary(own), summary(other), words(differences)]
-            + [f"{np.median(differences):.4f}", f"{single:.1g}", f"{corrected:.1g}"]
-            + [f"{stats.wilcoxon(instances).pvalue:.1g}", str((differences > 0).sum()), words(whole)]
-        )
+        size, better = f"{len(own)}, {len(instances)}", str((differences > 0).sum())
+        tests = [f"{p:.1g}" for p in (single, corrected, stats.wilcoxon(instances).pvalue)]
+        first = [str(depth), size, summary(own), summary(other), words(differences), f"{np.median(differences):.4f}"]
+        table.append([*first, *tests, better, words(whole)])
     return table
 
 

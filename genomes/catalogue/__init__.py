@@ -63,8 +63,9 @@ def verified() -> dict[str, dict[str, float | int]]:
 def evidence() -> dict[str, dict[str, Any]]:
     """For each discovered optimizer where it comes from, and what it was measured to be on instances no search touched.
 
-    ``campaign``: the folder with the records and the result; ``origin``: how it was found; ``rival``; ``by_depth``: for each
-    ``depth`` the ``mean`` of its quality over so many ``pairs`` of trainings on so many ``instances``, and by how much it is
-    better than the rival: ``difference`` with its 95 % interval, ``low`` to ``high``. Written by ``runs/table.py``.
+    ``campaign``: the folder with the records and the result; ``origin``: how it was found; ``rival``; ``by_depth``: for
+    each ``depth`` the ``mean`` of its quality over so many ``pairs`` of trainings on so many ``instances``, and by how
+    much it is better than the rival: ``difference`` with its 95 % interval, ``low`` to ``high``. Written by
+    ``runs/table.py``.
     """
     return json.loads((DISCOVERED / "evidence.json").read_text(encoding="utf-8"))
