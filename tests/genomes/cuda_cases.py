@@ -39,6 +39,9 @@ class Programs(Mapping[str, Program]):
     def __getitem__(self, name: str) -> Program:
         return self._make[name]()
 
+    def __contains__(self, name: object) -> bool:  # Mapping's own would make the program
+        return name in self._make
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._make)
 
