@@ -26,7 +26,6 @@ from statistics import fmean
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-from scipy.stats import kendalltau
 
 from evo.recipe.schema import Limits
 from evo.records import Lane
@@ -186,6 +185,8 @@ class Agreement:
 
 def tau(a: np.ndarray, b: np.ndarray) -> float:
     """The mean over instances of Kendall's tau-b of two tables ``[genome, instance]``."""
+    from scipy.stats import kendalltau  # here alone: it takes a second to load
+
     found = [float(kendalltau(a[:, i], b[:, i]).statistic) for i in range(a.shape[1])]
     return fmean(0.0 if np.isnan(each) else each for each in found)
 

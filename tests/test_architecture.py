@@ -8,12 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.imports import ORDER, ROOT, circles, imported, imports, modules, place, violations
+from tests.imports import ORDER, ROOT, Imports, circles, imported, imports, modules, place, violations
 
 ALLOWED = {"genomes": {"genomes"}, "harness": {"harness"}, "evo": {"evo", "genomes", "harness"}}
 LIBRARIES = {"genomes": {"torch", "numpy", "yaml"}, "harness": {"torch", "numpy", "yaml"}}
 MODULES = modules()
-GRAPH = imports(MODULES)
+
+
+@pytest.fixture(scope="module")
+def graph() -> Imports:
+    """What imports what."""
+    return imports(MODULES)
 
 
 def tops(path: Path) -> set[str]:
@@ -30,12 +35,12 @@ def test_imports_point_one_way(module):
         assert foreign <= LIBRARIES[package], f"{module} may import {LIBRARIES[package]} alone"
 
 
-def test_packages_keep_their_order():
-    assert violations(GRAPH) == []
+def test_packages_keep_their_order(graph):
+    assert violations(graph) == []
 
 
-def test_no_files_import_one_another_in_a_circle():
-    assert circles(GRAPH) == []
+def test_no_files_import_one_another_in_a_circle(graph):
+    assert circles(graph) == []
 
 
 def test_every_entry_of_the_order_is_there():

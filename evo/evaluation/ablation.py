@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from evo.evaluation.question import Question
 from evo.evaluation.seeds import parse_instances
@@ -195,5 +194,7 @@ def _upper(loss: Paired) -> tuple[float, float]:
     differences = np.asarray(loss.differences)
     if len(differences) < 2:
         return loss.mean, math.inf
+    from scipy import stats  # here alone: it takes a second to load
+
     error = float(np.std(differences, ddof=1)) / math.sqrt(len(differences))
     return loss.mean, loss.mean + float(stats.t.ppf(LEVEL, len(differences) - 1)) * error

@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
-from scipy.spatial.distance import cdist
 
 from harness.data import NOISE_STD, TEST, TRAIN, load_data
 from harness.score import quality
@@ -23,6 +21,8 @@ def gaussian_process_loss(task: str, seed: bytes) -> float:
     of the covariance of sqrt(2 / n) * sum a cos(w x + b) for many features (Rahimi & Recht 2007, with a ~ N(0, 1), so
     that the variance is 1).
     """
+    from scipy.linalg import cho_factor, cho_solve  # here alone: SciPy takes a moment to load
+
     data = load_data(task, seed)
     length = TASKS[task].omega_divisor
     x, y = data.x.astype(np.float64), data.y.astype(np.float64)
@@ -34,6 +34,8 @@ def gaussian_process_loss(task: str, seed: bytes) -> float:
 
 def _kernel(a: np.ndarray, b: np.ndarray, length: float) -> np.ndarray:
     """``[n, dims]``, ``[m, dims]`` -> ``[n, m]``"""
+    from scipy.spatial.distance import cdist  # here alone: SciPy takes a moment to load
+
     return np.exp(cdist(a, b, "sqeuclidean") / (-2 * length**2))
 
 

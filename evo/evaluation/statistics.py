@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 LEVEL = 0.95
 POWER = 0.8
@@ -64,6 +63,8 @@ def needed(differences: np.ndarray) -> int | None:
     """
     if len(differences) < 2 or differences.mean() == 0:
         return None
+    from scipy import stats  # here alone: it takes a second to load
+
     z = stats.norm.ppf(0.5 + LEVEL / 2) + stats.norm.ppf(POWER)
     return max(2, math.ceil((z * differences.std(ddof=1) / differences.mean()) ** 2))
 
@@ -83,6 +84,8 @@ def _interval(differences: np.ndarray) -> tuple[float | None, float | None]:
         return None, None
     if np.ptp(differences) == 0:
         return float(differences[0]), float(differences[0])
+    from scipy import stats  # here alone: it takes a second to load
+
     for method in ("BCa", "percentile"):  # the former is the better one, and not defined for some tiny samples
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -103,6 +106,8 @@ def _interval(differences: np.ndarray) -> tuple[float | None, float | None]:
 def _wilcoxon(differences: np.ndarray) -> float:
     if not differences.any():
         return 1.0
+    from scipy import stats  # here alone: it takes a second to load
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about small samples, which `needed` is for
         result: Any = stats.wilcoxon(differences)

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from evo.records import Individual, Trial
 
@@ -105,6 +104,8 @@ def evidence(differences: Sequence[float]) -> float:
     mean, spread = float(np.mean(differences)), float(np.std(differences, ddof=1))
     if spread == 0:
         return math.inf if mean > 0 else 0.0
+    from scipy import stats  # here alone: it takes a second to load
+
     t, free = mean / spread * math.sqrt(count), count - 1
     ratio = stats.nct.pdf(t, free, _EFFECTS * math.sqrt(count)) / stats.t.pdf(t, free)
     return float(np.average(np.nan_to_num(ratio, nan=0.0), weights=_WEIGHTS))
@@ -116,6 +117,8 @@ def hopeless(differences: Sequence[float], error_rate: float, most: int) -> bool
     if count < 2 * _LEAST:
         return False
     mean, spread = float(np.mean(differences)), float(np.std(differences, ddof=1))
+    from scipy import stats  # here alone: it takes a second to load
+
     hoped = mean + _HOPE * spread / math.sqrt(count)
     return hoped <= 0 or (spread > 0 and hoped / spread * math.sqrt(most) < float(stats.norm.isf(error_rate)))
 

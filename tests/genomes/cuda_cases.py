@@ -1,8 +1,14 @@
-"""Programs that between them hold every primitive of the table, on tensors and on numbers; known optimizers."""
+"""Programs that between them hold every primitive of the table, on tensors and on numbers; known optimizers.
+
+Tests that take a few of them, or are spread over processes, lower those few alone.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache, partial
+from typing import Any
 
 from genomes import catalogue
 from genomes.compiler.lowering import lower
@@ -22,6 +28,37 @@ HOST = {"number": ("t", "epoch / 3 + 0.5", "val_loss"), "mask": ("t > 4", "has_l
 ROLE = {"number": ("depth_fraction", "rows", "t"), "mask": ("is_bias", "is_last"), "average": ("ema(rows, 0.9)",)}
 MIXED = {"number": ("g", "t / 3", "rows"), "mask": ("has_loss", "g > 0"), "average": ("ema(norm(g), 0.9)",)}
 SWAPPED = {"number": ("rows", "theta", "g"), "mask": ("g > 0", "is_bias"), "average": ("ema(norm_row(g), 0.9)",)}
+
+
+class Programs(Mapping[str, Program]):
+    """Programs by name. ``make``: what makes each of them when it is first asked for."""
+
+    def __init__(self, make: Mapping[str, Callable[[], Program]]) -> None:
+        self._make = {name: cache(each) for name, each in make.items()}
+
+    def __getitem__(self, name: str) -> Program:
+        return self._make[name]()
+
+    def __contains__(self, name: object) -> bool:  # Mapping's own would make the program
+        return name in self._make
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._make)
+
+    def __len__(self) -> int:
+        return len(self._make)
+
+    def __or__(self, other: Programs) -> Programs:
+        return Programs(self._make | other._make)
+
+    def renamed(self, prefix: str) -> Programs:
+        """The same programs, the prefix before each name."""
+        return Programs({prefix + name: make for name, make in self._make.items()})
+
+
+def of_expressions(cases: Mapping[str, Mapping[str, Any]]) -> Programs:
+    """``cases``: the arguments of `from_expression` by name."""
+    return Programs({name: partial(from_expression, **case) for name, case in cases.items()})
 
 
 def call(primitive: Primitive, values: dict[str, tuple[str, ...]], first: str | None = None) -> str:
@@ -47,21 +84,24 @@ def call(primitive: Primitive, values: dict[str, tuple[str, ...]], first: str | 
     return f"where({text}, 1.5, 0.5)" if primitive.result == "mask" else text
 
 
-def primitive_cases() -> dict[str, Program]:
-    """For each primitive of the table a program on tensors and, if it is elementwise or keeps state, others."""
-    cases: dict[str, Program] = {}
+def primitive_expressions() -> dict[str, dict[str, Any]]:
+    """For each primitive of the table an expression of tensors and, if it is elementwise or keeps state, others.
+
+    As arguments of `from_expression`, by name.
+    """
+    cases: dict[str, dict[str, Any]] = {}
     for primitive in TABLE.values():
         if primitive.scope == "gates" or (primitive.group == "gate" and not primitive.scope):
             name = "u" if primitive.name == "u" else call(primitive, DEVICE, "u")
-            cases[primitive.name] = from_expression("ema(g, 0.5)", gates=[f"{name} + 0.1 * u"])
+            cases[primitive.name] = {"text": "ema(g, 0.5)", "gates": [f"{name} + 0.1 * u"]}
         elif primitive.scope == "post":
             name = "delta" if primitive.name == "delta" else call(primitive, DEVICE, "delta")
-            cases[primitive.name] = from_expression("ema(g, 0.5)", post=[f"{name} + 0.1 * delta"])
+            cases[primitive.name] = {"text": "ema(g, 0.5)", "post": [f"{name} + 0.1 * delta"]}
         else:
-            cases[primitive.name] = from_expression(f"{call(primitive, DEVICE)} + 0.01 * g")
+            cases[primitive.name] = {"text": f"{call(primitive, DEVICE)} + 0.01 * g"}
             if primitive.parameters and primitive.group in ("elementwise", "stateful"):
                 for variant in (HOST, ROLE, MIXED, SWAPPED):
-                    cases[primitive.name + f" {_name(variant)}"] = from_expression(f"g * {call(primitive, variant)}")
+                    cases[primitive.name + f" {_name(variant)}"] = {"text": f"g * {call(primitive, variant)}"}
     return cases
 
 
@@ -69,11 +109,24 @@ def _name(variant: dict) -> str:
     return next(name for name, value in globals().items() if value is variant).lower()
 
 
-def catalogue_cases() -> dict[str, Program]:
-    return {name: lower(catalogue.load(name)) for name in catalogue.names()}
+@cache
+def primitive_cases() -> Programs:
+    """The programs of `primitive_expressions`."""
+    return of_expressions(primitive_expressions())
 
 
-def matrix_cases() -> dict[str, Program]:
+@cache
+def catalogue_cases() -> Programs:
+    """The known optimizers."""
+
+    def known(name: str) -> Program:
+        return lower(catalogue.load(name))
+
+    return Programs({name: partial(known, name) for name in catalogue.names()})
+
+
+@cache
+def matrix_cases() -> Programs:
     """Products of matrices in all relations to one another, to passes, to slots and to reductions."""
     cases = {
         "product used twice": "odd_polynomial(odd_polynomial(g, 1.5, -0.5, 0.1), 0.7, 0.1, 0) + "
@@ -95,16 +148,15 @@ def matrix_cases() -> dict[str, Program]:
         "square values times a mask": "matmul(where(outer(g, theta) > 0, norm(g), global_norm(g)) * outer(g, g), g)",
         "products and reductions in turn": "whiten(clip_global_norm(whiten(g) * norm_row(g), 0.1)) * norm(g)",
     }
-    of_host = from_expression("odd_polynomial(g * (depth_fraction + 1 + 1 / t), 0.5, 0.1, 0.01)")
-    return {
-        **{name: from_expression(text) for name, text in cases.items()},
-        "product with clock and role numbers": _with_host_numbers(of_host, derived=True),
-        "product with a step and rows": _with_host_numbers(of_host, derived=False),
-    }
+    with_host_numbers = {"product with clock and role numbers": True, "product with a step and rows": False}
+    return of_expressions({name: {"text": text} for name, text in cases.items()}) | Programs(
+        {name: partial(_with_host_numbers, derived) for name, derived in with_host_numbers.items()}
+    )
 
 
-def _with_host_numbers(program: Program, derived: bool) -> Program:
-    """The program with host values as the numbers of its product: computed ones, or sources as they are."""
+def _with_host_numbers(derived: bool) -> Program:
+    """A product with host values as its numbers: computed ones, or sources as they are."""
+    program = from_expression("odd_polynomial(g * (depth_fraction + 1 + 1 / t), 0.5, 0.1, 0.01)")
     nodes = list(program.nodes)
     place = next(i for i, node in enumerate(nodes) if node.op == "odd_polynomial")
     matrix, *_, last = nodes[place].arguments

@@ -5,6 +5,7 @@ The core suite loses two nodes. Killed coordinators, mixed hardware, real traini
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import shutil
@@ -13,6 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,9 +27,8 @@ from tests.evo.campaign.test_run import ROOT, result
 from tests.evo.campaign.test_survival import command, stored
 from tests.evo.fake_campaign import folder, run
 
-pytest.importorskip("ray", reason="needs the extra ray: pip install 'evo-optimizers[ray]'")
-
-from ray.cluster_utils import Cluster
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
 
 MEMORY = 80 * 2**20  # bytes of a node's object store, which stays empty
 SLOWNESS = 5  # of a machine that does other things too
@@ -44,18 +45,25 @@ baselines: [adam]
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cluster_utils() -> Any:
+    """The module of Ray; loaded here, because it takes a second."""
+    pytest.importorskip("ray", reason="needs the extra ray: pip install 'evo-optimizers[ray]'")
+    return importlib.import_module("ray.cluster_utils")
+
+
 def add_node(cluster: Cluster, kind: str = "cpu, fake"):
     return cluster.add_node(num_cpus=1, object_store_memory=MEMORY, env_vars={"FAKE_KIND": kind})
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster(cluster_utils) -> Iterator[Cluster]:
     """A head without CPUs for workers, to which tests add nodes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAKE_SECONDS", "0.05")
         patch.setenv("PYTHONPATH", str(ROOT))
         head = {"num_cpus": 0, "object_store_memory": MEMORY, "include_dashboard": False}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
+        cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
         yield cluster
         cluster.shutdown()
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from evo.evaluation.statistics import LEVEL, POWER, holm, needed, paired
+
+
+@pytest.fixture(scope="module")
+def stats():
+    """The module of SciPy; loaded here, because it takes a second."""
+    return importlib.import_module("scipy.stats")
 
 
 def sample(seed: int, count: int, mean: float, spread: float) -> tuple[list[float], list[float]]:
@@ -18,7 +24,7 @@ def sample(seed: int, count: int, mean: float, spread: float) -> tuple[list[floa
     return list(shared + rng.normal(mean, spread, count)), list(shared)
 
 
-def test_a_difference_is_found_through_the_spread_of_instances():
+def test_a_difference_is_found_through_the_spread_of_instances(stats):
     a, b = sample(0, 40, 0.1, 0.1)
     result = paired(a, b)
     assert result.mean == pytest.approx(np.mean(a) - np.mean(b))
@@ -71,7 +77,7 @@ def test_tiny_and_constant_samples_have_an_answer_too(a, b):
         assert result.wins == 0.5
 
 
-def test_as_many_instances_as_needed_find_the_difference_as_often_as_stated():
+def test_as_many_instances_as_needed_find_the_difference_as_often_as_stated(stats):
     count = needed(np.array([0.3, 0.1, -0.1]))
     assert count == math.ceil((stats.norm.ppf(1 - (1 - LEVEL) / 2) + stats.norm.ppf(POWER)) ** 2 * 0.04 / 0.01)
     rng = np.random.default_rng(0)

@@ -122,12 +122,11 @@ def test_every_known_optimizer_keeps_to_its_genome_in_single_precision():
 
 @pytest.mark.slow
 def test_every_primitive_is_exported_as_it_is_meant(monkeypatch):
-    monkeypatch.setattr(cuda_cases, "from_expression", expression_genome)
     monkeypatch.setitem(globals(), "EPOCHS", 1)
     variants = (" host", " role", " mixed", " swapped")
     genomes = {
-        name: replace(genome, lr=1e-6)
-        for name, genome in cuda_cases.primitive_cases().items()
+        name: replace(expression_genome(**case), lr=1e-6)
+        for name, case in cuda_cases.primitive_expressions().items()
         if not name.endswith(variants)
     }
     found = trained(genomes, "double")

@@ -16,7 +16,11 @@ from genomes import catalogue
 from genomes.analysis.probe import probe_genome
 from tests.evo.search.played import OPEN, begun, play, recipe_of
 
-ribs = pytest.importorskip("ribs.archives")
+
+@pytest.fixture(autouse=True)
+def archives():
+    """The module of ribs; loaded here, because it takes seconds."""
+    return pytest.importorskip("ribs.archives")
 
 
 def test_memory_tells_families_apart_and_no_learning_rate_changes_it():
@@ -27,13 +31,13 @@ def test_memory_tells_families_apart_and_no_learning_rate_changes_it():
     assert probe_genome(faster).memory == pytest.approx(memory["adam"], abs=1e-6)
 
 
-def test_each_cell_has_its_best_and_parents_train_again():
+def test_each_cell_has_its_best_and_parents_train_again(archives):
     recipe = recipe_of("map_elites", OPEN, generations=5)
     recipe = recipe.model_copy(update={"search": MapElites(cost_cells=20, memory_cells=20)})
     played = play(recipe)
     search = begun(recipe, played, random.Random(0))
     elites = list(search._living())
-    grid = ribs.GridArchive(solution_dim=1, dims=(20, 20), ranges=((0, 8), (0, 1)))
+    grid = archives.GridArchive(solution_dim=1, dims=(20, 20), ranges=((0, 8), (0, 1)))
     cells = {int(grid.index_of_single(search.measures(i))): i for i in elites}
     assert len(cells) == len(elites) > 1
     known = fit(played.observed.values()).estimates

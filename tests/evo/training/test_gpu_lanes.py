@@ -19,9 +19,7 @@ from evo.training import batches
 from evo.training.batches import Backend, backend, bytes_of, train_batch
 from evo.training.gpu import launch
 from evo.training.gpu.lanes import CudaLanes, text_key
-from genomes import catalogue
 from genomes.backends import torch_reference
-from genomes.compiler.lowering import lower
 from genomes.compiler.program import Program
 from harness import lane_kernels, lanes
 from harness.lane_kernels import KernelPasses, Launcher
@@ -35,8 +33,8 @@ from tests.genomes.drive import from_expression
 from tests.harness.test_flat import JUMP, agree, distance
 from tests.harness.test_lanes import MIXED, alone, compare_passes, instance, without_time
 
-KNOWN = {name: lower(catalogue.load(name)) for name in catalogue.names()}
-SAMPLE = {name: KNOWN[name] for name in (*list(KNOWN)[::9], "muon")}
+KNOWN = cuda_cases.catalogue_cases()
+SAMPLE = (*list(KNOWN)[::9], "muon")
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -92,7 +90,7 @@ def test_a_recorded_epoch_is_an_epoch(monkeypatch: pytest.MonkeyPatch, dtype: st
 
 
 def test_known_optimizers_train_as_in_the_literal_loop(on_device: Backend):
-    check_parity(SAMPLE, on_device, 2, "float64", epochs=2)
+    check_parity({name: KNOWN[name] for name in SAMPLE}, on_device, 2, "float64", epochs=2)
 
 
 @pytest.mark.slow

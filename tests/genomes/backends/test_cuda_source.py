@@ -35,24 +35,13 @@ from tests.genomes.cuda_on_cpu import SEED, Lanes, compile_sources, lanes
 from tests.genomes.drive import from_expression
 
 CATALOGUE, PRIMITIVES = cuda_cases.catalogue_cases(), cuda_cases.primitive_cases()
-MATRIX_PROGRAMS = cuda_cases.matrix_cases()
-AWKWARD_PROGRAMS = {name: from_expression(**case) for name, case in AWKWARD.items()}
-PROGRAMS = {
-    **{f"known {name}": program for name, program in CATALOGUE.items()},
-    **PRIMITIVES,
-    **AWKWARD_PROGRAMS,
-    **MATRIX_PROGRAMS,
-}
+PROGRAMS = CATALOGUE.renamed("known ") | PRIMITIVES | cuda_cases.of_expressions(AWKWARD) | cuda_cases.matrix_cases()
 # every fourth known optimizer; every eighth, and Muon, in all forms; each primitive on tensors, those with a state on
 # tensors and numbers too (tests/genomes/test_special_values.py mixes them for the elementwise ones); slow: all
 SAMPLE = sorted({*list(CATALOGUE)[::8], "muon"})
 _LEFT_OUT = {f"known {name}" for name in {*CATALOGUE} - {*list(CATALOGUE)[::4], *SAMPLE}}
 _LEFT_OUT |= {f"{p.name} mixed" for p in TABLE.values() if p.group == "elementwise"}
-QUICK = {
-    name: program
-    for name, program in PROGRAMS.items()
-    if name not in _LEFT_OUT and not name.endswith((" host", " role", " swapped"))
-}
+QUICK = [name for name in PROGRAMS if name not in _LEFT_OUT and not name.endswith((" host", " role", " swapped"))]
 READABLE = [*(f"known {name}" for name in SAMPLE), "names that mean something in code"]
 DTYPES = {"float": torch.float32, "double": torch.float64}
 # largest difference of an update from the reference's, relative to the tensor's largest update so far
@@ -74,7 +63,7 @@ TRAINABLE = [i for i, flag in enumerate(trajectory.TRAINABLE) if flag]
 
 @pytest.fixture(scope="module")
 def library():
-    sources = [render(program, "double") for program in QUICK.values()]
+    sources = [render(PROGRAMS[name], "double") for name in QUICK]
     sources += [render(CATALOGUE[name], "float") for name in SAMPLE]
     sources += [render(PROGRAMS[name], "double", literal=True) for name in READABLE]
     sources += [render(PROGRAMS[name], "double", apply=True) for name in READABLE]
@@ -193,7 +182,7 @@ def assert_parity(library, program: Program, real: str, moments: Sequence[trajec
 
 @pytest.mark.parametrize("name", QUICK)
 def test_follows_the_reference_in_double(name: str, library):
-    assert_parity(library, QUICK[name], "double")
+    assert_parity(library, PROGRAMS[name], "double")
 
 
 @pytest.mark.parametrize("name", SAMPLE)
@@ -350,17 +339,15 @@ def test_an_elementwise_optimizer_is_one_pass_over_the_elements():
 
 
 def test_each_level_of_reductions_is_one_pass_more():
-    source = render(AWKWARD_PROGRAMS["levels"])
+    source = render(PROGRAMS["levels"])
     units = [launch.unit for launch in source.step if isinstance(launch, Launch)]
     assert [unit for unit in units if unit in ("piece", "tile")] == ["piece"] * 2 + ["tile"]
 
 
-@pytest.mark.parametrize(
-    "program", [*CATALOGUE.values(), *AWKWARD_PROGRAMS.values(), *MATRIX_PROGRAMS.values()], ids=lambda p: p.name
-)
-def test_text_needs_no_header_atomics_or_barriers(program: Program):
+@pytest.mark.parametrize("name", [name for name in PROGRAMS if name not in PRIMITIVES])
+def test_text_needs_no_header_atomics_or_barriers(name: str):
     for literal in (False, True):
-        text = render(program, literal=literal).text
+        text = render(PROGRAMS[name], literal=literal).text
         for word in ("#", "atomic", "__sync", "__shared__", "__restrict__", "asm"):
             assert word not in text
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
 from typing import Any
 
 import core_optimizer
 import dog
 import lion_pytorch
 import prodigyopt
-import pytorch_optimizer as zoo
 import schedulefree
 import torch
-from pytorch_optimizer.optimizer.gradient_centralization import centralize_gradient
-from pytorch_optimizer.optimizer.grokfast import gradfilter_ema, gradfilter_ma
 from torch import Tensor, optim
 from torch.nn import utils
 from torch.optim.swa_utils import AveragedModel
@@ -22,9 +19,14 @@ from tests.genomes.oracles.base import Gradient, MakeOracle, PackageOracle, pack
 from tests.genomes.trajectory import Moment
 
 
+def _zoo_module(name: str = "") -> Any:
+    """pytorch_optimizer or a module of it, imported where it is used: it takes a second to load."""
+    return importlib.import_module(f"pytorch_optimizer{name}")
+
+
 def _zoo(name: str, **options: Any) -> MakeOracle:
     """An optimizer of pytorch_optimizer, in its loop over single tensors (the others use float32 scalars)."""
-    return packaged(lambda p: getattr(zoo, name)(p, **{"foreach": False, **options}))
+    return packaged(lambda p: getattr(_zoo_module(), name)(p, **{"foreach": False, **options}))
 
 
 def _clip_value(limit: float) -> Any:
@@ -39,16 +41,17 @@ def _clip_each_norm(parameters: list, optimizer: Any, now: Moment) -> None:
 def _centralise(parameters: list, optimizer: Any, now: Moment) -> None:
     for p in parameters:
         if p.ndim == 2 and p.shape[1] > 1:
-            centralize_gradient(p.grad, gc_conv_only=False)
+            _zoo_module(".optimizer.gradient_centralization").centralize_gradient(p.grad, gc_conv_only=False)
 
 
-def _grokfast(gradfilter: Callable, **options: Any) -> MakeOracle:
+def _grokfast(gradfilter: str, **options: Any) -> MakeOracle:
     def make(theta: list[Tensor], roles: list[str]) -> PackageOracle:
         memory = None
 
         def before(parameters: list, optimizer: Any, now: Moment) -> None:
             nonlocal memory
-            memory = gradfilter(torch.nn.ParameterList(parameters), memory, **options)
+            apply = getattr(_zoo_module(".optimizer.grokfast"), gradfilter)
+            memory = apply(torch.nn.ParameterList(parameters), memory, **options)
 
         return PackageOracle(theta, lambda p: optim.Adam(p, lr=1e-4), before)
 
@@ -63,7 +66,7 @@ def _zoo_by_role(name: str, lr: float, scales: dict[str, float], **options: Any)
             pairs = zip(parameters, roles, strict=True)
             return [{"params": [p], "lr": lr * scales.get(role, 1.0)} for p, role in pairs]
 
-        return PackageOracle(theta, lambda p: getattr(zoo, name)(groups(p), foreach=False, **options))
+        return PackageOracle(theta, lambda p: getattr(_zoo_module(), name)(groups(p), foreach=False, **options))
 
     return make
 
@@ -157,12 +160,12 @@ ORACLES: dict[str, MakeOracle] = {
     "grams": _zoo("Grams", lr=1e-3),
     "gravity": _zoo("Gravity", lr=1e-1, alpha=0.0, beta=0.9),
     "dadapt_adam": _zoo("DAdaptAdam", lr=1.0),
-    "lookahead": packaged(lambda p: zoo.Lookahead(optim.Adam(p, lr=1e-3), k=5, alpha=0.5)),
+    "lookahead": packaged(lambda p: _zoo_module().Lookahead(optim.Adam(p, lr=1e-3), k=5, alpha=0.5)),
     "gradient_centralisation": packaged(lambda p: optim.Adam(p, lr=1e-3), _centralise),
-    "grokfast": _grokfast(gradfilter_ema, alpha=0.98, lamb=2.0),
-    "grokfast_ma": _grokfast(gradfilter_ma, window_size=100, lamb=5.0),
+    "grokfast": _grokfast("gradfilter_ema", alpha=0.98, lamb=2.0),
+    "grokfast_ma": _grokfast("gradfilter_ma", window_size=100, lamb=5.0),
     "apollo": _zoo("ApolloDQN", lr=1e-3, init_lr=1e-5, warmup_steps=20),
-    "adalite": packaged(lambda p: zoo.Adalite(p, lr=1e-3, betas=(0.9, 0.999), weight_decay=1e-2)),
+    "adalite": packaged(lambda p: _zoo_module().Adalite(p, lr=1e-3, betas=(0.9, 0.999), weight_decay=1e-2)),
     "came": _zoo("CAME", lr=2e-4, betas=(0.9, 0.999, 0.9999), weight_decay=0.0),
     "spam": _zoo("SPAM", lr=1e-3, update_proj_gap=50, warmup_epoch=20, threshold=50, grad_accu_steps=10),
     # packages of one optimizer
