@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Mapping
 
 from evo.errors import UsageError
-from evo.exports.export import Export
+from evo.exports.export import Export, Measured
 from evo.exports.formats import Format
 from evo.exports.submission import LICENSE
 from genomes.language.genome import Genome, dump
@@ -29,7 +29,7 @@ def files(export: Export) -> Mapping[str, str]:
         name=details.algorithm,
         genomes=[{"title": _depths(depths), "text": dump(genome), "source": _plain(genome.source)}
                  for genome, depths in parts],
-        origin=_plain(export.origin), measured=export.measured and _measured(export), license=LICENSE,
+        origin=_plain(export.origin), measured=_table(export.measured), earned=_table(export.earned), license=LICENSE,
         costs=costs(compiled), hyperparameters=bundle.defaults(compiled), wrap=textwrap.fill,
     )  # fmt: skip
     return {
@@ -57,14 +57,12 @@ def _plain(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>#|~&])", r"\\\1", escaped(" ".join(text.split())))
 
 
-def _measured(export: Export) -> dict[str, object]:
-    assert export.measured is not None
-    measured = export.measured
-    return {
-        "where": _plain(measured.where),
-        "rows": [(_plain(label), _plain(quality)) for label, quality in measured.rows],
-        "caution": _plain(measured.caution),
-    }
+def _table(measured: Measured | None) -> Measured | None:
+    """The same as plain text."""
+    if measured is None:
+        return None
+    rows = tuple((_plain(label), _plain(value)) for label, value in measured.rows)
+    return Measured(_plain(measured.where), rows, _plain(measured.caution))
 
 
 FORMAT = Format(

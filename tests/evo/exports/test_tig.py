@@ -13,7 +13,7 @@ import torch
 from evo import api
 from evo.cli.exports import write_export
 from evo.errors import UsageError
-from evo.exports.export import Export
+from evo.exports.export import Export, Measured
 from evo.exports.formats import find_format
 from evo.exports.submission import Submission, name_problem
 from evo.exports.tig import check
@@ -237,6 +237,15 @@ def test_a_readme_shows_text_as_text():
     assert r"\<script\>\[x\](y)\`\*\_ \#" in files["README.md"]
     assert "exclusive license" in files["README.md"]
     assert "script" not in files["mod.rs"] + files["mine.cu"]
+
+
+def test_the_readme_says_what_each_part_earns():
+    earned = Measured("tig, depth 4", (("weight decay|", "0.010 ± 0.004"),), "Expect less elsewhere.")
+    export = Export(catalogue.load("adam"), earned=earned, submission=Submission(**DETAILS))
+    text = find_format("tig").files(export)["README.md"]
+    assert "What each part earns (tig, depth 4):" in text
+    assert r"| weight decay\| | 0.010 ± 0.004 |" in text
+    assert "Expect less elsewhere." in text
 
 
 def test_words_of_genomes_are_no_code():
