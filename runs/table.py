@@ -68,7 +68,7 @@ def evidence(records: list[dict], depth: int) -> dict:
 
 
 def rows(champions: dict[str, dict[int, list[dict]]]) -> list[list[str]]:
-    """A row for each champion and depth."""
+    """A row for each champion and depth, and one for a champion's depths together where there are several."""
 
     def summary(qualities: np.ndarray) -> str:
         return f"{qualities.mean():.4f}, {qualities.min():.3f}, {(qualities < FAILED).sum()}"
@@ -77,7 +77,12 @@ def rows(champions: dict[str, dict[int, list[dict]]]) -> list[list[str]]:
         mean, low, high = interval(differences)
         return f"{mean:.4f}, {low:.4f} to {high:.4f}"
 
-    pairs = [(depth, *paired(records)) for by_depth in champions.values() for depth, records in by_depth.items()]
+    pairs: list[tuple] = []
+    for by_depth in champions.values():
+        here = [(str(depth), *paired(records)) for depth, records in by_depth.items()]
+        pairs += here
+        if len(here) > 1:
+            pairs.append(("all", *(np.concatenate(column) for column in list(zip(*here, strict=True))[1:])))
     p = [float(stats.wilcoxon(own - other).pvalue) for _, _, own, other in pairs]
     table = []
     for (depth, numbers, own, other), single, corrected in zip(pairs, p, holm(p), strict=True):
@@ -86,7 +91,7 @@ def rows(champions: dict[str, dict[int, list[dict]]]) -> list[list[str]]:
         whole = differences[(own >= FAILED) & (other >= FAILED)]
         size, better = f"{len(own)}, {len(instances)}", str((differences > 0).sum())
         tests = [f"{p:.1g}" for p in (single, corrected, stats.wilcoxon(instances).pvalue)]
-        first = [str(depth), size, summary(own), summary(other), words(differences), f"{np.median(differences):.4f}"]
+        first = [depth, size, summary(own), summary(other), words(differences), f"{np.median(differences):.4f}"]
         table.append([*first, *tests, better, words(whole)])
     return table
 
