@@ -90,12 +90,13 @@ def print_catalogue(as_json: bool) -> None:
         error = f"{entry['largest_error']:.1e}" if "largest_error" in entry else "–"
         table.add_row(entry["name"], entry["source"], entry["oracle"], error)
     console().print(table)
-    table = Table("discovered", "found by", "mean quality", "better than", "by, with its 95 % interval", "campaign")
+    table = Table("discovered", "found by", "depth", "instances", "mean quality", "beside", "difference, 95 % interval")
     for entry in found:
-        here = entry["by_depth"]
-        mean = "\n".join(f"{r['mean']:.4f} at depth {r['depth']}, {r['instances']} unseen instances" for r in here)
-        better = "\n".join(f"{r['difference']:.4f}, {r['low']:.4f} to {r['high']:.4f}" for r in here)
-        table.add_row(entry["name"], entry["origin"], mean, entry["rival"], better, entry["campaign"])
+        for i, here in enumerate(entry["by_depth"]):
+            named = (entry["name"], f"{entry['origin']} ({entry['campaign']})") if i == 0 else ("", "")
+            difference = f"{here['difference']:.4f}, {here['low']:.4f} to {here['high']:.4f}"
+            figures = str(here["depth"]), str(here["instances"]), f"{here['mean']:.4f}"
+            table.add_row(*named, *figures, entry["rival"], difference)
     console().print(table)
 
 
