@@ -70,7 +70,7 @@ tf32() {  # whether TF32 ranks genomes as float32 does
 campaign() {  # a campaign of RUN (runs/gpu) for MINUTES (8), a worker per depth; its report, champion and ledger
     local run=${RUN:-runs/gpu} here small=()
     here=$(mktemp -d /tmp/evo-gpu-campaign.XXXX)
-    [ "$device" = cpu ] && small=(--set population=6 --set generations=1 --set epochs=2 --set 'difficulty.depths=[2]'
+    [ "$device" = cpu ] && small=(--set population=6 --set search.islands=1 --set generations=1 --set epochs=2 --set 'difficulty.depths=[2]'
         --set 'instances={search: 1, selection: 1, final: 1}' --set 'gate.instances=0'
         --set 'start={catalogue: [adam, muon, lion], random: 2}')
     cp -r "$run"/. "$here"
