@@ -21,7 +21,6 @@ from genomes.backends.python_text import (
     HOST,
     INFIX,
     LINE,
-    NOT,
     OR,
     PLACE,
     UNARY,
@@ -348,20 +347,14 @@ class _Step:
 
     def guarded(self, lines: list[tuple[Condition, str]]) -> list[str]:
         """Lines of a loop over the tensors, each under the condition that it has."""
-        return guarded(lines, self._condition)
+        return guarded(lines, self._mask)
 
     def _needed(self, i: int) -> Condition:
         """For which tensors and in which steps a value is needed."""
         return self.conditions.nodes[i] | self.conditions.moments[i]
 
-    def _condition(self, condition: Condition) -> str:
-        masks = []
-        for mask, wanted in sorted(condition):
-            of_clock = self.program.nodes[mask].shape is ShapeClass.CLOCK
-            text, precedence = self.texts[mask] if of_clock else self._fixed(mask)
-            text = text if precedence <= NOT else f"({text})"
-            masks.append(text if wanted else f"not {text}")
-        return " and ".join(masks)
+    def _mask(self, i: int) -> tuple[str, int]:
+        return self.texts[i] if self.program.nodes[i].shape is ShapeClass.CLOCK else self._fixed(i)
 
     def _fixed(self, i: int) -> tuple[str, int]:
         """A value that never changes, and its precedence: written out, so that it may stand anywhere."""

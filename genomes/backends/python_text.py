@@ -53,13 +53,22 @@ HOST = {
 }
 
 
-def guarded(lines: Iterable[tuple[Condition, str]], condition_text: Callable[[Condition], str]) -> list[str]:
-    """Lines of a loop, each under the condition that it has; ``condition_text`` writes one out."""
+def guarded(lines: Iterable[tuple[Condition, str]], mask_text: Callable[[int], tuple[str, int]]) -> list[str]:
+    """Lines of a loop, each under the condition that it has; ``mask_text``: a mask's text, and how tightly it binds."""
+
+    def written(condition: Condition) -> str:
+        masks = []
+        for mask, wanted in sorted(condition):
+            text, binding = mask_text(mask)
+            text = text if binding <= NOT else f"({text})"
+            masks.append(text if wanted else f"not {text}")
+        return " and ".join(masks)
+
     text: list[str] = []
     before = ALL
     for condition, group in groupby(lines, key=lambda line: line[0]):
         if condition:
-            text.append("else:" if opposite(before, condition) else f"if {condition_text(condition)}:")
+            text.append("else:" if opposite(before, condition) else f"if {written(condition)}:")
         text += ["    " * bool(condition) + line for _, line in group]
         before = condition
     return text

@@ -22,7 +22,6 @@ from genomes.backends.python_text import (
     CHOICE,
     COMPARE,
     HOST,
-    NOT,
     OR,
     PLACE,
     POWER,
@@ -472,18 +471,14 @@ class _Writer:
 
     def guarded(self, lines: list[tuple[Condition, str]]) -> list[str]:
         """Lines of a loop over the batches, each under the condition that it has."""
-        return guarded(lines, self._condition)
+        return guarded(lines, self._mask)
 
     def _needed(self, i: int) -> Condition:
         return self.conditions.nodes[i] | self.conditions.moments[i]
 
-    def _condition(self, condition: Condition) -> str:
-        masks = []
-        for mask, wanted in sorted(condition):
-            found = self._fixed(mask) if self.nodes[mask].shape is ShapeClass.ROLE else self.texts[mask]
-            text = found.text if found.binding <= NOT else f"({found.text})"
-            masks.append(text if wanted else f"not {text}")
-        return " and ".join(masks)
+    def _mask(self, i: int) -> tuple[str, int]:
+        found = self._fixed(i) if self.nodes[i].shape is ShapeClass.ROLE else self.texts[i]
+        return found.text, found.binding
 
     def _fixed(self, i: int) -> _Text:
         """A value that never changes: written out, so that it may stand anywhere."""
