@@ -61,6 +61,7 @@ D0 = Domain(0.0, 1.0, (1e-7, 1e-4), "log")
 LAGS = Domain(1, 128, (2, 16), "integer", "steps")
 PLACE = Domain(0, 1e9, (0, 10), "index")
 PROBE = Domain(0.01, 1e4, (10.0, 1e3), "log")
+GAIN = Domain(-0.1, 0.1, (0.001, 0.02), "log")
 OUTPUT = Domain(0, 15, (0, 1), "index")
 ROOT = Domain(1, 4, (1, 4), "index")
 DAMPING = Domain(1e-8, 0.1, (1e-7, 1e-2), "log")
@@ -455,6 +456,11 @@ _EVALUATION = [
               body="""
               left = slack * sqrt(1 - epoch / epochs)
               output_shift(0) * (output_error(0) - left) + output_shift(1) * output_error(1)"""),
+    Primitive("norm_gain", "evaluation", "for `evaluation.offset`: adds `rate` times x to the scales of BatchNorm, 0 "
+              "elsewhere. Training divides by a batch's biased variance, evaluation by a mean of unbiased ones, which "
+              "behind a normalized layer is too large by up to n / (n - 1) in a batch of n: features shrink, and "
+              "1 / (2 * n) makes up for one layer",
+              (X, constant("rate", GAIN, 0.004)), body="where(is_norm_scale, rate * x, 0)"),
     Primitive("average", "evaluation", "average with weights beta^n that sum to 1 from the first step on: the mean "
               "of all values until 1 / (1 - beta) steps have passed", (X, constant("beta", BETA, 0.99)),
               state=(State("m", "x"),), body="m = m + max(1 - beta, 1 / t) * (x - m)\nm",

@@ -28,6 +28,7 @@ from evo.search.variation.random_parts import (
     random_average,
     random_factor,
     random_gate,
+    random_norm_gain,
     random_schedule,
     random_term,
     random_weight,
@@ -47,6 +48,7 @@ from genomes.language.genome import (
     TENSOR_ROLES,
     WEIGHT_RANGE,
     Decay,
+    Evaluation,
     Genome,
     Query,
     Term,
@@ -228,18 +230,24 @@ def mutate_query(parent: Genome, rng: random.Random) -> Genome:
     return replace(parent, query=Query(call("mul", ahead, Expression("delta")), when))
 
 
+def _evaluated_at(parent: Genome, evaluation: Evaluation, more: Expression) -> Genome:
+    """The parent, evaluated ``more`` apart from where it was."""
+    return replace(parent, evaluation=replace(evaluation, offset=call("add", evaluation.offset, more)))
+
+
 @operator(parents=1, weight=0.5)
 def mutate_evaluation(parent: Genome, rng: random.Random) -> Genome:
-    """What evaluation sees: an average of the parameters, calibrated outputs, both, or neither."""
+    """What evaluation sees: an average of the parameters, calibrated outputs, both, or neither; scales of BatchNorm."""
     evaluation = parent.evaluation
     if evaluation is None or rng.random() < 0.2:
         return with_random_evaluation(parent, rng)
-    match rng.choices(("start", "average", "training", "none"), (3, 2, 2, 1))[0]:
+    match rng.choices(("start", "average", "norms", "training", "none"), (3, 2, 2, 2, 1))[0]:
         case "start":
             return replace(parent, evaluation=replace(evaluation, start=round(draw(_START, rng))))
         case "average":
-            more = call("add", evaluation.offset, random_average(rng))
-            return replace(parent, evaluation=replace(evaluation, offset=more))
+            return _evaluated_at(parent, evaluation, random_average(rng))
+        case "norms":
+            return _evaluated_at(parent, evaluation, random_norm_gain(rng))
         case "training":
             return with_training_at_evaluation(parent, rng)
     return replace(parent, evaluation=None, query=parent.query and replace(parent.query, outputs=()))

@@ -11,7 +11,7 @@ from evo.search.variation.constants import draw, rounded
 from evo.search.variation.deap_trees import Clock, Value, from_tree, grow
 from genomes.language.expressions import Expression, call, number
 from genomes.language.genome import NEVER, Evaluation, Genome, Query
-from genomes.language.primitives import BETA, EPOCHS, PROBE, TABLE, Domain
+from genomes.language.primitives import BETA, EPOCHS, GAIN, PROBE, TABLE, Domain
 
 _G, _U, _DELTA = Expression("g"), Expression("u"), Expression("delta")
 _LIMIT = Domain(0.0, 1e9, (0.1, 10.0), "log")  # of a clipped gradient
@@ -71,10 +71,20 @@ def random_factor(rng: random.Random) -> Expression:
 
 def random_average(rng: random.Random) -> Expression:
     """The way from the next parameters to an average of all."""
-    after = call("add", Expression("theta"), _DELTA)
+    after = _after()
     tail = call("tail_average", after, draw(EPOCHS, rng))
     mean = call("average", after, draw(BETA, rng)) if rng.random() < 0.8 else tail
     return call("sub", mean, after)
+
+
+def random_norm_gain(rng: random.Random) -> Expression:
+    """Scales of BatchNorm that are a little larger in evaluation."""
+    return call("norm_gain", _after(), draw(GAIN, rng))
+
+
+def _after() -> Expression:
+    """The parameters that the step leaves behind."""
+    return call("add", Expression("theta"), _DELTA)
 
 
 def with_random_evaluation(genome: Genome, rng: random.Random) -> Genome:

@@ -236,8 +236,7 @@ def evaluation(child: Genome, parent: Genome) -> str:
     if parent.evaluation and child.evaluation.offset == parent.evaluation.offset:
         return "start" if child.query == parent.query else "training"
     if parent.evaluation and parent.evaluation.offset in child.evaluation.offset.arguments:
-        assert words & {"average", "tail_average"}
-        return "average"
+        return "norms" if child.evaluation.offset.arguments[1].name == "norm_gain" else "average"
     assert words & {"average", "tail_average", "calibration"}
     if "calibration" in words:
         assert [bias.name for bias in child.query.outputs] == ["output_probe", "output_probe"]
@@ -303,7 +302,7 @@ EFFECTS = {
     "mutate_post": Effect(post, {"added", "removed"}, {"added"}),
     "mutate_schedule": Effect(schedule, {"new", "factor", "anything", "removed"}, {"new", "anything"}),
     "mutate_query": Effect(query, {*QUERIES, "removed"}, QUERIES),
-    "mutate_evaluation": Effect(evaluation, {"new", "start", "average", "training", "removed"}, {"new"}),
+    "mutate_evaluation": Effect(evaluation, {"new", "start", "average", "norms", "training", "removed"}, {"new"}),
     "cross_terms": Effect(cross_terms, SUMS),
     "cross_genes": Effect(cross_genes, {"decay", "schedule", "roles", "gates", "post", "more"}),
     "cross_subtrees": Effect(cross_subtrees, {"terms"}),
