@@ -24,9 +24,12 @@ class FlatRun(Protocol):
     """An optimizer on the vectors that it was bound to, neither of which it changes. Losses as in `Optimizer`.
 
     ``output_bias``: what the last query adds to the outputs, ``[outputs]``; None where it adds nothing.
+    ``frozen_scale``: what it puts in place of the last BatchNorm's scale, ``[units]``, always the same tensor, whose
+    content may change; None where it leaves that.
     """
 
     output_bias: Tensor | None
+    frozen_scale: Tensor | None
 
     def query(self, epoch: int, train_loss: float | None, val_loss: float | None) -> Tensor | None:
         """The parameters at which to take this batch's gradient, or None for theta; valid until the next call."""
@@ -101,7 +104,7 @@ class FlatLoop(Loop):
         self.optimizer = optimizer
         self.steps: FlatRun
         self._layers = self.network.layers(self.params)
-        self._queried: tuple[Tensor, Layers] | None = None
+        self._queried: dict[bool, tuple[Tensor, Layers]] = {}
 
     def start(self) -> None:
         """Bind the optimizer to the network's vectors."""
@@ -121,7 +124,7 @@ class FlatLoop(Loop):
         """See `Loop.train_batch`."""
         network = self.network
         queried = self.steps.query(epoch, *known)
-        used = self._layers if queried is None else self._layers_at(queried)
+        used = self._layers if queried is None else self._layers_at(queried, self.steps.frozen_scale)
         moves = queried is None or not self.task.restores_running_stats
         error = network.forward(used, x, move_running_stats=moves) - y
         if queried is not None and self.steps.output_bias is not None:
@@ -135,11 +138,15 @@ class FlatLoop(Loop):
         network.theta.add_(self.steps.step(epoch, *known))
         return batch_loss
 
-    def _layers_at(self, queried: Tensor) -> Layers:
-        """The layers at a query. Optimizers return the same vector every time, so its views are kept."""
-        if self._queried is None or self._queried[0] is not queried:
-            self._queried = queried, self.network.layers(self.network.with_trainable(queried, self.params))
-        return self._queried[1]
+    def _layers_at(self, queried: Tensor, frozen_scale: Tensor | None) -> Layers:
+        """The layers at a query. Optimizers return the same tensors every time, so their views are kept."""
+        scaled = frozen_scale is not None
+        if scaled not in self._queried or self._queried[scaled][0] is not queried:
+            params = self.network.with_trainable(queried, self.params)
+            if frozen_scale is not None:
+                params[self.layout.norm(self.layout.num_hidden_layers - 1).start] = frozen_scale
+            self._queried[scaled] = queried, self.network.layers(params)
+        return self._queried[scaled][1]
 
     def snapshot(self) -> list[Tensor]:
         """Copies of all parameters."""

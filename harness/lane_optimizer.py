@@ -21,8 +21,9 @@ class Slabs:
     ``theta``, ``gradient``, ``queried``: ``[lane, n]``, the trainable tensors one after another; ``queried``, where the
     optimizer queries, the parameters at which the next gradient is taken. ``frozen``, ``running``: ``[lane, n]``, the
     tensors that no update moves. ``output_bias``: ``[lane, outputs]``, where the optimizer biases outputs, what it adds
-    to those of the next batch. ``alive``: int32 ``[lane]``, which lanes
-    train. ``epoch``, ``has_loss``: int32 ``[lane]``; ``train_loss``, ``val_loss``: double ``[lane]``, the previous
+    to those of the next batch. ``frozen_scale``: ``[lane, units]``, where the optimizer rescales frozen features, the
+    last BatchNorm's scale for the next batch. ``alive``: int32 ``[lane]``, which lanes train. ``epoch``, ``has_loss``:
+    int32 ``[lane]``; ``train_loss``, ``val_loss``: double ``[lane]``, the previous
     epoch's, where ``has_loss``.
     """
 
@@ -32,6 +33,7 @@ class Slabs:
     frozen: Tensor
     running: Tensor
     output_bias: Tensor
+    frozen_scale: Tensor
     alive: Tensor
     epoch: Tensor
     has_loss: Tensor
@@ -43,7 +45,7 @@ class LaneRun(Protocol):
     """An optimizer on the slabs that it was bound to. It never waits for the device, and keeps no new memory."""
 
     def query(self) -> Tensor | None:
-        """Fill ``queried`` (with theta in a lane that does not query in this step) and ``output_bias``.
+        """Fill ``queried`` (with theta in a lane that does not query in this step), ``output_bias``, ``frozen_scale``.
 
         Returns int32 ``[lane]``, which lanes query; None where no lane ever does, and ``queried`` is not used.
         """
@@ -69,6 +71,11 @@ class LaneOptimizer(Protocol):
     @property
     def biases_outputs(self) -> bool:
         """Whether any lane ever adds something to the outputs in a query."""
+        ...
+
+    @property
+    def scales_features(self) -> bool:
+        """Whether any lane ever rescales frozen features in a query."""
         ...
 
     def bytes_per_lane(self, layout: Layout, dtype: torch.dtype) -> int:

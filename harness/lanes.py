@@ -29,7 +29,7 @@ from harness.model import Layout, network_layout
 from harness.optimizer import optimizer_seed
 from harness.result import Training
 from harness.score import quality
-from harness.task import TASKS, Instance
+from harness.task import HIDDEN_WIDTH, TASKS, Instance
 from harness.train import MIN_IMPROVEMENT, batches
 
 LOOK_EPOCHS = 10
@@ -126,6 +126,7 @@ class LaneLoop:
             frozen=frozen,
             running=running,
             output_bias=numbers(0, dtype, self.task.output_dims if optimizer.biases_outputs else 0),
+            frozen_scale=numbers(0, dtype, HIDDEN_WIDTH if optimizer.scales_features else 0),
             alive=numbers(1, integer),
             epoch=numbers(0, integer),
             has_loss=numbers(0, integer),
@@ -171,6 +172,8 @@ class LaneLoop:
         self._params = views(slabs.theta, slabs.frozen, slabs.running)
         queried = slabs.queried if slabs.queried.shape[1] else slabs.theta
         self._queried_params = views(queried, slabs.frozen, slabs.running)
+        if slabs.frozen_scale.shape[1]:
+            self._queried_params[self.layout.norm(self.layout.num_hidden_layers - 1).start] = slabs.frozen_scale
         self._epoch: Callable[[], None] | None = None
 
     # --- an epoch: nothing here may wait for the device ---------------------------------------------------------------

@@ -36,6 +36,11 @@ class FlatLanes:
         """Whether any lane ever adds something to the outputs in a query."""
         return any(program.output_biases for program in self.programs)
 
+    @property
+    def scales_features(self) -> bool:
+        """Whether any lane ever rescales frozen features in a query."""
+        return any(program.as_evaluated for program in self.programs)
+
     def bytes_per_lane(self, layout: Layout, dtype: torch.dtype) -> int:
         """Bytes per lane: copies of theta and gradient, the update, a vector per slot; work space is not counted."""
         most = max(len(program.slots) for program in self.programs)
@@ -76,6 +81,7 @@ class FlatLanesRun:
 
     def __init__(self, slabs: Slabs, layout: Layout, lanes: list[_Lane], queries: bool) -> None:
         self.slabs, self.lanes, self.queries, self._kinds = slabs, lanes, queries, Kinds.of(layout)
+        self._scale = layout.norm(layout.num_hidden_layers - 1).start
         self._find_params()
 
     def _find_params(self) -> None:
@@ -84,8 +90,8 @@ class FlatLanesRun:
             lane.params[:] = [view[number] for view in views]
 
     def query(self) -> Tensor | None:
-        """Fill ``queried`` and ``output_bias``; returns int32 ``[lane]``, which lanes query now, or None where no lane
-        ever does."""
+        """Fill ``queried``, ``output_bias``, ``frozen_scale``; returns int32 ``[lane]``, which lanes query now, or None
+        where no lane ever does."""
         if not self.queries:
             return None
         querying = torch.zeros_like(self.slabs.alive)
@@ -97,6 +103,9 @@ class FlatLanesRun:
             self.slabs.queried[number].copy_(lane.theta if queried is None else queried)
             if queried is not None and lane.run.output_bias is not None:
                 self.slabs.output_bias[number].copy_(lane.run.output_bias)
+            if self.slabs.frozen_scale.shape[1]:
+                scale = None if queried is None else lane.run.frozen_scale
+                self.slabs.frozen_scale[number].copy_(lane.params[self._scale] if scale is None else scale)
         return querying
 
     def step(self) -> None:

@@ -21,20 +21,22 @@ ZERO = number(0)
 
 
 def calibrates(genome: Genome) -> bool:
-    """Whether a genome measures or shifts the mean of the outputs: uses a word of CALIBRATION, or `query.outputs`."""
+    """Whether a genome measures or shifts the mean of the outputs, or trains for that: uses a word of CALIBRATION,
+    `query.outputs` or `query.as_evaluated`."""
     trees = [*genome.outside_let, *(line.expr for line in genome.let)]
     used = {node.name for tree in trees for node in tree.walk()}
-    return bool(used.intersection(CALIBRATION) or (genome.query and genome.query.outputs))
+    query = genome.query
+    return bool(used.intersection(CALIBRATION) or (query and (query.outputs or query.as_evaluated)))
 
 
 def without_calibration(genome: Genome) -> Genome:
     """The same genome, blind to the mean of the outputs; ``genome`` itself where it does not calibrate.
 
-    Every word of CALIBRATION is 0, and `query.outputs` is gone. What then is 0 goes too: summands, products, names,
-    and the genes `query` and `evaluation` where their offset is 0. All else stays, averages of the parameters for
-    evaluation above all: they are found by gradients, so the difference of the two qualities is what the calibration
-    gives. (Without the whole gene `evaluation` it would be what averages give as well.) What the calibration gives in
-    other ways counts to it, such as runs that patience ends later by its ``slack``.
+    Every word of CALIBRATION is 0, and `query.outputs` and `query.as_evaluated` are gone. What then is 0 goes too:
+    summands, products, names, and the genes `query` and `evaluation` where their offset is 0. All else stays, averages
+    of the parameters for evaluation above all: they are found by gradients, so the difference of the two qualities is
+    what the calibration gives. (Without the whole gene `evaluation` it would be what averages give as well.) What the
+    calibration gives in other ways counts to it, such as runs that patience ends later by its ``slack``.
 
     A genome may move the mean without these words, by chance or by a schedule of its own. That is not switched off: it
     shows as a quality above the bound of mean-blind optimizers.
@@ -50,7 +52,7 @@ def without_calibration(genome: Genome) -> Genome:
         numbers = found
     query, evaluation = off.query, off.evaluation
     if query:
-        query = None if query.offset == ZERO else replace(query, outputs=())
+        query = None if query.offset == ZERO else replace(query, outputs=(), as_evaluated=False)
     if evaluation and evaluation.offset == ZERO:
         evaluation = None
     name = genome.name[: MAX_NAME - len(SUFFIX)] + SUFFIX

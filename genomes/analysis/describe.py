@@ -70,6 +70,7 @@ def formula(genome: Genome) -> list[str]:
         offset, when = show(genome.query.offset), show(genome.query.when)
         lines.append(f"g of step t is taken at theta + [{offset}] of step t - 1 where {when}")
         lines += [f"output {k} has [{show(bias)}] added for it" for k, bias in enumerate(genome.query.outputs)]
+        lines += ["frozen features are those of evaluation for it"] if genome.query.as_evaluated else []
     if genome.evaluation:
         start = f", from epoch {genome.evaluation.start} on" if genome.evaluation.start else ""
         when = f", where {show(genome.evaluation.when)}" if genome.evaluation.when != ALWAYS else ""

@@ -41,6 +41,8 @@ def render(genome: Genome) -> list[str]:
         lines.append(rf"g = \nabla f(\theta + {offset}) \;\mathrm{{where}}\; {when}")
         for k, bias in enumerate(genome.query.outputs):
             lines.append(rf"f_{{{k}}} \leftarrow f_{{{k}}} + {expression(bias)} \;\mathrm{{in\ its\ gradient}}")
+        if genome.query.as_evaluated:
+            lines.append(r"\mathrm{frozen\ features\ there\ as\ in\ evaluation}")
     lines.append(r"\theta \leftarrow \theta + \Delta")
     if genome.evaluation:
         start = rf"\;\mathrm{{from}}\; e = {genome.evaluation.start}" if genome.evaluation.start else ""

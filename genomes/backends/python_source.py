@@ -28,7 +28,7 @@ from genomes.backends.python_text import (
     guarded,
     number,
 )  # fmt: skip
-from genomes.backends.readout import frozen_end, output_shifts
+from genomes.backends.readout import feature_gains, frozen_end, output_shifts
 from genomes.backends.source_text import collect, is_ours, name_in_file
 from genomes.backends.torch_reference import FITTED
 from genomes.backends.value_names import value_names, with_field_names
@@ -77,7 +77,7 @@ HELPERS: dict[str, FunctionType] = {
     for function in (
         *ON_FLOATS.values(), *torch_reference.OPERATIONS.values(),
         torch_reference.fit, torch_reference.uniform, random_word, torch_reference.bias_row,
-        torch_reference.chosen_shift, frozen_end, output_shifts,
+        torch_reference.chosen_shift, feature_gains, frozen_end, output_shifts,
     )
     if is_ours(function)
 }  # fmt: skip
@@ -101,7 +101,7 @@ _ROLE_TEXT = {
     "rows": "float(rows)",
     "columns": "float(columns)",
 }
-_READOUT = {"output_shift", "output_count", "output biases"}  # what needs the network's frozen end
+_READOUT = {"output_shift", "output_count", "output biases", "as evaluated"}  # what needs the network's frozen end
 _LEAVES = (*CLOCK_SOURCES, *ROLE_SOURCES, "const", "load", "g", "theta")
 Zone = tuple[str, int]  # ("clock", 0), ("model", level) or ("tensor", level): where a value is computed
 
@@ -124,9 +124,10 @@ def _functions(program: Program) -> str:
 
 
 def _used(program: Program) -> set[str]:
-    """The operations of a program and of its query, and whether it adds to outputs."""
+    """The operations of a program and of its query, and what else a query does."""
     own = program.query.nodes if program.query else ()
-    return {node.op for node in (*program.nodes, *own)} | ({"output biases"} if program.output_biases else set())
+    more = {"output biases": program.output_biases, "as evaluated": program.as_evaluated}
+    return {node.op for node in (*program.nodes, *own)} | {name for name, does in more.items() if does}
 
 
 def _init_state(program: Program) -> str:
@@ -174,12 +175,14 @@ def _init_state(program: Program) -> str:
         model.append('"model_size": float(sum(t["shape"][0] * t["shape"][1] for t in tensors))')
     if "layer_count" in used:
         model.append('"layer_count": float(last + 1)')
-    if used & {"steps_per_epoch", "output_shift"}:
+    if used & {"steps_per_epoch", "output_shift", "as evaluated"}:
         model.append('"steps_per_epoch": float(context.get("steps_per_epoch", 8))')
     if used & _READOUT:
         lines.append("    end = _frozen_end(shapes, roles, layers, trainable)")
         model.append('"end": end')
         model.append('"output_count": float(shapes[end[-1]][0]) if end else 0.0')
+    if program.as_evaluated:
+        model.append('"frozen_scale": None')
     if "uniform" in used:
         model.append('"seed": bytes(seed)')
     entries = ['"t": 0', '"tensors": tensors', *model]
@@ -223,6 +226,9 @@ def _query(program: Program) -> str:
     if query and query.outputs:
         last = 'queried[state["end"][-1]]'
         lines += ["if any(biases):", f"    {last} = {last} + _bias_row(biases, {last})"]
+    if program.as_evaluated:
+        lines += ['if asked and state["frozen_scale"] is not None:']
+        lines += ['    queried[state["end"][3]] = state["frozen_scale"]']
     lines.append("return queried")
     doc = '    """Parameters at which to take the gradient, or None for the parameters as they are."""'
     return head + "\n".join([doc, *(f"    {line}" for line in lines)])
@@ -265,10 +271,14 @@ class _Step:
         ]
         lines += [f"    {line}" for line in self._clock_sources(_CLOCK_TEXT["t"])]
         lines += [f"    {line}" for line in self._zone_lines(("clock", 0))]
-        if "output_shift" in {node.op for node in program.nodes}:
+        shifting = any(node.op == "output_shift" for node in program.nodes)
+        if shifting or program.as_evaluated:
             lines += [
                 '    end, steps = state["end"], state["steps_per_epoch"]',
                 '    known = bool(end) and steps > 0 and state["t"] % steps == 0',
+            ]
+        if shifting:
+            lines += [
                 "    shifts = _output_shifts(*(model_params[i] for i in end[:-1])) if known else None",
                 "    shifted = end[0] if end else -1",
             ]
@@ -278,6 +288,14 @@ class _Step:
             lines += self._loop(level)
         model = [(slot, node) for slot, node in program.stores if not program.slots[slot].shape.per_tensor]
         lines += [f"    {line}" for line in self._stores("state", [(s, n, self._operand(n)) for s, n in model])]
+        if program.query and program.as_evaluated:
+            moved = f'tensor["{program.slots[program.query.offset].name}"]'
+            lines += [
+                "    if known:",
+                f'        moved = next({moved} for tensor in state["tensors"] if tensor["index"] == end[0])',
+                "        frozen_end = (model_params[i] for i in end[:-2])",
+                '        state["frozen_scale"] = _feature_gains(*frozen_end, moved=moved.flatten())',
+            ]
         lines.append("    return updates")
         return "\n".join(lines)
 

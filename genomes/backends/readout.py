@@ -50,15 +50,55 @@ def output_shifts(
     ``shift`` can move apart from the others gets 0.
     """
     center = (weight @ shift.unsqueeze(-1)).squeeze(-1) + bias
+    spread = _spread(center, mean, var)
+    gain = _normal_share(center / spread) * scale * torch.rsqrt(var + 1e-5)
+    jacobian = (last_weight * gain.unsqueeze(-2)) @ weight
+    return torch.stack(_dual(list(jacobian.unbind(-2))), -2)
+
+
+def feature_gains(
+    shift: Tensor, weight: Tensor, bias: Tensor, scale: Tensor, mean: Tensor, var: Tensor, moved: Tensor
+) -> Tensor:
+    """The frozen BatchNorm's scale with which a batch at ``shift + moved`` has the features of evaluation, ``[units]``.
+
+    Training divides features by their standard deviation in the batch; evaluation at the same parameters divides by
+    that of ``shift``, where the running variance was measured. Arguments as in `output_shifts`, ``moved`` ``[n]``::
+
+        result = scale * sqrt((var * ratio + eps) / (var + eps))
+        ratio  = sqrt(there / here * max(1 + (there - here) / var, 1 / 16))
+        here   = variance(center),  there = variance(center + weight @ moved)
+
+    ``variance(c)``: of ``max(z, 0)`` for a normal z of mean c and the unit's spread (see `output_shifts`). Units are
+    not normal: the ratio of the two and their difference beside the measured ``var`` err to opposite sides, and their
+    geometric mean errs half as much as either. The factor of scale is held to 1/4 ... 4.
+    """
+    center = (weight @ shift.unsqueeze(-1)).squeeze(-1) + bias
+    spread = _spread(center, mean, var)
+    least = 1e-6 * spread * spread
+    here = _rectified_variance(center, spread) + least
+    there = _rectified_variance(center + (weight @ moved.unsqueeze(-1)).squeeze(-1), spread) + least
+    ratio = torch.sqrt(there / here * (1 + (there - here) / (var + 1e-12)).clamp(min=0.0625))
+    return scale * torch.sqrt((var * ratio + 1e-5) / (var + 1e-5)).clamp(min=0.25, max=4.0)
+
+
+def _spread(center: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+    """The standard deviation of a normal variable of mean ``center`` whose positive part has the mean ``mean``."""
     spread = torch.sqrt(3 * var + 1e-8)  # about right for a centered unit; then Newton's method
     for _ in range(8):
         ratio = center / spread
         density = torch.exp(-0.5 * ratio * ratio) / math.sqrt(2 * math.pi)
         excess = center * _normal_share(ratio) + spread * density - mean
         spread = (spread - excess / density.clamp(min=1e-3)).clamp(min=1e-4, max=1e4)
-    gain = _normal_share(center / spread) * scale * torch.rsqrt(var + 1e-5)
-    jacobian = (last_weight * gain.unsqueeze(-2)) @ weight
-    return torch.stack(_dual(list(jacobian.unbind(-2))), -2)
+    return spread
+
+
+def _rectified_variance(center: Tensor, spread: Tensor) -> Tensor:
+    """The variance of ``max(z, 0)`` for a normal z."""
+    ratio = center / spread
+    share = _normal_share(ratio)
+    part = spread * torch.exp(-0.5 * ratio * ratio) / math.sqrt(2 * math.pi)
+    mean = center * share + part
+    return ((center * center + spread * spread) * share + center * part - mean * mean).clamp(min=0)
 
 
 def _normal_share(x: Tensor) -> Tensor:

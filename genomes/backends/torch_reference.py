@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genomes.backends.readout import frozen_end, output_shifts
+from genomes.backends.readout import feature_gains, frozen_end, output_shifts
 from genomes.compiler.branches import Condition, conditions, needed
 from genomes.compiler.program import (
     CLOCK_SOURCES,
@@ -285,6 +285,7 @@ class State:
     kept: list[list[bool]]
     t: int = 0
     slots: list[Any] = field(default_factory=list)
+    scale: Tensor | None = None  # of the frozen BatchNorm in queries that see it as evaluation does
 
 
 @dataclass(frozen=True)
@@ -365,6 +366,8 @@ class TorchOptimizer:
         if state.end and any(biases):
             last = queried[state.end[-1]]
             queried[state.end[-1]] = last + bias_row(biases, last)
+        if asked and self.program.as_evaluated and state.scale is not None:
+            queried[state.end[3]] = state.scale
         return queried
 
     def step(
@@ -400,6 +403,10 @@ class TorchOptimizer:
             elif node.shape.per_tensor:
                 values[i] = [None] * len(state.trainable)
         state.slots = [self._kept(node, values[node]) for _, node in sorted(self.program.stores)]
+        if self.program.as_evaluated and state.end and is_last_step(state.t, state.known):
+            assert self.program.query is not None
+            moved = state.slots[self.program.query.offset][state.trainable.index(state.end[0])]
+            state.scale = feature_gains(*(model_params[i] for i in state.end[:-2]), moved=moved.flatten())
         updates = [torch.zeros_like(p) for p in model_params]
         for k, i in enumerate(state.trainable):
             update = values[self.program.update][k].reshape(model_params[i].shape)

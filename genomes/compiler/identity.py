@@ -51,6 +51,8 @@ def program_identity(program: Program) -> str:
         slots = refined
     own = _node_names(query.nodes, []) if query else []
     asked = [own[query.when], *(own[i] for i in query.outputs)] if query else [""]
+    if program.as_evaluated:
+        asked.append("as evaluated")
     return _name(nodes[program.update], *asked, *sorted(set(refined)))
 
 

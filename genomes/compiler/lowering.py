@@ -204,7 +204,7 @@ def _query(builder: Builder, genome: Genome, query: genes.Query, at: _Place) -> 
     nodes, index = live(own.nodes, found)
     offset = builder.slot("query_offset", ShapeClass.ELEMENT, 0.0)
     *outputs, when = (index[node] for node in found)
-    return Query(offset, tuple(nodes), when, tuple(outputs))
+    return Query(offset, tuple(nodes), when, tuple(outputs), query.as_evaluated)
 
 
 def _evaluated(builder: Builder, evaluation: genes.Evaluation, names: Mapping[str, Value]) -> int:

@@ -98,7 +98,7 @@ class _Places:
         self._gene("lr", genome.lr, "lr", 0.0)
         named = {line.name: line.expr.value for line in genome.let if line.start is None and line.expr.value}
         if genome.query:  # nothing adds to outputs here
-            query = replace(genome.query, outputs=())
+            query = replace(genome.query, outputs=(), as_evaluated=False)
             genome = replace(genome, query=None if query.offset.value == 0 else query)
         self.opened = genome.mapped(lambda tree: self._opened(tree, None))
         for i, term in enumerate(genome.terms):

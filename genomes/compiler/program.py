@@ -81,13 +81,16 @@ class Query:
     """Where to take the gradient: at theta + the content of slot ``offset``, in steps where ``when`` is true.
 
     ``nodes``: its own, clock values without state; ``when``: the mask among them; ``outputs``: those that are added to
-    the outputs, in steps where one of them is not 0.
+    the outputs, in steps where one of them is not 0. ``as_evaluated``: in steps where ``when`` is true, the scale of a
+    frozen BatchNorm is what `genomes.backends.readout.feature_gains` found in the last step of an epoch, for what the
+    slot then held; as it is before the first.
     """
 
     offset: int
     nodes: tuple[Node, ...]
     when: int
     outputs: tuple[int, ...] = ()
+    as_evaluated: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,11 @@ class Program:
     def output_biases(self) -> int:
         """How many outputs a query may add something to."""
         return len(self.query.outputs) if self.query else 0
+
+    @property
+    def as_evaluated(self) -> bool:
+        """Whether a query sees a frozen end as evaluation does."""
+        return self.query is not None and self.query.as_evaluated
 
     @cached_property
     def _may_be(self) -> tuple[frozenset[int], ...]:

@@ -95,11 +95,13 @@ class Query:
 
     ``offset``: a value of the last step, over ``delta`` (the update that it applied) and all that terms may use.
     ``outputs``: numbers added to the outputs, by the bias of a frozen last layer, in all steps where one is not 0.
+    ``as_evaluated``: where ``when`` is true, a frozen end's features are those that evaluation at theta + offset gives.
     """
 
     offset: Expression
     when: Expression
     outputs: tuple[Expression, ...] = ()
+    as_evaluated: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,13 @@ class Genome:
             terms=tuple(replace(t, expr=change(t.expr)) for t in self.terms),
             gates=tuple(map(change, self.gates)),
             schedule=change(self.schedule),
-            query=query and Query(change(query.offset), change(query.when), tuple(map(change, query.outputs))),
+            query=query
+            and replace(
+                query,
+                offset=change(query.offset),
+                when=change(query.when),
+                outputs=tuple(map(change, query.outputs)),
+            ),
             post=tuple(map(change, self.post)),
             evaluation=evaluation
             and replace(evaluation, offset=change(evaluation.offset), when=change(evaluation.when)),
@@ -220,6 +228,7 @@ def dump(genome: Genome) -> str:
         offset, when = show(genome.query.offset), show(genome.query.when)
         outputs = ", ".join(quoted(show(bias)) for bias in genome.query.outputs)
         more = f", outputs: [{outputs}]" if outputs else ""
+        more += ", as_evaluated: true" if genome.query.as_evaluated else ""
         lines.append(f"query: {{offset: {quoted(offset)}, when: {quoted(when)}{more}}}")
     if genome.post:
         lines.append("post:")
@@ -442,7 +451,7 @@ class _Reader:
         if not isinstance(data, dict):
             self.problem(path, f"expected {{offset: ..., when: ...}}, got {_shown(data)}")
             return None
-        self.closed(path, data, ("offset", "when", "outputs"))
+        self.closed(path, data, ("offset", "when", "outputs", "as_evaluated"))
         given = data.get("outputs")
         outputs = self.list_of((*path, "outputs"), [] if given is None else given, self.gate(""), 0, MAX_OUTPUTS)
         if "offset" not in data and not outputs:
@@ -450,7 +459,10 @@ class _Reader:
         offset = self.expression((*path, "offset"), data.get("offset", "0"), "post")
         always = "t > 0" if "offset" in data else "t < 0"  # without an offset, queries are for the outputs alone
         when = self.expression((*path, "when"), data.get("when", always), mask=True)
-        return Query(offset, when, tuple(outputs))
+        as_evaluated = data.get("as_evaluated", False)
+        if not isinstance(as_evaluated, bool):
+            self.problem((*path, "as_evaluated"), f"expected true or false, got {_shown(as_evaluated)}")
+        return Query(offset, when, tuple(outputs), as_evaluated is True)
 
     def evaluation(self, data: Any) -> Evaluation | None:
         if data is None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from genomes.backends.flat.optimizer import FlatProgram
 from genomes.backends.python_source import render
+from genomes.backends.readout import frozen_end
 from genomes.backends.torch_reference import optimizer
 from genomes.compiler.lowering import lower
 from genomes.compiler.program import Program
@@ -64,6 +65,9 @@ class Flat:
         tensors = self._split(state, queried, list(params))
         if state.run.output_bias is not None:
             tensors[-1] = tensors[-1] + state.run.output_bias
+        if state.run.frozen_scale is not None:
+            about = (getattr(state.network, name) for name in ("shapes", "roles", "layers", "trainable"))
+            tensors[frozen_end(*about)[3]] = state.run.frozen_scale.clone()
         return tensors
 
     def step(self, state: SimpleNamespace, params: list[Tensor], gradients: list[Tensor], *known: Any) -> list[Tensor]:
@@ -126,7 +130,9 @@ def expression_genome(text: str, **genes: Any) -> Genome:
         yaml += ["gates:", *(f"  - {_quoted(gate)}" for gate in gates)]
     if post:
         yaml += ["post:", *(f"  - {_quoted(gate)}" for gate in post)]
-    if query:
+    if isinstance(query, str):
+        yaml.append(f"query: {query}")
+    elif query:
         outputs = ", ".join(map(_quoted, query[2:]))
         yaml += [f"query: {{offset: {_quoted(query[0])}, when: {_quoted(query[1])}, outputs: [{outputs}]}}"]
     yaml += [f"{key}: {value}" for key, value in genes.items()]

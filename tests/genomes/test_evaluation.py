@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,11 +11,11 @@ import torch
 
 from genomes import catalogue
 from genomes.backends.flat.optimizer import FlatProgram
-from genomes.backends.readout import frozen_end, output_shifts
+from genomes.backends.readout import feature_gains, frozen_end, output_shifts
 from genomes.backends.torch_reference import optimizer
 from genomes.compiler.identity import genome_identity
 from genomes.compiler.lowering import lower
-from genomes.language.genome import GenomeError, parse
+from genomes.language.genome import Genome, GenomeError, parse
 from harness import flat, train
 from harness.data import TRAIN
 from harness.flat import FlatLoop
@@ -25,6 +26,9 @@ from harness.train import LiteralLoop
 
 SEED = hashlib.sha256(b"evaluation").digest()
 INSTANCE = Instance("tig", 3, SEED)
+CALIBRATED = catalogue.load("calibrated_adam")
+AS_EVALUATED = replace(CALIBRATED, query=replace(CALIBRATED.query, as_evaluated=True))
+CPU = torch.device("cpu")
 PLAIN = 'genome: 1\nname: x\nlr: 1e-3\nterms: [{expr: "adam(g)"}]\n'
 
 
@@ -86,6 +90,38 @@ def test_the_outputs_means_are_measured_and_moved(init: str):
             torch.testing.assert_close(moved, wanted, rtol=0, atol=0.2)
 
 
+@pytest.mark.parametrize("init", ["per_layer", "shared"])
+def test_a_batch_has_the_features_of_evaluation(init: str):
+    """Of what a shift makes of the frozen features' spread, the scale takes most away."""
+    with torch.no_grad():
+        instance = Instance("tig", 4, SEED, init)
+        loop = LiteralLoop(instance, GuardedOptimizer(optimizer(lower(CALIBRATED))), torch.float64, CPU)
+        loop.start()
+        for epoch in range(20):
+            loop.run_epoch(epoch)
+        layout, params = loop.layout, list(loop.params)
+
+        def rectified(shift: torch.Tensor) -> torch.Tensor:
+            """The frozen units before their BatchNorm, on the training data as one batch."""
+            units = loop.x[TRAIN]
+            for i in range(4):
+                (weight, bias), (gain, here, *_) = params[layout.linear(i)], params[layout.norm(i)]
+                found = (units @ weight.T + bias).clamp(min=0)
+                units = (found - found.mean(0)) / (found.var(0, unbiased=False) + 1e-5).sqrt()
+                units = units * gain + (shift if i == 2 else here)
+            return found
+
+        end = [params[i] for i in frozen_end(layout.shapes, layout.roles, layout.layers, layout.trainable)]
+        here = rectified(end[0])
+        settled = [*end[:4], here.mean(0), here.var(0)]  # the running statistics lag in a network that still learns
+        moved = 0.5 * output_shifts(*settled, end[6])[0]
+        scale = feature_gains(*settled, moved=moved)
+    wanted = ((rectified(end[0] + moved).var(0) + 1e-5) / (here.var(0) + 1e-5)).sqrt().log()
+    left = wanted - (scale / end[3]).log()
+    assert wanted.std() > 0.05
+    assert left.std() < wanted.std() / 5
+
+
 def test_gradients_do_not_notice_a_biased_output():
     biased = trained('query: {outputs: ["where(epoch == 1, 5, 0)", "where(epoch == 2, -3, 0)"]}\n', 3)
     plain = trained("", 3)
@@ -111,8 +147,9 @@ def test_an_epochs_last_step_is_a_word():
     assert by_word.val_loss == by_number.val_loss
 
 
-def test_flat_and_literal_loops_agree_on_a_calibrated_optimizer():
-    program = lower(catalogue.load("calibrated_adam"))
+@pytest.mark.parametrize("genome", [CALIBRATED, AS_EVALUATED], ids=["calibrated_adam", "as evaluated"])
+def test_flat_and_literal_loops_agree_on_a_calibrated_optimizer(genome: Genome):
+    program = lower(genome)
     literal = train.train(INSTANCE, optimizer(program), epochs=5, dtype=torch.float64)
     quick = flat.train(INSTANCE, FlatProgram(program), epochs=5, dtype=torch.float64)
     np.testing.assert_allclose(quick.val_loss, literal.val_loss, rtol=1e-9)
@@ -129,6 +166,7 @@ def test_flat_and_literal_loops_agree_on_a_calibrated_optimizer():
         ('evaluation: {offset: "u"}', "evaluation.offset: u may stand under 'gates' alone"),
         ('evaluation: {offset: "0", every: 2}', "evaluation.every: unknown key"),
         ("query: {when: 't > 1'}", "query: missing key 'offset'"),
+        ('query: {offset: "0", as_evaluated: 3}', "query.as_evaluated: expected true or false, got 3"),
         ("query: {outputs: 3}", "query.outputs: expected a list of 0 to 16 entries, got 3"),
     ],
 )
@@ -161,5 +199,6 @@ def test_each_part_of_the_gene_makes_another_optimizer():
         'query: {outputs: ["9"]}\n',
         'query: {outputs: ["0", "9"]}\n',
         'query: {offset: "delta", outputs: ["9"]}\n',
+        'query: {offset: "delta", outputs: ["9"], as_evaluated: true}\n',
     ]
     assert len({genome_identity(parse(PLAIN + gene)) for gene in genes}) == len(genes)

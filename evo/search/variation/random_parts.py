@@ -110,4 +110,4 @@ def with_training_at_evaluation(genome: Genome, rng: random.Random) -> Genome:
     when = call("and", call("gt", here, 1.0), call("eq", call("mod", here, often), 0.0))
     held = call("hold", call("calibration", 0.0, 300), Expression("last_step_of_epoch"))
     outputs = genome.query.outputs if genome.query else ()
-    return replace(genome, query=Query(held, when, outputs))
+    return replace(genome, query=Query(held, when, outputs, rng.random() < 0.5))

@@ -17,8 +17,9 @@ from torch import Tensor
 from genomes.backends.cuda.layout import PIECES, SIZES, Arguments, Launch, Model, Product, Source, grid, seed_word
 from genomes.backends.cuda.products import carry_out
 from genomes.backends.cuda.source import constants, own_bytes, render
-from genomes.backends.readout import frozen_end, output_shifts
+from genomes.backends.readout import feature_gains, frozen_end, output_shifts
 from genomes.compiler.program import Program
+from genomes.compiler.shapes import ShapeClass
 from harness.lane_kernels import REALS, Launcher
 from harness.lane_network import Kinds
 from harness.lane_optimizer import Slabs, keep_lanes
@@ -50,6 +51,11 @@ class CudaLanes:
     def biases_outputs(self) -> bool:
         """Whether any lane ever adds something to the outputs in a query."""
         return any(program.output_biases for program in self.programs)
+
+    @property
+    def scales_features(self) -> bool:
+        """Whether any lane ever rescales frozen features in a query."""
+        return any(program.as_evaluated for program in self.programs)
 
     def bytes_per_lane(self, layout: Layout, dtype: torch.dtype) -> int:
         """Bytes per lane beside the shared slabs: those of the program that needs most."""
@@ -86,19 +92,29 @@ class CudaLanesRun:
         self._active = torch.zeros_like(slabs.alive)
         self._layout, self._steps = layout, 0
         self._end = frozen_end(layout.shapes, layout.roles, layout.layers, layout.trainable)
-        if not any(node.op == "output_shift" for program in optimizer.programs for node in program.nodes):
-            self._end = []
+        self._shifting = any(node.op == "output_shift" for program in optimizer.programs for node in program.nodes)
+        self._scaling = bool(self._end) and optimizer.scales_features
         size = len(slabs.theta), self._model.n_outputs, self._model.shift_size
-        self._shifts = slabs.theta.new_zeros(size if self._end else 0)
+        self._shifts = slabs.theta.new_zeros(size if self._shifting else 0)
+        scale = self._frozen_end()[3] if self._scaling else slabs.theta.new_empty(len(slabs.theta), 0)
+        self._scale = scale.clone()  # of the frozen BatchNorm, for queries that see it as evaluation does
         words = np.array([seed_word(seed) for seed in seeds], np.uint32).view(np.int32)  # torch gathers no unsigned
         sources = [_render(program, real) for program in optimizer.programs]
-        runs = [list(run) for _, run in groupby(range(len(sources)), lambda lane: sources[lane].key)]
+        kinds = [
+            (source.key, program.as_evaluated) for source, program in zip(sources, optimizer.programs, strict=True)
+        ]
+        runs = [list(run) for _, run in groupby(range(len(sources)), kinds.__getitem__)]
         launches = optimizer.load([sources[lanes[0]].text for lanes in runs])
         self._groups: list[_Group] = []
         for lanes, launch in zip(runs, launches, strict=True):
             source, programs = sources[lanes[0]], [optimizer.programs[lane] for lane in lanes]
             self._groups.append(
-                _Group(source, launch, _arrays(source, self._model, programs, words[lanes], slabs.theta))
+                _Group(
+                    source,
+                    launch,
+                    _arrays(source, self._model, programs, words[lanes], slabs.theta),
+                    self._moved(programs[0], source),
+                )
             )
         needed = min(STREAMS, len(self._groups)) if device.type == "cuda" and len(self._groups) > 1 else 0
         self._streams = [torch.cuda.Stream(device) for _ in range(needed)]
@@ -106,11 +122,27 @@ class CudaLanesRun:
         for group in self._groups:
             group.run(group.source.start, self._model)
 
+    def _moved(self, program: Program, source: Source) -> slice | None:
+        """Where in the state what a query adds to the tensor before the frozen end lies, for programs that see that end
+        as evaluation does."""
+        if not (self._scaling and program.query and program.as_evaluated):
+            return None
+        model = self._model
+        first = source.state.offset(program.query.offset, model)
+        first += model.offset(ShapeClass.ELEMENT, model.shift_tensor)
+        return slice(first, first + model.shift_size)
+
     def query(self) -> Tensor | None:
         """Fill ``queried``; returns int32 ``[lane]``, which lanes query now, or None where no lane ever does."""
         if not self._queries:
             return None
         self._side_by_side(self._query)
+        if self._scaling:
+            self._slabs.frozen_scale.copy_(self._frozen_end()[3])
+            for group in self._groups:
+                if group.moved is not None:
+                    asked, scale = group.arrays["asked"].unsqueeze(1) > 0, self._slabs.frozen_scale[group.lanes]
+                    scale.copy_(torch.where(asked, self._scale[group.lanes], scale))
         return self._active
 
     def _query(self, group: _Group) -> None:
@@ -122,10 +154,20 @@ class CudaLanesRun:
     def step(self) -> None:
         """Add the update to the theta of each lane that is alive."""
         self._steps += 1  # a recording of steps holds whole epochs, so that it may be replayed
-        if self._end and self._steps % STEPS_PER_EPOCH == 0:
-            views = Kinds.of(self._layout).views(self._slabs.theta, self._slabs.frozen, self._slabs.running)
-            self._shifts.copy_(output_shifts(*(views[i] for i in self._end[:-1])))
+        last = bool(self._end) and self._steps % STEPS_PER_EPOCH == 0
+        if last and self._shifting:
+            self._shifts.copy_(output_shifts(*self._frozen_end()[:-1]))
+        shift = self._frozen_end()[0].clone() if last and self._scaling else None
         self._side_by_side(lambda group: group.run(group.source.step, self._model))
+        for group in self._groups if shift is not None else ():
+            if shift is not None and group.moved is not None:
+                end = [tensor[group.lanes] for tensor in (shift, *self._frozen_end()[1:-2])]
+                self._scale[group.lanes] = feature_gains(*end, moved=group.arrays["state"][:, group.moved])
+
+    def _frozen_end(self) -> list[Tensor]:
+        """The tensors of the frozen end, ``[lane, ...]``."""
+        views = Kinds.of(self._layout).views(self._slabs.theta, self._slabs.frozen, self._slabs.running)
+        return [views[i] for i in self._end]
 
     def keep(self, lanes: Tensor) -> None:
         """Go on with ``lanes`` alone (ascending), which have moved to the beginnings of the slabs."""
@@ -133,6 +175,7 @@ class CudaLanesRun:
             own = lanes[(lanes >= group.lanes.start) & (lanes < group.lanes.stop)] - group.lanes.start
             index = own.to(self._slabs.theta.device)
             group.arrays = {name: keep_lanes(array, index) for name, array in group.arrays.items()}
+        self._scale = keep_lanes(self._scale, lanes.to(self._scale.device))
         self._groups = [group for group in self._groups if len(group.arrays["steps"])]
         self._active = torch.zeros_like(self._slabs.alive)
         self._shifts = self._shifts[: len(self._active)]  # what they hold is found anew before it is read
@@ -183,10 +226,11 @@ class CudaLanesRun:
 
 
 class _Group:
-    """Lanes that share a text. ``arrays``: what is theirs alone, ``[lane, n]``; ``lanes``: their rows in the slabs."""
+    """Lanes that share a text. ``arrays``: what is theirs alone, ``[lane, n]``; ``moved``: see `CudaLanesRun._moved`;
+    ``lanes``: their rows in the slabs."""
 
-    def __init__(self, source: Source, launch: Launcher, arrays: dict[str, Tensor]) -> None:
-        self.source, self._launch, self.arrays = source, launch, arrays
+    def __init__(self, source: Source, launch: Launcher, arrays: dict[str, Tensor], moved: slice | None) -> None:
+        self.source, self._launch, self.arrays, self.moved = source, launch, arrays, moved
         self.lanes, self.arguments, self.alive = slice(0, 0), Arguments(), self.arrays["steps"]
 
     def run(self, steps: Sequence[Launch | Product], model: Model) -> None:

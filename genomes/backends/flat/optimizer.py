@@ -8,8 +8,7 @@ run owns all its buffers, so that no run can see another's.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 from genomes.backends.flat.kernels import OutputShifts
 from genomes.backends.flat.memory import Space, allocate
 from genomes.backends.flat.plan import OPERATIONS, Planner
-from genomes.backends.readout import frozen_end, output_shifts
+from genomes.backends.readout import feature_gains, frozen_end, output_shifts
 from genomes.backends.torch_reference import (
     asks,
     bias_row,
@@ -64,10 +63,6 @@ class FlatProgram:
         steps = network.steps_per_epoch if network else 0
         known = known_values(matrices, layers, steps, network.shapes[end[-1]][0] if end else 0)
         about = role_values(matrices, list(roles), list(layers))
-        shifts = None
-        if end:
-            values = partial(_shifts_now, network.params, end)
-            shifts = OutputShifts(list(indices).index(end[0]), values)
         return FlatRun(
             self.program,
             theta,
@@ -75,7 +70,7 @@ class FlatProgram:
             matrices,
             about,
             known,
-            shifts,
+            _FrozenEnd(list(indices).index(end[0]), network.params, end) if end else None,
             lambda t, tensor, stream: random_word(seed, t, indices[tensor], stream),
         )
 
@@ -85,8 +80,19 @@ def serves(program: Program) -> bool:
     return all(node.shape.on_host or node.op in OPERATIONS for node in program.nodes)
 
 
-def _shifts_now(params: Sequence[Tensor], end: list[int]) -> Tensor:
-    return output_shifts(*(params[i] for i in end[:-1]))
+@dataclass(frozen=True)
+class _FrozenEnd:
+    """``tensor``: which trainable tensor stands before it; ``params``: all tensors; ``indices``: its own among them."""
+
+    tensor: int
+    params: Sequence[Tensor]
+    indices: list[int]
+
+    def output_shifts(self) -> Tensor:
+        return output_shifts(*(self.params[i] for i in self.indices[:-1]))
+
+    def feature_gains(self, moved: Tensor) -> Tensor:
+        return feature_gains(*(self.params[i] for i in self.indices[:-2]), moved=moved)
 
 
 class FlatRun:
@@ -100,13 +106,15 @@ class FlatRun:
         matrices: list[tuple[int, int]],
         roles: dict[str, list[Any]],
         known: dict[str, float],
-        shifts: OutputShifts | None,
+        end: _FrozenEnd | None,
         word: Callable[[int, int, float], int],
     ) -> None:
         """``known``: clock values that never change; ``word``: random bits for step, tensor and stream."""
         self.program = program
         self.output_bias: Tensor | None = None
+        self.frozen_scale: Tensor | None = None
         self.t = 0
+        self._end, self._as_evaluated = end, theta.new_empty(0)
         self._theta = theta
         self._known = known
         limit = torch.finfo(theta.dtype).max
@@ -118,7 +126,7 @@ class FlatRun:
             self._host.values,
             limit,
             random_word=lambda tensor, stream: word(self.t, tensor, stream),
-            shifts=shifts and replace(shifts, known=lambda: is_last_step(self.t, known)),
+            shifts=end and OutputShifts(end.tensor, end.output_shifts, lambda: is_last_step(self.t, known)),
             needed=lambda node, tensor: wanted[node][tensor],
         )
         self._slots = {
@@ -139,6 +147,9 @@ class FlatRun:
         self._actions = allocate(plan, program, space, vectors, self._slots)
         self._update = vectors[plan.update]
         self._queried = torch.empty_like(theta)
+        self._moved = theta.new_empty(0)  # what the query adds to the tensor before the frozen end
+        if end and program.query:
+            self._moved = space.matrices(self._slots[program.query.offset], ShapeClass.ELEMENT)[end.tensor].flatten()
 
     def query(self, epoch: int, train_loss: float | None, val_loss: float | None) -> Tensor | None:
         """The parameters ``[n]`` at which to take the gradient, always in the same vector; None for theta."""
@@ -146,11 +157,13 @@ class FlatRun:
         if not self.program.queries:
             return None
         asked, biases = asks(query, clock_values(self.t + 1, epoch, train_loss, val_loss) | self._known)
-        point = self._theta
+        point, self.frozen_scale = self._theta, None
         if evaluation and self._host.slot(evaluation.applied):
             point = torch.sub(point, self._slots[evaluation.offset], out=self._queried)
         if query and asked and self.t > 0:
             point = torch.add(point, self._slots[query.offset], out=self._queried)
+            if len(self._as_evaluated):
+                self.frozen_scale = self._as_evaluated
         self.output_bias = None
         if any(biases):
             self.output_bias = bias_row(biases, self._theta.new_empty(int(self._known["output_count"])))
@@ -167,6 +180,9 @@ class FlatRun:
         self._host.step(clock_values(self.t, epoch, train_loss, val_loss) | self._known)
         for act in self._actions:
             act()
+        if self._end and self.program.as_evaluated and is_last_step(self.t, self._known):
+            scale = self._end.feature_gains(self._moved)
+            self._as_evaluated.resize_(scale.shape).copy_(scale)
         return self._update
 
 

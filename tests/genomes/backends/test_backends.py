@@ -52,6 +52,11 @@ AWKWARD = {
         "evaluation": '{offset: "output_shift(0) * output_error(0) + output_shift(1) * output_error(1)"}',
         "query": ("0", "t < 0", "where(epoch == 1, 3, 0)", "where(epoch == 2, t, 0)", "7 * epoch"),
     },
+    "queries that see features as evaluation does": {
+        "text": "ema(g, 0.9)",
+        "evaluation": '{offset: "output_shift(0) * 0.3"}',
+        "query": '{offset: "hold(output_shift(0), last_step_of_epoch) * 0.3", when: "t % 2 == 0", as_evaluated: true}',
+    },
     "average held and reset": {
         "text": "ema(g, where(g > theta, 1, where(g < 0, 0, 0.9))) + debias(ema(theta, where(norm(g) > 9, 1, 0.5)))",
         "gates": ["u + trace(u, where(u > 0, 0, 0.5)) + nesterov(u, where(u > 0, 0.5, 1))"],
