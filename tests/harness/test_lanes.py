@@ -14,6 +14,7 @@ from genomes import catalogue
 from genomes.backends import torch_reference
 from genomes.compiler.lowering import lower
 from genomes.compiler.program import Program
+from genomes.language.genome import parse
 from harness import lane_kernels, lane_optimizer, lanes
 from harness.lane_kernels import KernelPasses
 from harness.lane_network import Gradients, Kinds, LaneNetwork, Norm, Passes
@@ -178,6 +179,29 @@ def test_queries_move_the_gradient_and_revert_what_the_task_reverts(task: str):
     quiet, of = lower(catalogue.load("adam")), instance(0, 2, task)
     for ours, program in zip(together([asking, quiet], [of, of], epochs=2), (asking, quiet), strict=True):
         assert distance(ours, alone(program, of, epochs=2)) < 1e-9
+
+
+MOVED = """
+genome: 1
+name: moved
+lr: 1e-3
+terms: [{expr: "adam(g)"}]
+query: {offset: "hold(output_shift(0), last_step_of_epoch) * 0.3", when: "t % 2 == 0", as_evaluated: false}
+evaluation: {offset: "output_shift(0) * 0.3"}
+"""
+SEEING = {  # how queries see a frozen end
+    "as it trains": lower(parse(MOVED)),
+    "not at all": lower(catalogue.load("adam")),
+    "as evaluation does": lower(parse(MOVED.replace("false", "true"))),
+}
+
+
+def test_queries_see_a_frozen_end_as_evaluation_does():
+    of = instance(0, 3)
+    expected = [alone(program, of, epochs=4) for program in SEEING.values()]
+    for ours, wanted in zip(together(list(SEEING.values()), [of] * 3, epochs=4), expected, strict=True):
+        assert distance(ours, wanted) < 1e-9
+    assert distance(expected[0], expected[2]) > 1e-5
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from tests.evo import device_on_cpu
 from tests.genomes import cuda_cases
 from tests.genomes.drive import from_expression
 from tests.harness.test_flat import JUMP, agree, distance
-from tests.harness.test_lanes import MIXED, alone, compare_passes, instance, without_time
+from tests.harness.test_lanes import MIXED, SEEING, alone, compare_passes, instance, without_time
 
 KNOWN = cuda_cases.catalogue_cases()
 SAMPLE = (*list(KNOWN)[::9], "muon")
@@ -91,6 +91,15 @@ def test_a_recorded_epoch_is_an_epoch(monkeypatch: pytest.MonkeyPatch, dtype: st
 
 def test_known_optimizers_train_as_in_the_literal_loop(on_device: Backend):
     check_parity({name: KNOWN[name] for name in SAMPLE}, on_device, 2, "float64", epochs=2)
+
+
+def test_queries_see_a_frozen_end_as_evaluation_does(on_device: Backend, monkeypatch: pytest.MonkeyPatch):
+    check_parity(SEEING, on_device, 3, "float64", epochs=4)
+    monkeypatch.setattr(lanes, "LOOK_EPOCHS", 2)  # lanes before the last one leave
+    options = {"epochs": 6, "patience": 2}
+    batch = [(program, instance(0, 3)) for program in (MIXED["still"], MIXED["still later"], *SEEING.values())]
+    for ours, (program, of) in zip(together(batch, on_device, **options), batch, strict=True):
+        assert ours.val_loss == pytest.approx(alone(program, of, **options).val_loss, rel=1e-6)
 
 
 @pytest.mark.slow
