@@ -89,7 +89,7 @@ they differ.
 | `schedule` | expression, a factor of the learning rate, made of clock and role values |
 | `roles` | learning-rate multipliers (parameter groups) for `weight`, `bias`, `norm_scale`, `norm_shift`, `first`, `last` (layer) |
 | `post` | list of expressions over `delta`, the update so far |
-| `query` | `{{offset, when, outputs}}`, a lookahead point: the gradient of step t is taken at theta + `offset` where `when` holds for that t; `offset` is the value of the step before, so step 1 never looks ahead. `outputs`: numbers, one per output, that the bias of a frozen last layer has more for a gradient, in every step in which one of them is not 0 |
+| `query` | `{{offset, when, outputs, as_evaluated}}`, a lookahead point: the gradient of step t is taken at theta + `offset` where `when` holds for that t; `offset` is the value of the step before, so step 1 never looks ahead. `outputs`: numbers, one per output, that the bias of a frozen last layer has more for a gradient, in every step in which one of them is not 0. `as_evaluated: true`: where `when` holds, frozen features are divided by what evaluation at theta + `offset` divides them by, as far as the last step of the epoch before knows it (`genomes.backends.readout.feature_gains`) |
 | `evaluation` | `{{offset, from, when}}`, what evaluation sees: `offset` is added to the parameters in an epoch's last step and taken back in the next epoch's first, after epochs from `from` on (0 unless given) in which `when` holds. The first gradient of the next epoch is taken without it, and nothing else in a genome ever sees it; the saved model has it |
 
 Every step adds to the parameters what these lines come to:
