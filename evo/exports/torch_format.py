@@ -134,6 +134,8 @@ def _notes(genome: Genome, body: ClassBody, about: _About) -> list[str]:
     if _OUTSIDE & words or (genome.query and genome.query.outputs):
         notes.append("Nothing is known of a frozen end of the network here: what output_shift, output_error and the")
         notes.append("query's outputs say is 0.")
+    if genome.query and genome.query.as_evaluated:
+        notes.append("The query's as_evaluated does nothing here: it is about a frozen end of the network.")
     if body.query:
         notes.append("During training the parameters stand where the next gradient is taken; eval() puts them back.")
     if body.evaluation:

@@ -123,7 +123,7 @@ def rust_text(bundle: str, parts: Sequence[Compiled]) -> str:
         name=bundle, programs=programs, hyperparameters=defaults(parts), bits=ROLE_BITS, threads=THREADS, tile=TILE,
         steps_per_epoch=STEPS_PER_EPOCH, pointers=source.POINTERS, arguments=_arguments(),
         helpers=_helpers("\n".join(program["text"] for program in programs)),
-        any_shift=any(part.device.uses_shift for part in parts),
+        any_shift=any(part.device.uses_shift for part in parts), any_gains=any(part.device.gains for part in parts),
     )  # fmt: skip
 
 

@@ -49,22 +49,23 @@ def costs(parts: Sequence[Compiled]) -> list[Cost]:
     for depth in sorted({*TRACKS, *named}):
         chosen = [part for part in parts if depth in part.part.depths or not part.part.depths]
         if chosen:
-            found.append(_cost(chosen[0], depth))
+            found.append(_cost(chosen[0], depth, 9 + any(part.device.gains for part in parts)))
     return found
 
 
-def _cost(part: Compiled, depth: int) -> Cost:
+def _cost(part: Compiled, depth: int, of_end: int) -> Cost:
+    """``of_end``: how many addresses are of the frozen end."""
     layout = network_layout("tig", depth)
     kept = [i for i, flag in enumerate(layout.trainable) if flag]
     shapes = [matrix_shape(layout.shapes[i]) for i in kept]
     roles = role_values(shapes, [layout.roles[i] for i in kept], [layout.layers[i] for i in kept])
     device = part.device
     bodies = {kernel.name: kernel.body for kernel in device.kernels}
-    addresses = -(-(3 * len(kept) + 9) // POINTERS)
+    addresses = -(-(3 * len(kept) + of_end) // POINTERS)
     launches, threads, fuel = float(addresses), float(addresses), float(addresses * (PER_THREAD + 3 * POINTERS))
     shares = _shares(part, {launch.moments for launch in device.step})
     counted = [(launch, shares[launch.moments]) for launch in device.step]
-    counted += [(launch, 1 / STEPS_PER_EPOCH) for launch in device.readout]
+    counted += [(launch, 1 / STEPS_PER_EPOCH) for launch in (*device.readout, *device.gains)]
     for launch, share in counted:
         flags = [True] * len(kept)
         if isinstance(launch.grid, Tiles):

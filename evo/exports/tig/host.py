@@ -70,6 +70,7 @@ class Host:
     query_launches: list[str]
     readout: list[str]
     step: list[str]
+    gains: list[str]
 
 
 class _Writer(Statements):
@@ -201,7 +202,7 @@ class _Writer(Statements):
         clock = self.rust(clock_roots, ShapeClass.CLOCK)
         role = self.rust(role_roots, ShapeClass.ROLE)
         query, query_values, asks = self._query(program.query)
-        step = self.launches(device.step)
+        step, gains = self.launches(device.step), self.launches(device.gains)
         start, query_launches, readout = map(self.launches, (device.start, device.query, device.readout))
         tiles = tuple(
             (name, EXTENTS[tiles.extent][2], EXTENTS[tiles.extent][1], self.holds(tiles.needed))
@@ -213,7 +214,7 @@ class _Writer(Statements):
             + (" + model.readout_size()" if device.uses_shift else "")
         )
         sizes = {
-            "state": _rust_size(device.state.size_text()),
+            "state": _rust_size(device.state.size_text()) + (" + model.units" if device.gains else ""),
             "scratch": scratch,
             "values": f"{len(device.clock)} + {len(device.role)} * model.tensors.len()",
         }
@@ -240,6 +241,7 @@ class _Writer(Statements):
             query_launches=query_launches,
             readout=readout,
             step=step,
+            gains=gains,
         )
 
     def _query(self, query: Query | None) -> tuple[list[str], list[str], str]:

@@ -22,6 +22,7 @@ from genomes.backends.cuda.statements import Statements, number_text
 from genomes.compiler.branches import ALL, Condition, conditions
 from genomes.compiler.program import Program
 from genomes.compiler.shapes import ShapeClass
+from harness.train import STEPS_PER_EPOCH
 
 DEVICE = {
     **operations.DEVICE,
@@ -80,8 +81,9 @@ class Writer(Statements):
     def device(self) -> Device:
         """The text, and what to launch."""
         start, query, readout, step = self._start(), self._query(), self._readout(), self._step()
+        gains = self._gains()
         return Device(
-            tuple(self.kernels), start, query, readout, step, self.state, self.scratch, self.partials,
+            tuple(self.kernels), start, query, readout, step, gains, self.state, self.scratch, self.partials,
             self.host_values.clock, self.host_values.role, self.uses_shift,
         )  # fmt: skip
 
@@ -200,6 +202,14 @@ class Writer(Statements):
                 "    addresses[3 * n_tensors + 8][i] = addresses[3 * n_tensors + 7][i] + values[2 + i];",
             ]
             launches.append(Launch(self.kernel("query_bias", body), "block"))
+        if query and query.as_evaluated:
+            body = [
+                f"const real* scale = state + {self.state.size_text()};",
+                "const int units = tensors[n_tensors - 1].shifted;",
+                f"if (values[1] > 0 && t > {STEPS_PER_EPOCH})  // an epoch has ended",
+                "    for (int i = threadIdx.x; i < units; i += blockDim.x) addresses[3 * n_tensors + 9][i] = scale[i];",
+            ]
+            launches.append(Launch(self.kernel("query_scale", body), "block"))
         return tuple(launches)
 
     def _readout(self) -> tuple[Launch, ...]:
@@ -209,6 +219,19 @@ class Writer(Statements):
         return tuple(
             Launch(self.kernel(name, [f"real* shifts = {shifts};", *body]), "block") for name, body in products.READOUT
         )
+
+    def _gains(self) -> tuple[Launch, ...]:
+        query = self.program.query
+        if not (query and query.as_evaluated):
+            return ()
+        moved = re.sub(r"\belement\b", "tensor.offset", self.state.index_text(query.offset))
+        body = [
+            "const Tensor tensor = tensors[n_tensors - 1];  // before the frozen end",
+            f"const real* moved = state + {moved};",
+            f"real* scale = state + {self.state.size_text()};",
+            *products.FEATURE_GAINS,
+        ]
+        return (Launch(self.kernel("feature_gains", body), "block"),)
 
     def _step(self) -> tuple[Launch, ...]:
         launches: list[Launch] = []

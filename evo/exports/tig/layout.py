@@ -54,8 +54,9 @@ class Kernel:
 class Device:
     """The kernels of a program. ``start``: before the first step; ``partials``: sums over tensors of a stage at most.
 
-    ``readout``: before a step that is the last of an epoch; ``step``: in order; ``values``: what the host gives to the
-    kernels, the numbers of clock values and of role values. ``uses_shift``: whether it asks for `readout`'s shifts.
+    ``readout``: before a step that is the last of an epoch; ``step``: in order; ``gains``: after an epoch's last step,
+    write the scale of frozen features for queries behind ``state``; ``values``: what the host gives to the kernels, the
+    numbers of clock values and of role values. ``uses_shift``: whether it asks for `readout`'s shifts.
     """
 
     kernels: tuple[Kernel, ...]
@@ -63,6 +64,7 @@ class Device:
     query: tuple[Launch, ...]
     readout: tuple[Launch, ...]
     step: tuple[Launch, ...]
+    gains: tuple[Launch, ...]
     state: Slab
     scratch: Slab
     partials: int

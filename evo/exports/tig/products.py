@@ -403,20 +403,23 @@ _END = [
     "real* const* end = addresses + 3 * n_tensors;",
     "real *jacobian = shifts + n_outputs * n, *work = jacobian + n_outputs * n, *gain = work + n_outputs * n;",
 ]
+_UNITS = [  # a loop over the frozen units, with the mean and the spread of each
+    "for (int unit = blockIdx.x * blockDim.x + threadIdx.x; unit < units; unit += gridDim.x * blockDim.x) {",
+    "    real center = 0;",
+    "    for (int i = 0; i < n; ++i) center += end[1][i * units + unit] * end[0][i];",
+    "    center += end[2][unit];",
+    "    real spread = sqrtf(3 * end[5][unit] + real(1e-8));  // about right for a centered unit",
+    "    for (int step = 0; step < 8; ++step) {",
+    "        const real ratio = center / spread, density = expf(real(-0.5) * ratio * ratio) / "
+    "real(2.5066282746310002);",
+    "        const real excess = center * normal_share(ratio) + spread * density - end[4][unit];",
+    "        spread = smaller(larger(spread - excess / larger(density, real(1e-3)), real(1e-4)), real(1e4));",
+    "    }",
+]
 READOUT = (
     ("readout_gain", [
         *_END,
-        "for (int unit = blockIdx.x * blockDim.x + threadIdx.x; unit < units; unit += gridDim.x * blockDim.x) {",
-        "    real center = 0;",
-        "    for (int i = 0; i < n; ++i) center += end[1][i * units + unit] * end[0][i];",
-        "    center += end[2][unit];",
-        "    real spread = sqrtf(3 * end[5][unit] + real(1e-8));  // about right for a centered unit",
-        "    for (int step = 0; step < 8; ++step) {",
-        "        const real ratio = center / spread, density = expf(real(-0.5) * ratio * ratio) / "
-        "real(2.5066282746310002);",
-        "        const real excess = center * normal_share(ratio) + spread * density - end[4][unit];",
-        "        spread = smaller(larger(spread - excess / larger(density, real(1e-3)), real(1e-4)), real(1e4));",
-        "    }",
+        *_UNITS,
         "    gain[unit] = normal_share(center / spread) * end[3][unit] / sqrtf(end[5][unit] + real(1e-5));",
         "}",
     ]),
@@ -450,3 +453,19 @@ READOUT = (
         "}",
     ]),
 )  # fmt: skip
+
+# `feature_gains` of `genomes.backends.readout` [units], for the change ``moved`` of the tensor before the frozen end.
+FEATURE_GAINS = (
+    "const int n = tensor.rows, units = tensor.shifted;",
+    "real* const* end = addresses + 3 * n_tensors;",
+    *_UNITS,
+    "    real change = 0;",
+    "    for (int i = 0; i < n; ++i) change += end[1][i * units + unit] * moved[i];",
+    "    const real var = end[5][unit], least = real(1e-6) * spread * spread;",
+    "    const real here = rectified_variance(center, spread) + least;",
+    "    const real there = rectified_variance(center + change, spread) + least;",
+    "    const real ratio = sqrtf(there / here * larger(1 + (there - here) / (var + real(1e-12)), real(0.0625)));",
+    "    const real factor = sqrtf((var * ratio + real(1e-5)) / (var + real(1e-5)));",
+    "    scale[unit] = end[3][unit] * smaller(larger(factor, real(0.25)), real(4));",
+    "}",
+)

@@ -79,6 +79,13 @@ __device__ __forceinline__ void multiply(int i, int rows, int columns, int lengt
 __device__ __forceinline__ real normal_share(real x) {  // the share of a standard normal variable below x
     return real(0.5) + real(0.5) * erff(x / real(1.4142135623730951));
 }""",
+    "rectified_variance": """\
+__device__ __forceinline__ real rectified_variance(real center, real spread) {  // of max(z, 0) for a normal z
+    const real ratio = center / spread, share = normal_share(ratio);
+    const real part = spread * expf(real(-0.5) * ratio * ratio) / real(2.5066282746310002);
+    const real mean = center * share + part;
+    return larger((center * center + spread * spread) * share + center * part - mean * mean, real(0));
+}""",
     "dot": """\
 __device__ __forceinline__ real dot(const real* x, const real* y, int n) {
     real sum = 0;

@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
@@ -24,6 +24,7 @@ from unittest import SkipTest
 import torch
 from torch import Tensor
 
+from genomes import catalogue
 from genomes.compiler.lowering import lower
 from genomes.language.genome import Genome, parse
 from harness.result import Training
@@ -41,6 +42,8 @@ lr: 1e-4
 terms:
   - expr: "sign(g) * uniform(2) + quantile(g, 0.3) * bfloat16(uniform(3)) + delay(g, 3) + hold(g, t % 3 == 0)"
 """)  # no known optimizer draws numbers
+_CALIBRATED = catalogue.load("calibrated_adam")
+AS_EVALUATED = replace(_CALIBRATED, name="as_evaluated", query=replace(_CALIBRATED.query, as_evaluated=True))
 UPDATE_BOUND = {torch.float64: 1e-9, torch.float32: 2e-5}
 _KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(')
 _BARRIERS = re.compile(r"__syncthreads|\b(block_sum|block_max|dot|take_along)\(")

@@ -301,6 +301,12 @@ def test_evaluation_and_gradients_have_points_of_their_own(tmp_path):
     assert torch.equal(p, ahead)
 
 
+def test_queries_of_a_class_see_no_frozen_end(tmp_path):
+    text = "genome: 1\nname: x\nlr: 1e-3\nterms: [{expr: g}]\nquery: {offset: delta, as_evaluated: true}\n"
+    assert "The query's as_evaluated does nothing here" in torch_format.render(Export(parse(text)))
+    assert largest_difference(parse(text), tmp_path, few("x")) < 1e-9
+
+
 def test_a_state_saved_during_evaluation_returns_to_training(tmp_path):
     (p,), (q,) = randoms((3,)), randoms((3,))
     make = class_of("adam_ema", tmp_path)
