@@ -34,9 +34,10 @@ from genomes.backends.python_text import (
 from genomes.backends.source_text import name_in_file
 from genomes.backends.value_names import value_names, with_field_names
 from genomes.compiler.branches import ALL, Condition, conditions
+from genomes.compiler.merging import merged_branches
 from genomes.compiler.nodes import SMALLEST_DIVISOR
-from genomes.compiler.options import OPTION, Open, Option
-from genomes.compiler.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, Node, Program, Slot
+from genomes.compiler.options import Open, Option
+from genomes.compiler.program import CLOCK_SOURCES, MODEL_REDUCTIONS, OPTION, ROLE_SOURCES, Node, Program, Slot
 from genomes.compiler.shapes import ShapeClass
 from genomes.language.operations import UNKNOWN
 
@@ -95,14 +96,15 @@ class ClassBody:
 
 def class_body(opened: Open) -> ClassBody:
     """The parts of the class that does what a program with options says."""
-    program = with_field_names(opened.program)
+    merged = merged_branches(opened.program)
+    program, bounds = with_field_names(merged.program), [opened.bounds[i] for i in merged.origin]
     names = {option.name for option in opened.options}
 
     def write(program: Program) -> str:
-        return "\n".join(_Writer(program, opened.options, opened.bounds).lines())
+        return "\n".join(_Writer(program, opened.options, bounds).lines())
 
     reserved = {*dir(builtins), *names, *_OF_BATCH, "batch", "batches", "math", "torch", "self"}
-    return _Writer(distinct(program, write, reserved), opened.options, opened.bounds).body()
+    return _Writer(distinct(program, write, reserved), opened.options, bounds).body()
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,13 @@ from dataclasses import dataclass, replace
 from genomes.compiler.builder import Builder, Value
 from genomes.compiler.lowering import lower, lowered
 from genomes.compiler.nodes import SMALLEST_DIVISOR
-from genomes.compiler.program import Evaluation, Node, Program
+from genomes.compiler.program import OPTION, Evaluation, Node, Program
 from genomes.compiler.shapes import ShapeClass
 from genomes.language.expressions import Expression
 from genomes.language.genome import Genome
 from genomes.language.operations import OPERATIONS, UNKNOWN
 from genomes.language.primitives import BETA, TABLE, Domain, Parameter
 
-OPTION = "option"  # the operation of the node of an option; its attribute is its place among the options
 _FORM = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, math.pi, 2 * math.pi)
 _UNIVERSAL = ("beta", "eps")  # kinds that plain numbers of the same value belong to
 _TINY = 1e-4  # a plain number up to here is there to keep a divisor from 0

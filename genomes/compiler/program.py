@@ -24,6 +24,7 @@ REDUCTIONS = of_kind("reduction")
 MODEL_REDUCTIONS = of_kind("model reduction")
 MATRIX = of_kind("matrix")  # of a matrix and host numbers; they give a matrix of the same shape
 SQUARE = of_kind("square")  # of square values, or giving one
+OPTION = "option"  # a number that a user may set; its attribute is its place among the options
 
 
 def result_class(op: str) -> ShapeClass:
