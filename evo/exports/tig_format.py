@@ -30,7 +30,7 @@ def files(export: Export) -> Mapping[str, str]:
         genomes=[{"title": _depths(depths), "text": dump(genome), "source": _plain(genome.source)}
                  for genome, depths in parts],
         origin=_plain(export.origin), measured=_table(export.measured), earned=_table(export.earned), license=LICENSE,
-        costs=costs(compiled), hyperparameters=bundle.defaults(compiled), wrap=textwrap.fill,
+        costs=costs(compiled), hyperparameters=bundle.hyperparameters(compiled), wrap=textwrap.fill,
     )  # fmt: skip
     return {
         "README.md": readme,

@@ -87,7 +87,7 @@ def test_evo_evaluate_gives_the_file_and_its_genome_the_same_numbers(tmp_path, t
     assert file.training.quality == genome.training.quality
 
 
-@pytest.mark.parametrize("name", catalogue.names())
+@pytest.mark.parametrize("name", catalogue.all_names())
 def test_an_exported_file_imports_torch_alone(name):
     tree = ast.parse(text_of(name))
     names = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
