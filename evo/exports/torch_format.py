@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from evo.exports.export import Export
 from evo.exports.formats import one_file, stem
-from evo.exports.texts import docstring, template
+from evo.exports.texts import docstring, docstring_line, template
 
 if TYPE_CHECKING:
     from genomes.backends.torch_class import ClassBody
@@ -85,13 +85,14 @@ def render(export: Export) -> str:
         moves=body.query is not None or body.evaluation is not None,
         kinds=kinds, state="batch.state(" in text, of_model="self._kept(" in text,
     )  # fmt: skip
+    quoted = export.quoted(docstring_line)
     return template("torch_optimizer.py.j2").render(
         class_name=name, name=export.genome.name, body=body, about=about,
         options=[_shown(o) for o in opened.options], whole=[o.name for o in opened.options if o.whole],
         imports=["import math", "", "import torch"] if needs_math else ["import torch"],
         helpers="\n\n\n".join([tensors, *helpers]), source=docstring(export.genome.source),
         formula=[line for long in formula(export.genome) for line in _wrapped(long)],
-        origin="\n".join(docstring(export.origin)), measured=export.measured, earned=export.earned,
+        origin="\n".join(docstring(export.origin)), measured=quoted.measured, earned=quoted.earned,
         fact_texts=_FACT_TEXTS,
         notes=_notes(export.genome, body, about), more_options=_more_options(body, about), use=_use(name, body, about),
     )  # fmt: skip

@@ -414,8 +414,10 @@ class _Writer:
         late: list[tuple[Condition, str]] = []
         left = sorted(pending, key=lambda p: p.name == "theta")
 
+        aliases = self._aliases()
+
         def reads(one: _Pending, name: str) -> bool:
-            return _mentions(one.text, name)
+            return any(_mentions(one.text, alias) for alias in (name, *aliases.get(name, ())))
 
         while left:
             free = [p for p in left if not any(q is not p and reads(q, p.name) for q in left)]
@@ -428,6 +430,19 @@ class _Writer:
             left.remove(free[0])
             lines.append((free[0].condition, free[0].text))
         return [*lines, *late]
+
+    def _aliases(self) -> dict[str, list[str]]:
+        """For each state, and for the parameters, the names of values that may share its memory."""
+        found: dict[str, list[str]] = {}
+        for i, node in enumerate(self.nodes):
+            if self._zone(i)[0] != "tensor" or i in self.inlined or node.op in _SOURCES:
+                continue
+            for a in self.program.may_be[i]:
+                if self.nodes[a].op in ("load", "theta"):
+                    source = self.nodes[a]
+                    name = "theta" if source.op == "theta" else self._slot(int(source.attribute or 0))
+                    found.setdefault(name, []).append(self.texts[i].text)
+        return found
 
     def _update(self) -> _Pending:
         """The statement that adds the update to the parameters, with what is a number in it taken out."""

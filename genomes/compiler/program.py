@@ -133,7 +133,7 @@ class Program:
         return len(self.query.outputs) if self.query else 0
 
     @cached_property
-    def _may_be(self) -> tuple[frozenset[int], ...]:
+    def may_be(self) -> tuple[frozenset[int], ...]:
         """For each node: the nodes whose memory its value may share, itself included."""
         shared: list[frozenset[int]] = []
         for i, node in enumerate(self.nodes):
@@ -143,13 +143,13 @@ class Program:
 
     def is_borrowed(self, node: int) -> bool:
         """Whether a value may share the memory of the caller's tensors, so that a back end must copy it to keep it."""
-        return any(self.nodes[i].op in VIEWS for i in self._may_be[node])
+        return any(self.nodes[i].op in VIEWS for i in self.may_be[node])
 
     @property
     def update_is_shared(self) -> bool:
         """Whether the update's memory may be a slot's or the caller's too, so that a back end must return a copy."""
-        kept = frozenset().union(*(self._may_be[node] for _, node in self.stores))
-        mine = self._may_be[self.update]
+        kept = frozenset().union(*(self.may_be[node] for _, node in self.stores))
+        mine = self.may_be[self.update]
         return bool(mine & kept) or any(self.nodes[i].op in (*VIEWS, "load", "expand") for i in mine)
 
     @property
