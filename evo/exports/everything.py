@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from evo.errors import EvoError
 from evo.exports.export import Export
 from evo.exports.formats import formats
-from evo.exports.texts import template
+from evo.exports.texts import markdown, template
 
 README = "README.md"
 
@@ -43,8 +43,9 @@ def everything(export: Export, report: str = "") -> Everything:
         described.append((folder or next(iter(texts)), format.description))
     if report:
         described.append((report, "the campaign, with pictures"))
+    quoted = export.quoted(markdown)
     page = template("exports_readme.md.j2").render(
-        name=export.genome.name, origin=export.origin, measured=export.measured, earned=export.earned,
+        name=export.genome.name, origin=quoted.origin, measured=quoted.measured, earned=quoted.earned,
         formula=formula(export.genome), described=described, left_out=left_out,
     )  # fmt: skip
     return Everything({README: page, **found}, left_out)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from evo.exports.submission import Submission
 from genomes.language.genome import Genome
@@ -15,6 +16,11 @@ class Measured:
     where: str
     rows: tuple[tuple[str, str], ...]
     caution: str = ""
+
+    def mapped(self, change: Callable[[str], str]) -> Measured:
+        """The same with every text changed."""
+        rows = tuple((change(label), change(value)) for label, value in self.rows)
+        return Measured(change(self.where), rows, change(self.caution))
 
 
 @dataclass(frozen=True)
@@ -31,3 +37,8 @@ class Export:
     earned: Measured | None = None
     submission: Submission | None = None
     tracks: tuple[tuple[tuple[int, ...], Genome], ...] = ()
+
+    def quoted(self, change: Callable[[str], str]) -> Export:
+        """The same with what it quotes changed: origin and results."""
+        measured, earned = (found and found.mapped(change) for found in (self.measured, self.earned))
+        return replace(self, origin=change(self.origin), measured=measured, earned=earned)

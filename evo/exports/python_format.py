@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evo.exports.export import Export
 from evo.exports.formats import one_file
-from evo.exports.texts import docstring, template
+from evo.exports.texts import docstring, docstring_line, template
 from genomes.compiler.lowering import lower
 from genomes.language.genome import dump
 
@@ -16,9 +16,10 @@ def render(export: Export) -> str:
     # the header is a docstring: no text of a genome may end it, or escape
     text = dump(export.genome).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     code = python_source.render(lower(export.genome))
+    quoted = export.quoted(docstring_line)
     return template("submission.py.j2").render(
-        name=export.genome.name, genome=text, origin="\n".join(docstring(export.origin)), measured=export.measured,
-        earned=export.earned, code=code.rstrip("\n"),
+        name=export.genome.name, genome=text, origin="\n".join(docstring(export.origin)), measured=quoted.measured,
+        earned=quoted.earned, code=code.rstrip("\n"),
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
-"""What formats share: their templates, and foreign text in Python."""
+"""What formats share: their templates, and foreign text in Python and in Markdown."""
 
 from __future__ import annotations
 
+import re
 import textwrap
 from functools import cache
 from typing import TYPE_CHECKING
@@ -31,5 +32,14 @@ def _environment():
 
 def docstring(text: str) -> list[str]:
     """Lines of foreign text that may stand in a docstring: none ends it, or escapes anything."""
-    lines = map(escaped, textwrap.wrap(text, WIDTH))
-    return [line.replace("\\", "\\\\").replace('"', "'") for line in lines]
+    return [docstring_line(line) for line in textwrap.wrap(text, WIDTH)]
+
+
+def docstring_line(text: str) -> str:
+    """Foreign text on one line of a docstring."""
+    return escaped(" ".join(text.split())).replace("\\", "\\\\").replace('"', "'")
+
+
+def markdown(text: str) -> str:
+    """Foreign text on one line in which nothing is markup: what Markdown obeys is escaped."""
+    return re.sub(r"([\\`*_\[\]<>#|~&])", r"\\\1", escaped(" ".join(text.split())))

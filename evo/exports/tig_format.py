@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Mapping
 
 from evo.errors import UsageError
-from evo.exports.export import Export, Measured
+from evo.exports.export import Export
 from evo.exports.formats import Format
 from evo.exports.submission import LICENSE
+from evo.exports.texts import markdown
 from genomes.language.genome import Genome, dump
-from genomes.strict_yaml import escaped
 
 
 def files(export: Export) -> Mapping[str, str]:
@@ -24,13 +23,14 @@ def files(export: Export) -> Mapping[str, str]:
         raise UsageError("--format tig: a submission has details: see --field and --config")
     parts = _parts(export)
     compiled = bundle.compiled(details.algorithm, [bundle.Part(genome, depths) for genome, depths in parts])
+    quoted = export.quoted(markdown)
     readme = bundle.environment().get_template("README.md.j2").render(
-        details={key: _plain(value) for key, value in vars(details).items()},
+        details={key: markdown(value) for key, value in vars(details).items()},
         name=details.algorithm,
-        genomes=[{"title": _depths(depths), "text": dump(genome), "source": _plain(genome.source)}
+        genomes=[{"title": _depths(depths), "text": dump(genome), "source": markdown(genome.source)}
                  for genome, depths in parts],
-        origin=_plain(export.origin), measured=_table(export.measured), earned=_table(export.earned), license=LICENSE,
-        costs=costs(compiled), hyperparameters=bundle.defaults(compiled), wrap=textwrap.fill,
+        origin=quoted.origin, measured=quoted.measured, earned=quoted.earned, license=LICENSE,
+        costs=costs(compiled), hyperparameters=bundle.hyperparameters(compiled), wrap=textwrap.fill,
     )  # fmt: skip
     return {
         "README.md": readme,
@@ -50,19 +50,6 @@ def _parts(export: Export) -> list[tuple[Genome, tuple[int, ...]]]:
 
 def _depths(depths: tuple[int, ...]) -> str:
     return f"{', '.join(map(str, depths))} hidden layers" if depths else ""
-
-
-def _plain(text: str) -> str:
-    """Text in which nothing is markup: on one line, with what Markdown obeys escaped."""
-    return re.sub(r"([\\`*_\[\]<>#|~&])", r"\\\1", escaped(" ".join(text.split())))
-
-
-def _table(measured: Measured | None) -> Measured | None:
-    """The same as plain text."""
-    if measured is None:
-        return None
-    rows = tuple((_plain(label), _plain(value)) for label, value in measured.rows)
-    return Measured(_plain(measured.where), rows, _plain(measured.caution))
 
 
 FORMAT = Format(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from evo.exports.export import Export
 from evo.exports.formats import one_file, stem
-from evo.exports.texts import docstring, template
+from evo.exports.texts import docstring, docstring_line, template
 
 if TYPE_CHECKING:
     from genomes.backends.torch_class import ClassBody
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from genomes.language.genome import Genome
 
 _WIDTH = 108
-_SMALLEST = 1e-29  # a lower end below this is there to keep an option from 0
 _OUTSIDE = {
     "output_shift",
     "output_error",
@@ -69,7 +68,7 @@ def render(export: Export) -> str:
     from genomes.backends.source_text import class_text, collect
     from genomes.compiler.options import lower_open
 
-    opened = lower_open(export.genome)
+    opened = lower_open(export.genome, frozen_end=False)
     body = torch_class.class_body(opened)
     text = "\n".join((*body.update, *(body.asks or ())))
     tensors, called = class_text(torch_tensors.Tensors, body.methods)
@@ -86,12 +85,14 @@ def render(export: Export) -> str:
         moves=body.query is not None or body.evaluation is not None,
         kinds=kinds, state="batch.state(" in text, of_model="self._kept(" in text,
     )  # fmt: skip
+    quoted = export.quoted(docstring_line)
     return template("torch_optimizer.py.j2").render(
-        class_name=name, name=export.genome.name, body=body, about=about, options=[_shown(o) for o in opened.options],
+        class_name=name, name=export.genome.name, body=body, about=about,
+        options=[_shown(o) for o in opened.options], whole=[o.name for o in opened.options if o.whole],
         imports=["import math", "", "import torch"] if needs_math else ["import torch"],
         helpers="\n\n\n".join([tensors, *helpers]), source=docstring(export.genome.source),
         formula=[line for long in formula(export.genome) for line in _wrapped(long)],
-        origin="\n".join(docstring(export.origin)), measured=export.measured, earned=export.earned,
+        origin="\n".join(docstring(export.origin)), measured=quoted.measured, earned=quoted.earned,
         fact_texts=_FACT_TEXTS,
         notes=_notes(export.genome, body, about), more_options=_more_options(body, about), use=_use(name, body, about),
     )  # fmt: skip
@@ -112,17 +113,8 @@ def _shown(option: Option) -> _ShownOption:
             return "math.inf" if value > 0 else "-math.inf"
         return str(int(value)) if option.whole and value == int(value) else repr(value)
 
-    if 0 < option.low < _SMALLEST:
-        allowed = "above 0"
-    elif math.isinf(option.low):
-        allowed = "any number" if option.high > 0 else "below 0"
-    else:
-        allowed = f"from {option.low:g}"
-    if not math.isinf(option.high) and option.high > 0:
-        allowed += f" to {option.high:g}"
-    return _ShownOption(
-        option.name, number(option.value), number(option.low), number(option.high), f"{option.value:g}; {allowed}"
-    )
+    low, high = number(option.low), number(option.high)
+    return _ShownOption(option.name, number(option.value), low, high, f"{option.value:g}; {option.allowed}")
 
 
 def _notes(genome: Genome, body: ClassBody, about: _About) -> list[str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genomes.analysis.probe import probe_genome
 from genomes.backends.flat.optimizer import FlatProgram, FlatRun
-from genomes.compiler.graph import before_update
+from genomes.compiler.graph import before
 from genomes.compiler.lowering import lower
 from genomes.compiler.program import Program
 from genomes.language.genome import LR_RANGE, Genome
@@ -102,7 +102,7 @@ class _Seen:
 def _seen(genome: Genome) -> _Seen | None:
     """What driving it shows; None for a genome that cannot follow the gradient, since no update reads it."""
     program = lower(genome)
-    if not any(program.nodes[i].op == "g" for i in before_update(program)):
+    if not any(program.nodes[i].op == "g" for i in before(program, [program.update])):
         return None
     small = _driven(program, _SMALL)
     if small.differ:

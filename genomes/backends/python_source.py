@@ -33,6 +33,7 @@ from genomes.backends.source_text import collect, is_ours, name_in_file
 from genomes.backends.torch_reference import FITTED
 from genomes.backends.value_names import value_names, with_field_names
 from genomes.compiler.branches import ALL, Condition, conditions
+from genomes.compiler.merging import merged_branches
 from genomes.compiler.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, Node, Program, random_word
 from genomes.compiler.shapes import ShapeClass
 from genomes.language.operations import ON_FLOATS
@@ -111,7 +112,7 @@ def render(program: Program) -> str:
 
     The helpers are the reference's own functions. Raises SourceError where their text is not installed.
     """
-    functions = _functions(distinct(with_field_names(program), _functions, dir(builtins)))
+    functions = _functions(distinct(with_field_names(merged_branches(program).program), _functions, dir(builtins)))
     used = [function for name, function in HELPERS.items() if re.search(rf"(?<![\w.]){name}\(", functions)]
     imports, helpers = collect(used)
     needs_math = "import math" in imports or "math." in functions

@@ -65,12 +65,13 @@ def guarded(lines: Iterable[tuple[Condition, str]], mask_text: Callable[[int], t
         return " and ".join(masks)
 
     text: list[str] = []
-    before = ALL
+    opened = ALL  # by an ``if`` that has no ``else`` yet
     for condition, group in groupby(lines, key=lambda line: line[0]):
+        is_else = opposite(opened, condition)
         if condition:
-            text.append("else:" if opposite(before, condition) else f"if {written(condition)}:")
+            text.append("else:" if is_else else f"if {written(condition)}:")
         text += ["    " * bool(condition) + line for _, line in group]
-        before = condition
+        opened = ALL if is_else else condition
     return text
 
 

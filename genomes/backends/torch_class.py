@@ -34,9 +34,10 @@ from genomes.backends.python_text import (
 from genomes.backends.source_text import name_in_file
 from genomes.backends.value_names import value_names, with_field_names
 from genomes.compiler.branches import ALL, Condition, conditions
+from genomes.compiler.merging import merged_branches
 from genomes.compiler.nodes import SMALLEST_DIVISOR
-from genomes.compiler.options import OPTION, Open, Option
-from genomes.compiler.program import CLOCK_SOURCES, MODEL_REDUCTIONS, ROLE_SOURCES, Node, Program, Slot
+from genomes.compiler.options import Open, Option
+from genomes.compiler.program import CLOCK_SOURCES, MODEL_REDUCTIONS, OPTION, ROLE_SOURCES, Node, Program, Slot
 from genomes.compiler.shapes import ShapeClass
 from genomes.language.operations import UNKNOWN
 
@@ -95,14 +96,15 @@ class ClassBody:
 
 def class_body(opened: Open) -> ClassBody:
     """The parts of the class that does what a program with options says."""
-    program = with_field_names(opened.program)
+    merged = merged_branches(opened.program)
+    program, bounds = with_field_names(merged.program), [opened.bounds[i] for i in merged.origin]
     names = {option.name for option in opened.options}
 
     def write(program: Program) -> str:
-        return "\n".join(_Writer(program, opened.options, opened.bounds).lines())
+        return "\n".join(_Writer(program, opened.options, bounds).lines())
 
     reserved = {*dir(builtins), *names, *_OF_BATCH, "batch", "batches", "math", "torch", "self"}
-    return _Writer(distinct(program, write, reserved), opened.options, opened.bounds).body()
+    return _Writer(distinct(program, write, reserved), opened.options, bounds).body()
 
 
 @dataclass(frozen=True)
@@ -412,8 +414,10 @@ class _Writer:
         late: list[tuple[Condition, str]] = []
         left = sorted(pending, key=lambda p: p.name == "theta")
 
+        aliases = self._aliases()
+
         def reads(one: _Pending, name: str) -> bool:
-            return _mentions(one.text, name)
+            return any(_mentions(one.text, alias) for alias in (name, *aliases.get(name, ())))
 
         while left:
             free = [p for p in left if not any(q is not p and reads(q, p.name) for q in left)]
@@ -426,6 +430,19 @@ class _Writer:
             left.remove(free[0])
             lines.append((free[0].condition, free[0].text))
         return [*lines, *late]
+
+    def _aliases(self) -> dict[str, list[str]]:
+        """For each state, and for the parameters, the names of values that may share its memory."""
+        found: dict[str, list[str]] = {}
+        for i, node in enumerate(self.nodes):
+            if self._zone(i)[0] != "tensor" or i in self.inlined or node.op in _SOURCES:
+                continue
+            for a in self.program.may_be[i]:
+                if self.nodes[a].op in ("load", "theta"):
+                    source = self.nodes[a]
+                    name = "theta" if source.op == "theta" else self._slot(int(source.attribute or 0))
+                    found.setdefault(name, []).append(self.texts[i].text)
+        return found
 
     def _update(self) -> _Pending:
         """The statement that adds the update to the parameters, with what is a number in it taken out."""

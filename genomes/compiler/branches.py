@@ -43,7 +43,7 @@ def conditions(program: Program) -> Conditions:
 
     A value that several others need has those masks in common that all of them have.
     """
-    fixed = _fixed(program)
+    fixed = fixed_nodes(program)
     slots: list[Condition | None] = [None] * len(program.slots)
     for own in (program.query and [program.query.offset], program.evaluation and [program.evaluation.offset]):
         for slot in own or []:
@@ -86,7 +86,7 @@ def _nodes(program: Program, fixed: Sequence[bool], slots: Sequence[Condition | 
         for k, argument in enumerate(node.arguments):
             wanted = ALL if whole else here
             if node.op == "where" and k and fixed[node.arguments[0]]:
-                wanted |= _meaning(program, node.arguments[0], k == 1)
+                wanted |= meaning(program, node.arguments[0], k == 1)
             found[argument] = _common(found[argument], wanted)
     return found
 
@@ -97,7 +97,7 @@ def _common(a: Condition | None, b: Condition | None) -> Condition | None:
     return a & b
 
 
-def _fixed(program: Program) -> list[bool]:
+def fixed_nodes(program: Program) -> list[bool]:
     """For each node whether it is a value of each tensor that never changes: made of role sources and numbers."""
     fixed: list[bool] = []
     for node in program.nodes:
@@ -110,13 +110,13 @@ def _all(flags: Sequence[bool], places: Sequence[int]) -> bool:
     return all(flags[i] for i in places)
 
 
-def _meaning(program: Program, mask: int, value: bool) -> Condition:
+def meaning(program: Program, mask: int, value: bool) -> Condition:
     """The condition that a mask has a value, taken apart where it is made of others."""
     node = program.nodes[mask]
     if node.op == "not":
-        return _meaning(program, node.arguments[0], not value)
+        return meaning(program, node.arguments[0], not value)
     if node.op == ("and" if value else "or"):
-        return ALL.union(*(_meaning(program, a, value) for a in node.arguments))
+        return ALL.union(*(meaning(program, a, value) for a in node.arguments))
     return frozenset({(mask, value)})
 
 

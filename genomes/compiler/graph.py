@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from genomes.compiler.program import Node, Program
@@ -50,11 +51,11 @@ def share_states(lowered: Program) -> Program:
     )
 
 
-def before_update(program: Program) -> set[int]:
-    """The nodes that an update depends on, in its own step or, by states, in those before."""
+def before(program: Program, nodes: Iterable[int]) -> set[int]:
+    """The nodes that ``nodes`` depend on, themselves included: in their own step or, by states, in those before."""
     stored = dict(program.stores)
     found: set[int] = set()
-    stack = [program.update]
+    stack = list(nodes)
     while stack:
         i = stack.pop()
         if i not in found:

@@ -24,6 +24,7 @@ REDUCTIONS = of_kind("reduction")
 MODEL_REDUCTIONS = of_kind("model reduction")
 MATRIX = of_kind("matrix")  # of a matrix and host numbers; they give a matrix of the same shape
 SQUARE = of_kind("square")  # of square values, or giving one
+OPTION = "option"  # a number that a user may set; its attribute is its place among the options
 
 
 def result_class(op: str) -> ShapeClass:
@@ -140,7 +141,7 @@ class Program:
         return self.query is not None and self.query.as_evaluated
 
     @cached_property
-    def _may_be(self) -> tuple[frozenset[int], ...]:
+    def may_be(self) -> tuple[frozenset[int], ...]:
         """For each node: the nodes whose memory its value may share, itself included."""
         shared: list[frozenset[int]] = []
         for i, node in enumerate(self.nodes):
@@ -150,13 +151,13 @@ class Program:
 
     def is_borrowed(self, node: int) -> bool:
         """Whether a value may share the memory of the caller's tensors, so that a back end must copy it to keep it."""
-        return any(self.nodes[i].op in VIEWS for i in self._may_be[node])
+        return any(self.nodes[i].op in VIEWS for i in self.may_be[node])
 
     @property
     def update_is_shared(self) -> bool:
         """Whether the update's memory may be a slot's or the caller's too, so that a back end must return a copy."""
-        kept = frozenset().union(*(self._may_be[node] for _, node in self.stores))
-        mine = self._may_be[self.update]
+        kept = frozenset().union(*(self.may_be[node] for _, node in self.stores))
+        mine = self.may_be[self.update]
         return bool(mine & kept) or any(self.nodes[i].op in (*VIEWS, "load", "expand") for i in mine)
 
     @property

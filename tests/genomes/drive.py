@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import zlib
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -25,8 +26,10 @@ class Generated:
     """The functions of a program's Python source, imported from a file as a user of an export would."""
 
     def __init__(self, program: Program, folder: Path):
-        path = folder / "generated.py"
-        path.write_text(render(program))
+        text = render(program)
+        # a name of its own: Python takes files of one name, size and second for the same
+        path = folder / f"generated_{zlib.crc32(text.encode())}.py"
+        path.write_text(text)
         self.module = load_module(path)
 
     def init_state(self, seed: bytes, param_sizes: list[int], **context: Any) -> Any:

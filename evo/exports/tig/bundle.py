@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,6 +15,7 @@ from evo.exports.tig.kernels import device
 from evo.exports.tig.layout import EXTENTS, PARAMETERS, THREADS, TILE, Device
 from genomes.backends.cuda.layout import ROLE_BITS
 from genomes.backends.own_names import RESERVED_IN_C, RESERVED_IN_RUST, distinct
+from genomes.compiler.options import Option
 from genomes.compiler.program import Program
 from genomes.language.genome import Genome
 from harness.train import STEPS_PER_EPOCH
@@ -24,6 +25,16 @@ constants model stream given number now run values first k x asked taken_back ne
 launch_step Constants Program Tiles Genome Model Now Run Result real Tensor POINTERS STEPS_PER_EPOCH"""
 
 HELPERS = {  # in Rust
+    "chosen": """\
+/// What is given for a hyperparameter, else what evolved.
+fn chosen(name: &str, given: Option<f64>, evolved: f64, low: f64, high: f64, whole: bool) -> Result<f64> {
+    let value = given.unwrap_or(evolved);
+    if !(low <= value && value <= high) || whole && value != f64::floor(value) {
+        let numbers = if whole { "whole numbers" } else { "numbers" };
+        return Err(anyhow!("{name} is {value}; {numbers} from {low} to {high} are allowed"));
+    }
+    Ok(value)
+}""",
     "fours": """\
 /// Blocks of 4 in a row of n.
 fn fours(n: usize) -> usize {
@@ -91,7 +102,7 @@ class Compiled:
     program: Program
     device: Device
     host: Host
-    constants: Mapping[str, float]
+    options: Mapping[str, Option]
 
 
 def compiled(bundle: str, parts: Sequence[Part]) -> list[Compiled]:
@@ -101,10 +112,10 @@ def compiled(bundle: str, parts: Sequence[Part]) -> list[Compiled]:
         prefix = f"{bundle}_{k}_" if len(parts) > 1 else f"{bundle}_"
         module = f"genome_{k}" if len(parts) > 1 else "genome"
         tuned = tunable(part.genome)
-        renamed, names = _with_safe_names(tuned.program, tuned.values)
+        renamed, options = _with_safe_names(tuned.program, tuned.options)
         on_device = device(renamed)
-        on_host = host(renamed, on_device, list(names), prefix)
-        found.append(Compiled(part, module, prefix, renamed, on_device, on_host, names))
+        on_host = host(renamed, on_device, list(options), prefix)
+        found.append(Compiled(part, module, prefix, renamed, on_device, on_host, options))
     return found
 
 
@@ -115,25 +126,47 @@ def rust_text(bundle: str, parts: Sequence[Compiled]) -> str:
     for part in parts:
         text = templates.get_template("program.rs.j2").render(
             title=_title(part), module=part.module, host=part.host,
-            constants={name: rust_number(value) for name, value in part.constants.items()},
+            options={name: _rust_arguments(option) for name, option in part.options.items()},
         )  # fmt: skip
         depths = " | ".join(map(str, part.part.depths))
         programs.append({"module": part.module, "depths": depths, "text": text.rstrip("\n")})
     return templates.get_template("mod.rs.j2").render(
-        name=bundle, programs=programs, hyperparameters=defaults(parts), bits=ROLE_BITS, threads=THREADS, tile=TILE,
-        steps_per_epoch=STEPS_PER_EPOCH, pointers=source.POINTERS, arguments=_arguments(),
+        name=bundle, programs=programs, hyperparameters=hyperparameters(parts), bits=ROLE_BITS, threads=THREADS,
+        tile=TILE, steps_per_epoch=STEPS_PER_EPOCH, pointers=source.POINTERS, arguments=_arguments(),
         helpers=_helpers("\n".join(program["text"] for program in programs)),
         any_shift=any(part.device.uses_shift for part in parts), any_gains=any(part.device.gains for part in parts),
     )  # fmt: skip
 
 
-def defaults(parts: Sequence[Compiled]) -> dict[str, str]:
-    """The hyperparameters of all parts, and their defaults as text."""
-    names = dict.fromkeys(name for part in parts for name in part.constants)
-    return {
-        name: ", ".join(dict.fromkeys(repr(part.constants[name]) for part in parts if name in part.constants))
-        for name in names
-    }
+@dataclass(frozen=True)
+class Hyperparameter:
+    """What people are told of a hyperparameter: ``default``, several where the genomes of a bundle have others."""
+
+    name: str
+    default: str
+    allowed: str
+
+
+def hyperparameters(parts: Sequence[Compiled]) -> list[Hyperparameter]:
+    """The hyperparameters of all parts."""
+    found: dict[str, list[Option]] = {}
+    for part in parts:
+        for name, option in part.options.items():
+            found.setdefault(name, []).append(option)
+    return [
+        Hyperparameter(name, _joined(repr(o.value) for o in options), _joined(o.allowed for o in options))
+        for name, options in found.items()
+    ]
+
+
+def _rust_arguments(option: Option) -> str:
+    """What `chosen` takes after its second argument."""
+    numbers = (rust_number(float(x)) for x in (option.value, option.low, option.high))
+    return ", ".join((*numbers, str(option.whole).lower()))
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(texts))
 
 
 def cuda_text(bundle: str, parts: Sequence[Compiled]) -> str:
@@ -141,7 +174,7 @@ def cuda_text(bundle: str, parts: Sequence[Compiled]) -> str:
     return source.source(bundle, {part.prefix: part.device for part in parts})
 
 
-def _with_safe_names(program: Program, values: Mapping[str, float]) -> tuple[Program, dict[str, float]]:
+def _with_safe_names(program: Program, options: Mapping[str, Option]) -> tuple[Program, dict[str, Option]]:
     """The program with names that mean nothing else in C and Rust, and its hyperparameters under theirs."""
 
     def written(bare: Program) -> str:
@@ -153,7 +186,7 @@ def _with_safe_names(program: Program, values: Mapping[str, float]) -> tuple[Pro
     ]  # fmt: skip
     renamed = distinct(program, written, reserved)
     new = {old.name: slot.name for old, slot in zip(program.slots, renamed.slots, strict=True)}
-    return renamed, {new[name]: value for name, value in values.items()}
+    return renamed, {new[name]: option for name, option in options.items()}
 
 
 def _helpers(text: str) -> list[str]:

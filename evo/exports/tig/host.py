@@ -254,7 +254,9 @@ class _Writer(Statements):
             values[0] = "if taken_back { 1.0 } else { 0.0 }"
             reasons.append("taken_back")
         if query:
-            own = _Writer(Program("", query.nodes, (), (), query.when), self.device, (), "")
+            own = _Writer(
+                Program("", query.nodes, self.program.slots, (), query.when), self.device, self.hyperparameters, ""
+            )
             lines += own.rust({query.when, *query.outputs}, ShapeClass.CLOCK)
             lines.append(f"let asked = number > 1 && {own.rust_atom(query.when)};")
             values[1] = "if asked { 1.0 } else { 0.0 }"

@@ -87,7 +87,7 @@ def test_evo_evaluate_gives_the_file_and_its_genome_the_same_numbers(tmp_path, t
     assert file.training.quality == genome.training.quality
 
 
-@pytest.mark.parametrize("name", catalogue.names())
+@pytest.mark.parametrize("name", catalogue.all_names())
 def test_an_exported_file_imports_torch_alone(name):
     tree = ast.parse(text_of(name))
     names = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
@@ -112,6 +112,24 @@ def test_yaml_reads_back_as_the_same_genome():
     genome = catalogue.load("lion")
     text = as_yaml(Export(genome, "found by a campaign " * 20, MEASURED))
     assert parse(text) == genome
+
+
+@pytest.mark.parametrize("text", ['"""; import os #', "*/ int x; /*", "{{ 7 * 7 }}", "line\nbreak", "\\", UNPRINTED])
+def test_what_is_quoted_is_text(text):
+    adam, said = catalogue.load("adam"), Submission("mine", "2026 A", "A", "B")
+    quoted = Measured(text, ((text, text),), text)
+    plain = {name: format.files(Export(adam, submission=said)) for name, format in formats().items()}
+    for name, format in formats().items():
+        for path, found in format.files(Export(adam, text, quoted, quoted, said)).items():
+            if path.endswith(".py"):
+                assert [type(node) for node in ast.parse(found).body] == [
+                    type(node) for node in ast.parse(plain[name][path]).body
+                ]
+            if path.endswith((".rs", ".cu")):
+                assert found == plain[name][path]
+            if path.endswith(".yaml"):
+                assert parse(found) == adam
+            assert not any(c in found for c in "\x00\x1b\u2028\ufeff")
 
 
 @pytest.mark.parametrize(

