@@ -44,7 +44,9 @@ DETAILS = {"algorithm": "mine", "copyright": "2026 A", "submitter": "A", "creato
 QUICK = ("adam", "calibrated_adam", "dadapt_adam", "sm3")
 OWN = {genome.name: genome for genome in (NOISY, AS_EVALUATED)}
 # one rounding changes their losses as much: they decide by the signs of values that are 0 but for rounding
-CHAOTIC = ("adalite", "calibrated_cautious_adanw", "cautious_adamw", "cautious_adanw", "evolved_2025", "grams")
+CHAOTIC = (
+    "adalite", "calibrated_cautious_adanw", "cautious_adamw", "cautious_adanw", "evolved_2025", "grams", "open_adam",
+)  # fmt: skip
 EPOCHS = 2
 LONGER = {"calibrated_adam": 6, "as_evaluated": 6}  # they measure in epochs 1 and 2, and shift later
 INSTANCE = Instance("tig", 4, seed_bytes(5))
@@ -114,7 +116,9 @@ def test_every_shipped_optimizer_trains_the_network_as_its_genome_does():
     for name, (training, difference) in trained(genomes, "double").items():
         genome = genomes[name]
         expected = train(INSTANCE, optimizer(lower(genome)), epochs=epochs(genome), dtype=torch.float64)
-        bound = 1e-9 if name in catalogue.names() else 1e-6  # large shifts: 1e-14 moves discovered ones' own by 5e-9
+        bound = (
+            1e-9 if name in catalogue.names() else 1e-6
+        )  # large shifts: the last bit moves discovered ones' own by 7e-8
         same = losses(training) == pytest.approx(losses(expected), rel=bound, abs=0)
         if training.status != expected.status or difference > UPDATE_BOUND[torch.float64] or same == (name in CHAOTIC):
             wrong[name] = (training.status, difference, losses(training), losses(expected))
