@@ -193,11 +193,20 @@ class Ledger:
                 row = EVALUATIONS.row(*values, times=codec.to_row(training, TIMES))
                 self._connection.execute(EVALUATIONS.insert, row)
                 if hardware:
-                    note = META.row(_hardware_key(lane.key), hardware)
-                    self._connection.execute(META.insert.replace("INSERT", "INSERT OR IGNORE", 1), note)
+                    self._note_hardware(lane.key, hardware)
             note = META.row(COUNTS, canonical(counts))
             self._connection.execute(META.insert.replace("INSERT", "INSERT OR REPLACE", 1), note)
         self._counts = counts
+
+    def note_hardware(self, kinds: Mapping[Instance, str]) -> None:
+        """Note the kind of machine that trains on each instance, where it is not noted yet. Raises LedgerError."""
+        with self._writing():
+            for instance, kind in kinds.items():
+                self._note_hardware(Lane("", "", instance, 0).key, kind)
+
+    def _note_hardware(self, key: Key, kind: str) -> None:
+        note = META.row(_hardware_key(key), kind)
+        self._connection.execute(META.insert.replace("INSERT", "INSERT OR IGNORE", 1), note)
 
     def save(self, told: Told, checkpoint: Checkpoint, seconds: float) -> None:
         """Store a tell: what came of it, and the checkpoint from which the search goes on."""
@@ -259,6 +268,13 @@ class Ledger:
             if kind:
                 found[_instance(dict(zip(names, values, strict=True)))] = kind
         return found
+
+    def kinds(self) -> dict[str, int]:
+        """How many instances each kind of machine trains on, those of a cluster; unchecked, for it is shown often."""
+        query = (
+            "SELECT value, count(*) FROM meta WHERE key > ? AND key < ? GROUP BY value ORDER BY count(*) DESC, value"
+        )
+        return dict(self.rows(query, (HARDWARE, f"{HARDWARE}~")))
 
     def results(self, keys: Iterable[Key]) -> Results:
         """The stored evaluations among ``keys`` (`Lane.key`)."""
