@@ -1,11 +1,11 @@
 """How quick `evo serve` is on a campaign of 100,000 genomes, and whether its memory stays flat.
 
-    python -m benchmarks.serve [speed] [watch] [--genomes 100000] [--run FOLDER] [--minutes 60]
+    python -m benchmarks.serve [speed] [update] [watch] [--genomes 100000] [--run FOLDER] [--minutes 60]
 
 ``speed``: in Chromium, the first paint of a campaign that the server has never seen, and of one that it knows; over
-HTTP, pages of the table; over the stream, the time from a commit of the ledger to the event that tells of it.
-``watch``: memory of the server while somebody watches a campaign for an hour. Writes benchmarks/results/serve.json, and
-keeps of it what is not asked for.
+HTTP, pages of the table. ``update``: the time from a commit of the ledger to the event that tells of it. ``watch``:
+memory of the server while somebody watches a campaign for an hour, and that of a new server on what the campaign is
+then. Writes benchmarks/results/serve.json, and keeps of it what is not asked for.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from evo.ledger.ledger import Ledger
 
 RESULTS = Path(__file__).parent / "results" / "serve.json"
 POPULATION = 8  # of the campaign that is watched
-GENERATION_SECONDS, TRAINING_SECONDS, SAMPLE_SECONDS = 10.0, 0.25, 10.0
+GENERATION_SECONDS, TRAINING_SECONDS, SAMPLE_SECONDS, SETTLING_SECONDS = 10.0, 0.25, 10.0, 180.0
 QUERIES = (
     {},
     {"page": "500"},
@@ -170,38 +170,43 @@ def watch(minutes: float) -> dict[str, object]:
         writer = Writer(RunFolder(Path(folder) / "small"), POPULATION, 1_000_000)
         writer.create()
         writer.write(1)
-        found: list[tuple[float, float]] = []
-        with server(Path(folder)) as (address, process):
-            watcher = Watcher(f"{address}/c/small")
-            wait(lambda: watcher.moments)
-            started, trained = time.monotonic(), 0
-            while (now := time.monotonic() - started) < 60 * minutes:
-                if now >= len(found) * SAMPLE_SECONDS:
-                    found.append((now, megabytes(process)))
-                if now >= writer.tells * GENERATION_SECONDS:
-                    writer.write(1)
-                writer.train()
-                trained += 1
-                time.sleep(TRAINING_SECONDS)
-            watcher.ended = True
+        found, events = _watched(writer, 60 * minutes)
+        generations = writer.tells
+        anew, _ = _watched(writer, SETTLING_SECONDS)
     later = [(seconds, used) for seconds, used in found if seconds >= 60 * minutes / 4]
     slope, _ = statistics.linear_regression(*zip(*later, strict=True))
     return {
         "minutes": minutes,
-        "generations": writer.tells,
-        "genomes": POPULATION * writer.tells + 1,
-        "commits": trained + writer.tells,
-        "events": len(watcher.moments),
+        "generations": generations,
+        "genomes": POPULATION * generations + 1,
+        "events": events,
         "MB every minute": [round(used, 1) for _, used in found[:: round(60 / SAMPLE_SECONDS)]],
         "MB per hour after the first quarter": round(3600 * slope, 2),
+        "MB of a new server on that campaign after three minutes": round(anew[-1][1], 1),
     }
+
+
+def _watched(writer: Writer, seconds: float) -> tuple[list[tuple[float, float]], int]:
+    """Seconds and megabytes of a new server, and the events that it sent, while the campaign goes on."""
+    found: list[tuple[float, float]] = []
+    before = writer.tells
+    with server(writer.folder.path.parent) as (address, process):
+        watcher = Watcher(f"{address}/c/{writer.folder.path.name}")
+        wait(lambda: watcher.moments)
+        started = time.monotonic()
+        while (now := time.monotonic() - started) < seconds:
+            if now >= len(found) * SAMPLE_SECONDS:
+                found.append((now, megabytes(process)))
+            if now >= (writer.tells - before) * GENERATION_SECONDS:
+                writer.write(1)
+            writer.train()
+            time.sleep(TRAINING_SECONDS)
+        watcher.ended = True
+    return found, len(watcher.moments)
 
 
 def speed(run: Path) -> dict[str, object]:
     """How quick the page is; ``run``: the large campaign."""
-    with Ledger.open_to_watch(RunFolder(run).ledger) as ledger:
-        genomes, tells = ledger.rows("SELECT count(*) FROM individuals")[0][0], ledger.tells()
-    writer = Writer(RunFolder(run), genomes // tells, 10 * tells, seed=time.time_ns(), tells=tells)
     with server(run) as (address, process):
         campaign = f"{address}/c/{run.name}"
         cold = first_paints(campaign, 1)
@@ -216,17 +221,32 @@ def speed(run: Path) -> dict[str, object]:
                 httpx.get(f"{campaign}/rows?{urlencode(query)}", timeout=60).raise_for_status()
                 times.append(1000 * (time.monotonic() - started))
             pages[urlencode(query) or "default"] = [round(statistics.median(times)), round(max(times))]
-        delays = update_delays(campaign, writer, 40)
         used = megabytes(process)
     return {
-        "genomes": genomes,
         "first paint, never seen, ms": round(cold[0]),
         "seconds until the table is read": round(read, 1),
         "first paint of the campaign, ms": [round(statistics.median(warm)), round(max(warm))],
         "first paint of the table, ms": [round(statistics.median(table)), round(max(table))],
         "a page of the table, ms": pages,
-        "update after a commit, ms": [round(statistics.median(delays)), round(max(delays))],
         "server, MB": round(used),
+        "load": [round(load, 1) for load in os.getloadavg()],
+    }
+
+
+def update(run: Path, times: int = 60) -> dict[str, object]:
+    """How soon a commit is told, while the ledger is read through for the first time and when it was."""
+    with Ledger.open_to_watch(RunFolder(run).ledger) as ledger:
+        genomes, tells = ledger.rows("SELECT count(*) FROM individuals")[0][0], ledger.tells()
+    writer = Writer(RunFolder(run), genomes // tells, 10 * tells, seed=time.time_ns(), tells=tells)
+    with server(run) as (address, _):
+        campaign = f"{address}/c/{run.name}"
+        during = update_delays(campaign, writer, times // 2)
+        wait(lambda: time.sleep(1) or "What each operator led to" in httpx.get(campaign, timeout=60).text, 500)
+        after = update_delays(campaign, writer, times)
+    return {
+        "genomes": genomes,
+        "after a commit, ms": [round(statistics.median(after)), round(max(after))],
+        "while the ledger is read through, ms": [round(statistics.median(during)), round(max(during))],
         "load": [round(load, 1) for load in os.getloadavg()],
     }
 
@@ -234,17 +254,19 @@ def speed(run: Path) -> dict[str, object]:
 def main() -> None:
     """Measure what is asked for; pairs are median and worst."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["speed", "watch"])
+    parser.add_argument("what", nargs="*", default=["speed", "update", "watch"])
     parser.add_argument("--genomes", type=int, default=100_000)
     parser.add_argument("--run", type=Path, help="a campaign of benchmarks.large_ledger, instead of a new one")
     parser.add_argument("--minutes", type=float, default=60.0)
     given = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    if "speed" in given.what:
-        with tempfile.TemporaryDirectory() as folder:
-            if not given.run:
-                write(Path(folder) / "large", given.genomes)
-            results["speed"] = speed(given.run or Path(folder) / "large")
+    with tempfile.TemporaryDirectory() as folder:
+        run = given.run or Path(folder) / "large"
+        if not given.run and {"speed", "update"} & set(given.what):
+            write(run, given.genomes)
+        for name, measure in (("speed", speed), ("update", update)):
+            if name in given.what:
+                results[name] = measure(run)
     if "watch" in given.what:
         results["watch"] = watch(given.minutes)
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
