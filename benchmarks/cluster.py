@@ -1,11 +1,12 @@
 """What a Ray cluster costs and survives, on this machine: writes benchmarks/results/cluster.json.
 
-    python -m benchmarks.cluster [digest] [overhead] [coordinator]
+    python -m benchmarks.cluster [digest] [overhead] [trainings] [coordinator]
 
 ``digest``: a real campaign on four nodes, two of which are killed at random moments, and the coordinator once, against
 one that nothing happens to on this machine alone. ``overhead``: lanes that sleep for a second, on the local pool and
-on the cluster in turn; with one and two workers. ``coordinator``: 1,000 simulated workers on the real pool and ledger,
-in virtual time: its own processor time is measured, what Ray takes per job is measured on a real actor and added.
+on the cluster in turn; with one and two workers. ``trainings``: processor and wall seconds of real trainings on both.
+``coordinator``: 1,000 simulated workers on the real pool and ledger, in virtual time: its own processor time is
+measured, what Ray takes per job is measured on a real actor and added.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ from evo.training import ray_cluster
 from evo.training.cluster import ClusterPool, Event, Joined, Replied
 from evo.training.jobs import fields
 from evo.training.pool import LocalPool, Pool
+from evo.training.worker import TRAIN_LANES
+from genomes import catalogue
+from genomes.compiler.identity import genome_identity
+from genomes.language.genome import dump
 from harness.task import Instance, seed_bytes
 from tests.evo.fake_worker import outcome
 
@@ -56,7 +61,7 @@ baselines: [adam]
 @contextlib.contextmanager
 def local_cluster() -> Iterator[Cluster]:
     """A head without CPUs for workers; nodes are added by `add`."""
-    os.environ["PYTHONPATH"] = str(ROOT)
+    os.environ |= {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
     head = {"num_cpus": 0, "object_store_memory": MEMORY, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
@@ -196,6 +201,67 @@ def seconds_per_call(ray: Any, calls: int = 2000) -> float:
     return (time.process_time() - started) / calls
 
 
+# --- trainings ------------------------------------------------------------------------------------------
+
+
+def trainings(lanes: int = 12, rounds: int = 3) -> dict[str, Any]:
+    """Processor and wall seconds per real training, tig at depth 4 with 20 epochs, in both pools in turn.
+
+    Processor seconds are those of this process and all that it started, the nodes of the cluster too.
+    """
+    options = {"function": TRAIN_LANES}
+    described = options | {"describe": "tests.evo.fake_computer"}
+    found: dict[str, list[tuple[float, float]]] = {}
+    with local_cluster() as cluster:
+        add(cluster)
+        add(cluster)
+        with ray_cluster.connect(cluster.address) as ray:
+            for number in range(rounds):
+                for workers in (1, 2):
+                    remote = ray_cluster.RayCluster(ray, device="cpu", workers=workers, options=described)
+                    pools: dict[str, Pool] = {"local": LocalPool(workers, **options)}
+                    pools["cluster"] = ClusterPool(remote, settled={})
+                    for name, pool in pools.items():
+                        with pool:
+                            list(pool.train(real(workers, 1000)))  # they have begun
+                            cpu, wall = processor_seconds(), time.perf_counter()
+                            assert len(list(pool.train(real(lanes, number)))) == lanes
+                            wall = time.perf_counter() - wall
+                            spent = sum(now - cpu.get(process, 0.0) for process, now in processor_seconds().items())
+                            key = f"{name}, {workers} worker{'s'[: workers - 1]}"
+                            found.setdefault(key, []).append((spent / lanes, wall / lanes))
+    return {
+        "seconds_per_lane": {
+            name: {
+                "processor": [round(cpu, 3) for cpu, _ in spent],
+                "wall": [round(wall, 3) for _, wall in spent],
+                "processor, median": round(statistics.median(cpu for cpu, _ in spent), 3),
+                "wall, median": round(statistics.median(wall for _, wall in spent), 3),
+            }
+            for name, spent in found.items()
+        }
+    }
+
+
+def real(count: int, number: int) -> list[Lane]:
+    """Lanes that train Adam."""
+    adam = catalogue.load("adam")
+    seeds = (seed_bytes(number * 10_000 + each) for each in range(count))
+    return [Lane(genome_identity(adam), dump(adam), Instance("tig", 4, seed), 20) for seed in seeds]
+
+
+def processor_seconds() -> dict[int, float]:
+    """Of this process and of all that descend from it and live, by process."""
+    family = {os.getpid(): 0.0}
+    for stat in sorted(Path("/proc").glob("[0-9]*/stat"), key=lambda path: int(path.parent.name)):
+        with contextlib.suppress(OSError):
+            words = stat.read_text().rpartition(")")[2].split()
+            process, parent = int(stat.parent.name), int(words[1])
+            if process in family or parent in family:
+                family[process] = (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+    return family
+
+
 # --- coordinator ----------------------------------------------------------------------------------------
 
 
@@ -275,13 +341,15 @@ def coordinator(per_job: float, workers: int = 1000, lanes: int = 10_000, latenc
 def main() -> None:
     """Measure what is asked for, and keep what was measured before of the rest."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["digest", "overhead", "coordinator"])
+    parser.add_argument("what", nargs="*", default=["digest", "overhead", "trainings", "coordinator"])
     asked = parser.parse_args().what
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if "digest" in asked:
         results["digest"] = digest()
     if "overhead" in asked:
         results["overhead"] = overhead() | {"load": os.getloadavg()}
+    if "trainings" in asked:
+        results["trainings"] = trainings() | {"load": os.getloadavg()}
     if "coordinator" in asked:
         results["coordinator"] = coordinator(results["overhead"]["coordinator_seconds_per_job_in_ray"])
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")

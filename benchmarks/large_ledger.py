@@ -20,7 +20,7 @@ from evo.campaign.folder import RunFolder
 from evo.ledger import codec, file
 from evo.ledger.codec import CONTENT, TIMES
 from evo.ledger.ledger import Ledger
-from evo.ledger.schema import EVALUATIONS, GENOMES, INDIVIDUALS, TELLS, canonical, checksum
+from evo.ledger.schema import COUNTS, EVALUATIONS, GENOMES, INDIVIDUALS, META, TELLS, canonical, checksum
 from evo.recipe import reader
 from evo.recipe.schema import Recipe
 from evo.records import Champion, Estimate, Purpose, Statistics
@@ -76,6 +76,7 @@ class Writer:
         with contextlib.closing(file.connect(self.folder.ledger)) as connection, file.transaction(connection):
             for _ in range(generations):
                 self._generation(connection)
+            self._count(connection)
 
     def train(self) -> None:
         """Write one training that the next tell is to be about, in one transaction, as a campaign does."""
@@ -84,6 +85,13 @@ class Writer:
         with contextlib.closing(file.connect(self.folder.ledger)) as connection, file.transaction(connection):
             connection.execute(GENOMES.insert, self._genome(member))
             connection.execute(EVALUATIONS.insert, row)
+            self._count(connection)
+
+    def _count(self, connection: sqlite3.Connection) -> None:
+        """Note how many evaluations there are, as `Ledger.add` does."""
+        counts = dict(connection.execute("SELECT status, count(*) FROM evaluations GROUP BY status"))
+        connection.execute("DELETE FROM meta WHERE key = ?", (COUNTS,))
+        connection.execute(META.insert, META.row(COUNTS, canonical(counts)))
 
     def _member(self, number: int, index: int) -> tuple[int, str, str, float]:
         lr = 10 ** self.random.uniform(-4, -2)

@@ -20,6 +20,7 @@ nodes=${SLURM_JOB_NUM_NODES:-1}
 restarts=${SLURM_RESTART_COUNT:-0}
 head=${SLURMD_NODENAME:-$(hostname)}     # this script runs on the first node
 export RAY_memory_monitor_refresh_ms=0   # when memory runs out, the kernel ends the training, not Ray its supervisor
+export RAY_AUTH_MODE="${RAY_AUTH_MODE:-disabled}"   # token: see docs/clusters.md
 options=(--object-store-memory=$((100 * 1024 * 1024)) --disable-usage-stats --block)
 
 campaign=

@@ -128,6 +128,8 @@ def _pool(
     )
     here = kind_of_cpu(json.loads(meta["versions"])) if meta["device"] == "cpu" else meta["device"]
     settled = ledger.hardware(unnoted=here)
+    if meta["device"] == "cpu":
+        ledger.note_hardware(settled)  # also what was trained here before
     return ClusterPool(cluster, settled=settled, batch=machine.batch, log=folder.log, say=progress.say)
 
 

@@ -26,6 +26,7 @@ class Status:
     many by status of the training. ``trials``, ``lane_steps`` (training steps of all lanes), ``seconds`` (wall time):
     of all complete generations; ``budget``: the training steps that end it, 0: no such end. ``created``: ISO 8601.
     ``added``: genomes that joined it, or wait to (``generation`` None), as the ledger and the inbox have them.
+    ``kinds``: how many instances each kind of hardware of a cluster trains on.
     """
 
     run: str
@@ -43,6 +44,7 @@ class Status:
     seconds: float = 0.0
     created: str = ""
     added: tuple[Addition, ...] = ()
+    kinds: dict[str, int] = field(default_factory=dict)
 
     @property
     def trainings(self) -> int:
@@ -94,6 +96,7 @@ def standing(
         budget=recipe.lane_steps,
         seconds=sum(each.seconds for each in past),
         created=meta["created"],
+        kinds=ledger.kinds(),
         added=(*ledger.additions(), *inbox.waiting(folder, ledger, recipe.limits)),
     )
 
@@ -134,6 +137,8 @@ def facts(status: Status) -> list[tuple[str, str]]:
         listed.append(("trials on fresh instances", wording.summary(status.trials)))
     by_status = ", ".join(f"{count} {name}" for name, count in sorted(status.evaluations.items()))
     listed.append(("trainings", f"{status.trainings}{f' ({by_status})' if by_status else ''}"))
+    if several := wording.hardware(status.kinds):
+        listed.append(("hardware", several))
     listed.append(("complete generations", f"{steps(status.lane_steps)} training steps in {duration(status.seconds)}"))
     return listed
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from evo.formatting import duration, gain, interval, steps
 from evo.records import Addition, Champion, Generation, Statistics, Trial
+from genomes.strict_yaml import escaped
 
 FOUNDER_STAYS = "one of the founders: nothing bred from them has shown to be better"
 GENERATION_COLUMNS = ("gen.", "best", "champion", "trial", "trained", "failed", "time")
@@ -39,6 +40,12 @@ def addition(added: Addition) -> str:
     """What became of a genome from outside: ``mine from mine.yaml, by ann@host, 2026-11-27, in generation 4``."""
     joined = "waits for the next generation" if added.generation is None else f"in generation {added.generation + 1}"
     return f"{added.name} from {added.source}, by {added.by}, {added.time}, {joined}"
+
+
+def hardware(kinds: Mapping[str, int]) -> str:
+    """How many instances each of several kinds trains on; empty for one kind."""
+    counts = [f"{count} on {escaped(kind)}" for kind, count in kinds.items()]
+    return f"each instance on one kind: {'; '.join(counts)}" if len(counts) > 1 else ""
 
 
 def reference(statistics: Statistics) -> str | None:

@@ -14,7 +14,7 @@ from evo.ledger import file
 from evo.ledger.audit import Damage, sound_rows
 from evo.ledger.errors import DamagedError, LedgerError, explained
 from evo.ledger.ledger import Ledger
-from evo.ledger.schema import EVALUATIONS, GENOMES, META, TABLES
+from evo.ledger.schema import COUNTS, EVALUATIONS, GENOMES, META, TABLES
 
 EVERY = 5  # generations; the first one is copied too
 
@@ -121,6 +121,7 @@ def _drop_what_lacks_something(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM tells WHERE number >= ?", (complete,))
     used = "SELECT genome FROM evaluations UNION SELECT genome FROM individuals"
     connection.execute(f"DELETE FROM genomes WHERE id NOT IN ({used})")
+    connection.execute("DELETE FROM meta WHERE key = ?", (COUNTS,))
 
 
 def _counted(damage: Sequence[Damage]) -> str:

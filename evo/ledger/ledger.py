@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import lru_cache
@@ -24,6 +25,7 @@ from evo.ledger.codec import CONTENT, TIMES
 from evo.ledger.errors import DamagedError, LedgerError, explained, moved
 from evo.ledger.schema import (
     ADDITIONS,
+    COUNTS,
     EVALUATIONS,
     GENOMES,
     HARDWARE,
@@ -88,6 +90,7 @@ class Ledger:
         self._connection = connection
         self._place: tuple[int, int] | None = None  # device and inode of what is open to write
         self._checked: set[str] = set()  # tables whose pages are known to be in order
+        self._counts: Counter[str] | None = None  # evaluations by status, once one was added
 
     # --- opening and closing ---------------------------------------------------------------------------
 
@@ -181,16 +184,29 @@ class Ledger:
         ``hardware``: the kind of machine that trained them, to be noted once per instance; empty for the machine of
         the launch.
         """
-        tell = self.tells()
+        tell, counts = self.tells(), Counter(self._counted() if self._counts is None else self._counts)
         with self._writing():
             for lane, training in results:
                 genome = self._add_genome(lane.hash, lane.text)
+                counts[training.status] += 1
                 values = (*lane.key, genome, purpose.value, tell, *codec.to_row(training, CONTENT))
                 row = EVALUATIONS.row(*values, times=codec.to_row(training, TIMES))
                 self._connection.execute(EVALUATIONS.insert, row)
                 if hardware:
-                    note = META.row(_hardware_key(lane.key), hardware)
-                    self._connection.execute(META.insert.replace("INSERT", "INSERT OR IGNORE", 1), note)
+                    self._note_hardware(lane.key, hardware)
+            note = META.row(COUNTS, canonical(counts))
+            self._connection.execute(META.insert.replace("INSERT", "INSERT OR REPLACE", 1), note)
+        self._counts = counts
+
+    def note_hardware(self, kinds: Mapping[Instance, str]) -> None:
+        """Note the kind of machine that trains on each instance, where it is not noted yet. Raises LedgerError."""
+        with self._writing():
+            for instance, kind in kinds.items():
+                self._note_hardware(Lane("", "", instance, 0).key, kind)
+
+    def _note_hardware(self, key: Key, kind: str) -> None:
+        note = META.row(_hardware_key(key), kind)
+        self._connection.execute(META.insert.replace("INSERT", "INSERT OR IGNORE", 1), note)
 
     def save(self, told: Told, checkpoint: Checkpoint, seconds: float) -> None:
         """Store a tell: what came of it, and the checkpoint from which the search goes on."""
@@ -252,6 +268,13 @@ class Ledger:
             if kind:
                 found[_instance(dict(zip(names, values, strict=True)))] = kind
         return found
+
+    def kinds(self) -> dict[str, int]:
+        """How many instances each kind of machine trains on, those of a cluster; unchecked, for it is shown often."""
+        query = (
+            "SELECT value, count(*) FROM meta WHERE key > ? AND key < ? GROUP BY value ORDER BY count(*) DESC, value"
+        )
+        return dict(self.rows(query, (HARDWARE, f"{HARDWARE}~")))
 
     def results(self, keys: Iterable[Key]) -> Results:
         """The stored evaluations among ``keys`` (`Lane.key`)."""
@@ -340,7 +363,13 @@ class Ledger:
         return self.rows("PRAGMA data_version")[0][0]
 
     def count_by_status(self) -> dict[str, int]:
-        """As `statuses`, by the index alone: for looks that come often.
+        """As `statuses`, by what was noted with the last evaluation: for looks that come often."""
+        noted = [json.loads(row["value"]) for row in self._rows(META, "WHERE key = ?", (COUNTS,))]
+        counts = noted[0] if noted else self._counted()
+        return dict(sorted(filter(lambda row: row[1], counts.items()), key=lambda row: (-row[1], row[0])))
+
+    def _counted(self) -> dict[str, int]:
+        """How many evaluations there are of each status, by the index alone.
 
         Those that finished, most of all, are what the others leave of the total, which SQLite counts by pages.
         """
@@ -350,8 +379,7 @@ class Ledger:
         both = " UNION ALL ".join(found.format(side) for side in ("< 'finished'", "> 'finished'"))
         rows = self.rows(f"{both} UNION ALL SELECT '', count(*) FROM evaluations")
         counts = dict(rows[:-1])
-        counts["finished"] = rows[-1][1] - sum(counts.values())
-        return dict(sorted(filter(lambda row: row[1], counts.items()), key=lambda row: (-row[1], row[0])))
+        return counts | {"finished": rows[-1][1] - sum(counts.values())}
 
     def past_since(self, past: Sequence[Generation]) -> list[Generation]:
         """The complete generations, of which ``past`` are known: only what came after them is read."""

@@ -89,8 +89,9 @@ class Table:
 META = Table("meta", ("key TEXT NOT NULL",), ("value TEXT NOT NULL",))
 START_GENOMES = "start_genomes"  # a key of META: JSON, path -> text; absent where an earlier evo launched
 ADDITIONS = "additions"  # a key of META: JSON, the genomes that joined later, with their origin; absent without any
-# of the machine and the moment, not of the result; what genomes from outside lead to stands in the other tables
-UNHASHED_META = ("created", "versions", "overrides", START_GENOMES, ADDITIONS)
+COUNTS = "counts"  # a key of META: JSON, evaluations by status; absent where an earlier evo stored the last one
+# of the machine and the moment, or what other tables say too; what genomes from outside lead to stands in those tables
+UNHASHED_META = ("created", "versions", "overrides", START_GENOMES, ADDITIONS, COUNTS)
 HARDWARE = "hardware "  # begins a key of META: the kind of machine that trains on an instance, where a cluster did
 
 GENOMES = Table("genomes", ("id TEXT NOT NULL",), ("hash TEXT NOT NULL", "text TEXT NOT NULL"))

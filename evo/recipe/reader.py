@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,7 @@ def named(name: str, algorithm: str | None = None) -> Recipe:
     return recipe
 
 
+@lru_cache(maxsize=64)
 def from_text(text: str) -> Recipe:
     """The recipe that ``dump`` wrote. Raises RecipeError."""
     try:

@@ -182,7 +182,8 @@ class Report:
     """All that a page shows of a campaign. ``curves``: the champion's first, then the baselines'.
 
     ``points``: by generation. ``prices``: see the function of that name. ``beside_bound``: None for a task without a
-    bound of optimizers that ignore the mean. ``link``: the address of an individual's page by its id, where it has one.
+    bound of optimizers that ignore the mean. ``hardware``: how many instances each kind of machine of a cluster trains
+    on. ``link``: the address of an individual's page by its id, where it has one.
     """
 
     recipe: Recipe
@@ -200,6 +201,7 @@ class Report:
     meta: dict[str, str]
     added: list[Joined]
     front: list[OnFront]
+    hardware: dict[str, int]
     controls: Sequence[Control] = ()
     explained: Explained | None = None
     link: Callable[[str], str] | None = None
@@ -271,6 +273,7 @@ def brief(ledger: Ledger) -> Report:
         meta=meta,
         added=[],
         front=[],
+        hardware=ledger.kinds(),
     )
 
 

@@ -65,6 +65,7 @@ def render(report: Report) -> str:
                 report.recipe.population,
             ),
             seconds=sum(generation.seconds for generation in report.generations),
+            hardware=wording.hardware(report.hardware),
             trainings=sum(count for _, count in report.statuses),
             written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         )

@@ -12,7 +12,7 @@ from statistics import fmean
 from markupsafe import Markup
 
 from evo.evaluation.bounds import mean_blind_quality
-from evo.exports.formats import find_format
+from evo.exports.formats import find_format, stem
 from evo.exports.source import of_individual
 from evo.formatting import duration, gain, interval, quality
 from evo.ledger.ledger import Ledger, Member
@@ -277,10 +277,6 @@ def _named(instance: Instance) -> str:
 # --- downloads -------------------------------------------------------------------------------------------
 
 
-def _stem(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_]+", "_", name)
-
-
 def download(
     ledger: Ledger, individual: Individual, format: str, estimates: Mapping[str, Estimate]
 ) -> tuple[str, bytes]:
@@ -290,13 +286,12 @@ def download(
     """
     chosen = find_format(format)
     export = of_individual(ledger, individual, estimates)
-    stem = _stem(export.genome.name)
     files = chosen.files(export)
     if len(files) == 1:
         ((name, text),) = files.items()
         return name, text.encode("utf-8", "backslashreplace")
-    buffer = io.BytesIO()
+    folder, buffer = f"{stem(export.genome.name)}_{format}", io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, text in files.items():
-            archive.writestr(f"{stem}_{format}/{path}", text)
-    return f"{stem}_{format}.zip", buffer.getvalue()
+            archive.writestr(f"{folder}/{path}", text)
+    return f"{folder}.zip", buffer.getvalue()

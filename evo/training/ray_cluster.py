@@ -14,6 +14,7 @@ import signal
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from typing import Any
 
 from evo.errors import EvoError, UsageError
 from evo.training.agent import Agent
-from evo.training.cluster import Event, Joined, Left, Replied
+from evo.training.cluster import ClusterError, Event, Joined, Left, Replied
 from evo.training.pool import WorkerError
 from harness.result import NUMERICS_VERSION
 
@@ -81,7 +82,7 @@ class RayCluster:
     def events(self, seconds: float) -> list[Event]:
         """What has happened; waits for something ``seconds`` at most.
 
-        Raises WorkerError where every machine was given up.
+        Raises WorkerError where every machine was given up, ClusterError where the cluster cannot be reached.
         """
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self._look()
@@ -141,7 +142,8 @@ class RayCluster:
 
     def _look(self) -> None:
         """Find nodes that have joined or gone, and start workers where some are missing."""
-        alive = {node["NodeID"]: node for node in self._ray.nodes() if node["Alive"]}
+        with self._reaching():
+            alive = {node["NodeID"]: node for node in self._ray.nodes() if node["Alive"]}
         for key in [key for key in self._places if key[0] not in alive]:
             self._say(f"{self._places.pop(key).address} is lost")
         for identity, node in alive.items():
@@ -167,13 +169,15 @@ class RayCluster:
         affinity = importlib.import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
         self._started += 1
         worker = self._started
-        remote = self._ray.remote(Agent).options(
-            num_cpus=1,
-            num_gpus=int(place.device == "cuda"),
-            max_restarts=0,
-            scheduling_strategy=affinity(place.node, soft=False),
-        )
-        self._actors[worker] = _Actor(place, remote.remote(json.dumps(self._options | {"device": place.device})))
+        with self._reaching():
+            remote = self._ray.remote(Agent).options(
+                num_cpus=1,
+                num_gpus=int(place.device == "cuda"),
+                max_restarts=0,
+                scheduling_strategy=affinity(place.node, soft=False),
+            )
+            handle = remote.remote(json.dumps(self._options | {"device": place.device}))
+        self._actors[worker] = _Actor(place, handle)
         place.workers.add(worker)
         self._call(worker, self._actors[worker].handle.hello, not place.kind)
 
@@ -185,15 +189,26 @@ class RayCluster:
             self._events.put((worker, None if error else future.result(), error))
 
         try:
-            method.remote(argument).future().add_done_callback(done)
-        except self._ray.exceptions.RayError as error:
+            with self._reaching():
+                method.remote(argument).future().add_done_callback(done)
+        except ClusterError as error:  # or this worker alone is lost
             self._events.put((worker, None, error))
 
     def _forget(self, worker: int) -> None:
         actor = self._actors.pop(worker)
         actor.place.workers.discard(worker)
-        with contextlib.suppress(Exception):  # it is gone already, or the cluster is
+        with contextlib.suppress(ClusterError), self._reaching():  # it is gone already, or the cluster is
             self._ray.kill(actor.handle)
+
+    @contextlib.contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Around calls of Ray, whose client raises many classes of errors: raises ClusterError for all of them."""
+        try:
+            if not self._ray.is_initialized():  # a call would start a cluster here
+                raise ConnectionError("the connection is lost")
+            yield
+        except Exception as error:
+            raise ClusterError(f"the cluster cannot be reached: {_reason(error)}; resume when it can") from None
 
     def _give_up(self, place: _Place, reason: str) -> None:
         if not place.given_up:
@@ -225,11 +240,11 @@ def connect(address: str) -> Iterator[ModuleType]:
     try:
         if address != "auto":
             socket.create_connection((host, int(port)), CONNECTING_SECONDS).close()  # Ray would try for minutes
-        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
-    except OSError as error:
-        raise EvoError(f"--cluster {address}: cannot connect: {error.strerror or _reason(error)}") from None
-    except (RuntimeError, ValueError, ray.exceptions.RayError) as error:  # another version of Ray or Python, for one
-        raise EvoError(f"--cluster {address}: cannot connect: {_reason(error)}") from None
+        with warnings.catch_warnings(action="ignore"):
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:  # another version of Ray, for one
+        hint = f"{_reason(error)}; where the cluster wants a token, set RAY_AUTH_MODE=token"
+        raise EvoError(f"--cluster {address}: cannot connect: {getattr(error, 'strerror', None) or hint}") from None
     finally:
         for number, handler in handlers.items():  # Ray takes SIGTERM for itself
             signal.signal(number, handler)

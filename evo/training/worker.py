@@ -43,18 +43,23 @@ def main() -> None:
     _die_with_parent()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what anyone prints goes to the log, not between the answers
-    module, _, name = sys.argv[1].partition(":")
-    function: Function = getattr(importlib.import_module(module), name)
+    function = find(sys.argv[1])
     jobs: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(jobs,), daemon=True).start()
     _answer(answers, {"ready": True})
     while True:
-        for position, training in _answers(function, json.loads(jobs.get())):
+        for position, training in answers_to(json.loads(jobs.get()), function):
             _answer(answers, {"position": position, "training": training})
 
 
-def _answers(function: Function, job: dict[str, Any]) -> Answers:
-    """Exactly one for each lane of ``job``, whatever ``function`` does."""
+def find(name: str) -> Function:
+    """The function of a name ``module:function``. Raises ImportError, AttributeError."""
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def answers_to(job: dict[str, Any], function: Function) -> Answers:
+    """Exactly one answer for each lane of ``job``, whatever ``function`` does."""
     unanswered = set(range(len(job["lanes"])))
     try:
         for position, training in function(**job):

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from tests.evo.fake_campaign import folder, run
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
 
+CLIENT_PORT = 10001  # of Ray's server for machines that are no nodes
 MEMORY = 80 * 2**20  # bytes of a node's object store, which stays empty
 SLOWNESS = 5  # of a machine that does other things too
 REAL = """\
@@ -61,8 +63,12 @@ def cluster(cluster_utils) -> Iterator[Cluster]:
     """A head without CPUs for workers, to which tests add nodes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAKE_SECONDS", "0.05")
-        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]))
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # whatever token a user has
+        patch.setenv("GRPC_ENABLE_FORK_SUPPORT", "0")  # else Ray's server for clients may not start
         head = {"num_cpus": 0, "object_store_memory": MEMORY, "include_dashboard": False}
+        if find_spec("grpc"):
+            head["ray_client_server_port"] = CLIENT_PORT
         cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
         yield cluster
         cluster.shutdown()
@@ -77,10 +83,10 @@ def through(tmp_path_factory) -> tuple[str, str]:
 
 
 class Coordinator:
-    """A campaign on ``cluster``, as a process."""
+    """A campaign on the cluster at ``address``, as a process."""
 
-    def __init__(self, cluster: Cluster, verb: str, path: Path) -> None:
-        environment = {**os.environ, "FAKE_CLUSTER": cluster.address}
+    def __init__(self, address: str, verb: str, path: Path) -> None:
+        environment = {**os.environ, "FAKE_CLUSTER": address}
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
         self.process = subprocess.Popen(command(verb, path, 0), cwd=ROOT, env=environment, text=True, **pipes)
         self.path = path
@@ -100,8 +106,14 @@ class Coordinator:
 
 def trainers() -> list[str]:
     """Command lines of the processes that train for clusters."""
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in listed.splitlines() if "evo.training.worker tests.evo.fake_worker:train" in line]
+    return [line for *_, line in processes() if "evo.training.worker tests.evo.fake_worker:train" in line]
+
+
+def processes() -> list[tuple[int, int, str]]:
+    """All processes: number, that of the parent, command line."""
+    listed = subprocess.run(["ps", "-ewwo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    lines = (line.split(maxsplit=2) for line in listed.splitlines())
+    return [(int(process), int(parent), arguments) for process, parent, arguments in lines]
 
 
 class Eventful(Progress):
@@ -160,7 +172,7 @@ def test_two_of_four_nodes_and_the_coordinator_are_killed(tmp_path, cluster, thr
     rng = random.Random(seed)
     nodes = [add_node(cluster) for _ in range(4)]
     path = folder(tmp_path / "here" / "run")
-    campaign = Coordinator(cluster, "launch", path)
+    campaign = Coordinator(cluster.address, "launch", path)
     for event in sorted(rng.sample(range(1, 60), 3)):
         campaign.wait_for(event)
         if len(nodes) > 3 or (len(nodes) > 2 and path.parent.name == "elsewhere"):
@@ -170,12 +182,58 @@ def test_two_of_four_nodes_and_the_coordinator_are_killed(tmp_path, cluster, thr
             campaign.process.communicate()
             path = tmp_path / "elsewhere" / "run"
             shutil.move(tmp_path / "here", tmp_path / "elsewhere")
-            campaign = Coordinator(cluster, "resume", path)
+            campaign = Coordinator(cluster.address, "resume", path)
     code, errors = campaign.end()
     assert code == 0, errors
     assert result(path) == through
     for node in nodes:
         cluster.remove_node(node, allow_graceful=False)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not find_spec("grpc"), reason="needs grpcio, which the extra ray brings")
+def test_a_machine_that_is_no_node_can_be_the_coordinator(tmp_path, cluster, through):
+    node, path = add_node(cluster), folder(tmp_path / "run")
+    address = f"ray://127.0.0.1:{CLIENT_PORT}"
+    campaign = Coordinator(address, "launch", path)
+    campaign.wait_for(20)
+    campaign.process.send_signal(signal.SIGINT)
+    signaled = time.monotonic()
+    code, errors = campaign.end()
+    assert code == 75, errors
+    assert time.monotonic() - signaled < 2 * SLOWNESS
+    campaign = Coordinator(address, "resume", path)
+    code, errors = campaign.end()
+    assert code == 0, errors
+    assert result(path) == through
+    cluster.remove_node(node, allow_graceful=False)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not find_spec("grpc"), reason="needs grpcio, which the extra ray brings")
+def test_a_connection_that_is_lost_is_told_and_the_campaign_goes_on_later(tmp_path, cluster, through):
+    node, path = add_node(cluster), folder(tmp_path / "run")
+    campaign = Coordinator(f"ray://127.0.0.1:{CLIENT_PORT}", "launch", path)
+    campaign.wait_for(20)
+    for process in client_servers():
+        os.kill(process, signal.SIGKILL)
+    code, errors = campaign.end()
+    assert code == 75, errors
+    assert "the cluster cannot be reached: " in errors
+    assert "Started a local Ray instance" not in errors
+    campaign = Coordinator(cluster.address, "resume", path)
+    assert campaign.end()[0] == 0
+    assert result(path) == through
+    cluster.remove_node(node, allow_graceful=False)
+
+
+def client_servers() -> list[int]:
+    """Ray's server for clients, which this process started, and those that it started for each of them."""
+    found = {os.getpid()}
+    for process, parent, arguments in processes():  # in the order of their start
+        if parent in found and "ray.util.client.server" in arguments:
+            found.add(process)
+    return sorted(found - {os.getpid()})
 
 
 @pytest.mark.slow

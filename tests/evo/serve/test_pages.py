@@ -68,6 +68,23 @@ def test_a_campaign_says_what_status_the_live_table_and_the_report_say(client, r
         assert section.strip() in page
 
 
+def test_kinds_of_hardware_are_shown_where_they_differ(runs, tmp_path, evo):
+    path = tmp_path / "runs/fake"
+    shutil.copytree(runs / "fake", path)
+    with Ledger.open_to_write(RunFolder(path).ledger) as ledger:
+        instances = sorted(ledger.hardware("cpu, here"), key=lambda instance: instance.seed)
+        for kind, some in (("cpu, old", instances[:9]), ("cpu, <b>", instances)):  # the second keeps to what is left
+            assert "each instance on one kind" not in evo("status", path)[1]
+            ledger.note_hardware(dict.fromkeys(some, kind))
+        assert ledger.hardware() == {each: "cpu, old" if each in instances[:9] else "cpu, <b>" for each in instances}
+    told = f"each instance on one kind: {len(instances) - 9} on cpu, <b>; 9 on cpu, old"
+    assert f"hardware: {told}" in evo("status", path)[1]
+    assert evo("report", path)[0] == 0
+    assert told in text_of(RunFolder(path).report.read_text())
+    with opened(tmp_path / "runs", draws=False) as client:
+        assert f"hardware {told}" in text_of(client.get("/c/fake").text)
+
+
 def test_nothing_of_a_page_is_inline_or_from_elsewhere(client):
     for address in ("/", "/c/fake", "/c/fake/genomes", "/c/fake/g/g1i1", "/c/fake/compare?first=g1i1&second=adam"):
         answer = client.get(address)
