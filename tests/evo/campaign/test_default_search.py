@@ -20,7 +20,7 @@ from tests.evo.campaign.test_run import Interrupting, result
 pytestmark = pytest.mark.usefixtures("without_pictures")
 RECIPE = """\
 name: raced
-seed: 27
+seed: 30
 population: 14
 generations: 4
 epochs: 2
