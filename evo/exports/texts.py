@@ -41,5 +41,6 @@ def docstring_line(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Foreign text on one line in which nothing is markup: what Markdown obeys is escaped."""
-    return re.sub(r"([\\`*_\[\]<>#|~&])", r"\\\1", escaped(" ".join(text.split())))
+    """Foreign text on one line in which nothing is markup: what Markdown obeys is escaped. ``_`` in a word is none."""
+    found = re.sub(r"([\\`*\[\]<>#|~&])", r"\\\1", escaped(" ".join(text.split())))
+    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\_", found)

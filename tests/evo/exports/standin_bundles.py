@@ -314,6 +314,6 @@ def update_bound(genome: Genome, dtype: torch.dtype) -> float:
         return UPDATE_BOUND[dtype]
     operations = {node.op for node in lower(genome).nodes}
     growing = {
-        "inverse_root": 5000, "gram_schmidt": 1000, "output_shift": 100, "odd_polynomial": 50, "sum_row": 50,
+        "inverse_root": 5000, "gram_schmidt": 1000, "output_shift": 500, "odd_polynomial": 50, "sum_row": 50,
     }  # fmt: skip
     return UPDATE_BOUND[dtype] * max((growing.get(op, 1) for op in operations), default=1)

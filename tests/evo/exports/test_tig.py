@@ -265,6 +265,7 @@ def test_details_that_are_none_are_refused(key, value):
 def test_a_readme_shows_text_as_text():
     files = api.export("adam", "tig", fields={**DETAILS, "submitter": "<script>[x](y)`*_ #"}).files
     assert r"\<script\>\[x\](y)\`\*\_ \#" in files["README.md"]
+    assert "* **Challenge name:** neuralnet_optimizer\n" in files["README.md"]
     assert "exclusive license" in files["README.md"]
     assert "script" not in files["mod.rs"] + files["mine.cu"]
 
