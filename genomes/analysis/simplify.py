@@ -83,6 +83,8 @@ def with_one_thing_less(genome: Genome) -> Iterator[tuple[str, Genome]]:
         yield f"evaluation: {show(genome.evaluation.offset)}", replace(genome, evaluation=None)
     if genome.query:
         yield f"query: {show(genome.query.offset)}", replace(genome, query=None)
+        if genome.query.as_evaluated:
+            yield "query.as_evaluated", replace(genome, query=replace(genome.query, as_evaluated=False))
     for candidate in _smaller(genome):
         if not candidate.constant and _readable(candidate.genome):
             yield candidate.what, candidate.genome
