@@ -144,7 +144,7 @@ class FlatLoop(Loop):
         if scaled not in self._queried or self._queried[scaled][0] is not queried:
             params = self.network.with_trainable(queried, self.params)
             if frozen_scale is not None:
-                params[self.layout.norm(self.layout.num_hidden_layers - 1).start] = frozen_scale
+                params[self.layout.last_scale] = frozen_scale
             self._queried[scaled] = queried, self.network.layers(params)
         return self._queried[scaled][1]
 

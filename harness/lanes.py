@@ -173,7 +173,7 @@ class LaneLoop:
         queried = slabs.queried if slabs.queried.shape[1] else slabs.theta
         self._queried_params = views(queried, slabs.frozen, slabs.running)
         if slabs.frozen_scale.shape[1]:
-            self._queried_params[self.layout.norm(self.layout.num_hidden_layers - 1).start] = slabs.frozen_scale
+            self._queried_params[self.layout.last_scale] = slabs.frozen_scale
         self._epoch: Callable[[], None] | None = None
 
     # --- an epoch: nothing here may wait for the device ---------------------------------------------------------------

@@ -59,6 +59,11 @@ class Layout:
         first = 2 * (self.num_hidden_layers + 1) + 4 * i
         return slice(first, first + 4)
 
+    @property
+    def last_scale(self) -> int:
+        """The index of the last BatchNorm's scale."""
+        return self.norm(self.num_hidden_layers - 1).start
+
 
 @lru_cache
 def network_layout(task: str, num_hidden_layers: int) -> Layout:

@@ -81,7 +81,7 @@ class FlatLanesRun:
 
     def __init__(self, slabs: Slabs, layout: Layout, lanes: list[_Lane], queries: bool) -> None:
         self.slabs, self.lanes, self.queries, self._kinds = slabs, lanes, queries, Kinds.of(layout)
-        self._scale = layout.norm(layout.num_hidden_layers - 1).start
+        self._scale = layout.last_scale
         self._find_params()
 
     def _find_params(self) -> None:

@@ -96,8 +96,6 @@ class CudaLanesRun:
         self._scaling = bool(self._end) and optimizer.scales_features
         size = len(slabs.theta), self._model.n_outputs, self._model.shift_size
         self._shifts = slabs.theta.new_zeros(size if self._shifting else 0)
-        scale = self._frozen_end()[3] if self._scaling else slabs.theta.new_empty(len(slabs.theta), 0)
-        self._scale = scale.clone()  # of the frozen BatchNorm, for queries that see it as evaluation does
         words = np.array([seed_word(seed) for seed in seeds], np.uint32).view(np.int32)  # torch gathers no unsigned
         sources = [_render(program, real) for program in optimizer.programs]
         kinds = [
@@ -119,6 +117,8 @@ class CudaLanesRun:
         needed = min(STREAMS, len(self._groups)) if device.type == "cuda" and len(self._groups) > 1 else 0
         self._streams = [torch.cuda.Stream(device) for _ in range(needed)]
         self._bind()
+        scale = self._frozen[3] if self._scaling else slabs.theta.new_empty(len(slabs.theta), 0)
+        self._scale = scale.clone()  # of the frozen BatchNorm, for queries that see it as evaluation does
         for group in self._groups:
             group.run(group.source.start, self._model)
 
@@ -138,7 +138,7 @@ class CudaLanesRun:
             return None
         self._side_by_side(self._query)
         if self._scaling:
-            self._slabs.frozen_scale.copy_(self._frozen_end()[3])
+            self._slabs.frozen_scale.copy_(self._frozen[3])
             for group in self._groups:
                 if group.moved is not None:
                     asked, scale = group.arrays["asked"].unsqueeze(1) > 0, self._slabs.frozen_scale[group.lanes]
@@ -156,18 +156,18 @@ class CudaLanesRun:
         self._steps += 1  # a recording of steps holds whole epochs, so that it may be replayed
         last = bool(self._end) and self._steps % STEPS_PER_EPOCH == 0
         if last and self._shifting:
-            self._shifts.copy_(output_shifts(*self._frozen_end()[:-1]))
-        shift = self._frozen_end()[0].clone() if last and self._scaling else None
+            self._shifts.copy_(output_shifts(*self._frozen[:-1]))
+        shift = self._frozen[0].clone() if last and self._scaling else None
         self._side_by_side(lambda group: group.run(group.source.step, self._model))
-        for group in self._groups if shift is not None else ():
-            if shift is not None and group.moved is not None:
-                end = [tensor[group.lanes] for tensor in (shift, *self._frozen_end()[1:-2])]
-                self._scale[group.lanes] = feature_gains(*end, moved=group.arrays["state"][:, group.moved])
+        if shift is not None:
+            self._rescale(shift)
 
-    def _frozen_end(self) -> list[Tensor]:
-        """The tensors of the frozen end, ``[lane, ...]``."""
-        views = Kinds.of(self._layout).views(self._slabs.theta, self._slabs.frozen, self._slabs.running)
-        return [views[i] for i in self._end]
+    def _rescale(self, shift: Tensor) -> None:
+        """Find the frozen BatchNorm's scale for the next epoch's queries. ``shift``: as before the step."""
+        for group in self._groups:
+            if group.moved is not None:
+                end = [tensor[group.lanes] for tensor in (shift, *self._frozen[1:-2])]
+                self._scale[group.lanes] = feature_gains(*end, moved=group.arrays["state"][:, group.moved])
 
     def keep(self, lanes: Tensor) -> None:
         """Go on with ``lanes`` alone (ascending), which have moved to the beginnings of the slabs."""
@@ -183,6 +183,8 @@ class CudaLanesRun:
 
     def _bind(self) -> None:
         """Tell each group where its lanes and their arrays are."""
+        views = Kinds.of(self._layout).views(self._slabs.theta, self._slabs.frozen, self._slabs.running)
+        self._frozen = [views[i] for i in self._end]  # the tensors of the frozen end, [lane, ...]
         first = 0
         for group in self._groups:
             group.lanes = slice(first, first + len(group.arrays["steps"]))
