@@ -269,7 +269,7 @@ def fit(value: float, dtype: torch.dtype) -> float:
 class State:
     """What lasts between steps. ``slots``: one entry per slot of the program; a list over tensors, or one value.
 
-    ``needed``: for each node of the program and each tensor whether its value is computed; ``moments``: for each node
+    ``needed``: for each node of the program and each tensor whether its value is computed; ``steps``: for each node
     in which steps; ``kept``: as ``needed``, of slots. None stands for the others.
     """
 
@@ -281,7 +281,7 @@ class State:
     dtype: torch.dtype
     device: torch.device
     needed: list[list[bool]]
-    moments: tuple[Condition, ...]
+    steps: tuple[Condition, ...]
     kept: list[list[bool]]
     t: int = 0
     slots: list[Any] = field(default_factory=list)
@@ -309,7 +309,7 @@ class TorchOptimizer:
             trainable=trainable,
             roles=roles,
             needed=needed(self.program, found.nodes, roles),
-            moments=found.moments,
+            steps=found.steps,
             kept=needed(self.program, found.slots, roles),
             known=known_values(
                 shapes,
@@ -398,7 +398,7 @@ class TorchOptimizer:
         for i, node in (entry for entry in nodes if entry[1].shape is ShapeClass.CLOCK):
             values[i] = self._value(node, [], values, clock, sources, state)
         for i, node in (entry for entry in nodes if entry[1].shape is not ShapeClass.CLOCK):
-            if all(values[mask] == taken for mask, taken in state.moments[i]):
+            if all(values[mask] == taken for mask, taken in state.steps[i]):
                 values[i] = self._value(node, state.needed[i], values, clock, sources, state)
             elif node.shape.per_tensor:
                 values[i] = [None] * len(state.trainable)

@@ -24,12 +24,14 @@ ALL: Condition = frozenset()
 class Conditions:
     """``nodes``, ``slots``: for each a condition that all tensors fulfill for which its value is needed.
 
-    ``moments``: for each node a condition, of masks of the clock, that all steps fulfill in which its value is needed;
-    empty but for products of matrices and for what is made of them.
+    ``steps``: for each node a condition, of masks of the clock, that all steps fulfill in which its value is needed.
+    ``moments``: the same, but empty for all but products of matrices and what is made of them: where a back end writes
+    text, a question costs more than the rest.
     """
 
     nodes: tuple[Condition, ...]
     slots: tuple[Condition, ...]
+    steps: tuple[Condition, ...]
     moments: tuple[Condition, ...]
 
 
@@ -44,33 +46,55 @@ def conditions(program: Program) -> Conditions:
     A value that several others need has those masks in common that all of them have.
     """
     fixed = fixed_nodes(program)
+
+    def by_role(mask: int, value: bool) -> Condition:
+        return meaning(program, mask, value) if fixed[mask] else ALL
+
     slots: list[Condition | None] = [None] * len(program.slots)
     for own in (program.query and [program.query.offset], program.evaluation and [program.evaluation.offset]):
         for slot in own or []:
             slots[slot] = ALL
     while True:
-        nodes = _nodes(program, fixed, slots)
+        nodes = _nodes(program, by_role, slots)
         before = list(slots)
         for node, condition in zip(program.nodes, nodes, strict=True):
             if node.op == "load":
                 slot = int(node.attribute or 0)
                 slots[slot] = _common(slots[slot], condition)
         if slots == before:
-            return Conditions(tuple(c or ALL for c in nodes), tuple(c or ALL for c in slots), _moments(program))
+            steps = _steps(program)
+            moments = _of_products(program, steps)
+            return Conditions(tuple(c or ALL for c in nodes), tuple(c or ALL for c in slots), steps, moments)
 
 
-def _moments(program: Program) -> tuple[Condition, ...]:
-    """`Conditions.moments`."""
+def _steps(program: Program) -> tuple[Condition, ...]:
+    """`Conditions.steps`."""
     of_clock = [node.is_mask and node.shape is ShapeClass.CLOCK for node in program.nodes]
+
+    def by_step(mask: int, value: bool) -> Condition:
+        if not program.nodes[mask].shape.on_host:
+            return ALL
+        return frozenset(part for part in meaning(program, mask, value) if of_clock[part[0]])
+
+    return tuple(found or ALL for found in _nodes(program, by_step, [ALL] * len(program.slots)))
+
+
+def _of_products(program: Program, steps: Sequence[Condition]) -> tuple[Condition, ...]:
+    """`Conditions.moments`."""
     kept: list[Condition] = []
-    for node, here in zip(program.nodes, _nodes(program, of_clock, [ALL] * len(program.slots)), strict=True):
+    for node, here in zip(program.nodes, steps, strict=True):
         costly = node.op in (*MATRIX, *SQUARE) or any(kept[a] for a in node.arguments)
-        kept.append(here if here and costly else ALL)
+        kept.append(here if costly else ALL)
     return tuple(kept)
 
 
-def _nodes(program: Program, fixed: Sequence[bool], slots: Sequence[Condition | None]) -> list[Condition | None]:
-    """The condition of each node, of ``fixed`` masks, given those of the slots; None where nothing needs it."""
+def _nodes(
+    program: Program, decided: Callable[[int, bool], Condition], slots: Sequence[Condition | None]
+) -> list[Condition | None]:
+    """The condition of each node, given those of the slots; None where nothing needs it.
+
+    ``decided``: what is known where the mask of a choice has a value.
+    """
     found: list[Condition | None] = [None] * len(program.nodes)
     found[program.update] = ALL
     for slot, node in program.stores:
@@ -85,8 +109,8 @@ def _nodes(program: Program, fixed: Sequence[bool], slots: Sequence[Condition | 
         whole = node.op in MODEL_REDUCTIONS or not node.shape.per_tensor
         for k, argument in enumerate(node.arguments):
             wanted = ALL if whole else here
-            if node.op == "where" and k and fixed[node.arguments[0]]:
-                wanted |= meaning(program, node.arguments[0], k == 1)
+            if node.op == "where" and k:
+                wanted |= decided(node.arguments[0], k == 1)
             found[argument] = _common(found[argument], wanted)
     return found
 

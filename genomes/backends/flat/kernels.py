@@ -218,6 +218,23 @@ def select_by_host(mask: Number) -> Make:
     return lambda out, x, y: lambda: out.copy_(x if mask() else y)
 
 
+def select_by_tensor(mask: Callable[[int], float]) -> Callable[[list[Tensor], list[Tensor], list[Tensor]], Action]:
+    """x of the tensors whose mask is true, y of the others. ``out`` may be either's memory."""
+
+    def make(x: list[Tensor], y: list[Tensor], out: list[Tensor]) -> Action:
+        places = list(enumerate(zip(x, y, out, strict=True)))
+
+        def act() -> None:
+            for k, (a, b, chosen) in places:
+                source = a if mask(k) else b
+                if source.data_ptr() != chosen.data_ptr():
+                    chosen.copy_(source)
+
+        return act
+
+    return make
+
+
 # --- between shape classes -------------------------------------------------------------------------------------------
 
 
@@ -257,18 +274,15 @@ def reduce(op: str, inputs: list[Tensor], outputs: list[Tensor]) -> Action:
     return act
 
 
-def matrix(
-    op: str, numbers: Callable[[int], list[float]], needed: Callable[[int], bool], now: Callable[[], bool]
-) -> Callable[..., Action]:
+def matrix(op: str, numbers: Callable[[int], list[float]], needed: Callable[[int], bool]) -> Callable[..., Action]:
     """An operation on whole matrices, of ``make(*inputs, outputs)``. ``numbers``: its further arguments for each
-    tensor; ``needed``: whether the result for a tensor is, else it is 0; ``now``: whether it is needed in this step,
-    else it is anything."""
+    tensor; ``needed``: whether the result for a tensor is, else it is 0."""
 
     def make(*lists: list[Tensor]) -> Action:
         *inputs, outputs = lists
 
         def act() -> None:
-            for k, out in enumerate(outputs if now() else ()):
+            for k, out in enumerate(outputs):
                 if needed(k):
                     out.copy_(OPERATIONS[op](*(x[k] for x in inputs), *numbers(k)))
                 else:

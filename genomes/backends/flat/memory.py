@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -67,7 +67,8 @@ def allocate(
         if not kernel.in_place:
             _hand_on(read, vectors, spare)
         spare[shape] += scratch
-        actions.append(_action(kernel, [vectors[key] for key in kernel.inputs], vectors[kernel.out], scratch, space))
+        act = _action(kernel, [vectors[key] for key in kernel.inputs], vectors[kernel.out], scratch, space)
+        actions.append(act if kernel.when is None else _only(kernel.when, act))
     copied = [(slots[slot], vectors[key]) for slot, key in plan.stored.items() if home.get(key) != slot]
     return [*actions, *(kernels.copy(out, x) for out, x in copied)]
 
@@ -97,3 +98,8 @@ def _action(kernel: Kernel, inputs: list[Tensor], out: Tensor, scratch: list[Ten
         return kernel.make(out, *inputs, *scratch)
     matrices = [space.matrices(x, key[1]) for key, x in zip(kernel.inputs, inputs, strict=True)]
     return kernel.make(*matrices, space.matrices(out, kernel.out[1]))
+
+
+def _only(when: Callable[[], bool], act: Action) -> Action:
+    """The action in the steps that need it."""
+    return lambda: act() if when() else None

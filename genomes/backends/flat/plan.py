@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -43,7 +43,8 @@ class Kernel:
     """One entry of a step: ``make(out, *inputs, *scratch)`` gives the action.
 
     ``by_tensor``: ``make`` takes lists of matrices instead of vectors. ``in_place``: ``out`` may be one of the inputs.
-    ``scratch``: how many vectors more it needs.
+    ``scratch``: how many vectors more it needs. ``when``: whether ``out`` is needed in this step; else it may be
+    anything.
     """
 
     out: Key
@@ -52,6 +53,7 @@ class Kernel:
     by_tensor: bool = False
     in_place: bool = True
     scratch: int = 0
+    when: Callable[[], bool] | None = None
 
 
 class Planner:
@@ -74,7 +76,7 @@ class Planner:
         ``needed``: whether a node's value is needed for a tensor."""
         self.program, self.nodes, self.host, self._limit = program, program.nodes, host, limit
         self._random_word, self._shifts, self._needed = random_word, shifts, needed
-        self._moments = conditions(program).moments
+        self._steps = conditions(program).steps
         self.kernels: list[Kernel] = []
         self.constants: dict[Key, float] = {}
         self.roles: list[Key] = []
@@ -87,7 +89,7 @@ class Planner:
         fused = self._fusions()
         for i, node in enumerate(self.nodes):
             if i in quotients:
-                self._emit(self._adam(quotients[i]))
+                self.kernels.append(self._adam(quotients[i]))  # in every step, for its averages are kept
             if node.shape.on_host or node.op in (*VIEWS, "load", "number", "expand"):
                 continue
             if i not in fused:
@@ -123,7 +125,7 @@ class Planner:
 
     def _now(self, node: int) -> bool:
         """Whether a node's value is needed in this step."""
-        return all(self.host[mask] == wanted for mask, wanted in self._moments[node])
+        return all(self.host[mask] == wanted for mask, wanted in self._steps[node])
 
     def _host_value(self, node: int, tensor: int) -> float:
         value = self.host[node]
@@ -146,17 +148,20 @@ class Planner:
         if constant is not None:
             self.constants[key] = constant
         elif inner.shape is ShapeClass.CLOCK:
-            self.kernels.append(Kernel(key, (), kernels.fill(self._number(node))))
+            self._emit(Kernel(key, (), kernels.fill(self._number(node))))
         elif inner.shape is ShapeClass.ROLE:
             self.roles.append(key)
         elif inner.shape is ShapeClass.MODEL:
-            self.kernels.append(Kernel(key, ((node, inner.shape),), kernels.copy))
+            self._emit(Kernel(key, ((node, inner.shape),), kernels.copy))
         else:
-            self.kernels.append(Kernel(key, ((node, inner.shape),), kernels.expand, by_tensor=True))
+            self._emit(Kernel(key, ((node, inner.shape),), kernels.expand, by_tensor=True))
         return key
 
     def _emit(self, kernel: Kernel) -> None:
-        self.kernels.append(kernel)
+        """Add a kernel, for the steps that need its result."""
+        node, _ = kernel.out
+        sometimes = node >= 0 and self._steps[node]
+        self.kernels.append(replace(kernel, when=partial(self._now, node)) if sometimes else kernel)
 
     def _kept(self, node: int, shape: ShapeClass) -> Key:
         """A key that lasts until the end of the step in a vector of its own: what is not computed is copied."""
@@ -182,7 +187,7 @@ class Planner:
             count = operations.OPERATIONS[node.op].matrices
             matrices, rest = node.arguments[:count], node.arguments[count:]
             numbers = partial(self._host_values, rest)
-            make = kernels.matrix(node.op, numbers, partial(self._needed, i), partial(self._now, i))
+            make = kernels.matrix(node.op, numbers, partial(self._needed, i))
             keys = tuple(self._operand(a, self.nodes[a].shape, whole=True) for a in matrices)
             return Kernel(out, keys, make, by_tensor=True)
         if node.op == "uniform":
@@ -211,6 +216,9 @@ class Planner:
         if self._is_number(mask):
             values = self._operand(x, shape), self._operand(y, shape)
             return Kernel(out, values, kernels.select_by_host(self._number(mask)))
+        if self.nodes[mask].shape is ShapeClass.ROLE:
+            values = self._operand(x, shape, whole=True), self._operand(y, shape, whole=True)
+            return Kernel(out, values, kernels.select_by_tensor(partial(self._host_value, mask)), by_tensor=True)
         chosen = self._operand(mask, shape, whole=True)
         numbers = [self._unexpanded(a) for a in (x, y)]
         if all(self._is_number(a) for a in numbers):

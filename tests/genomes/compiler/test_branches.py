@@ -105,6 +105,38 @@ def test_values_of_a_branch_by_step_that_are_kept_or_shared_are_always_computed(
     assert not any(conditions(program).moments)
 
 
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("where(t == 1, uniform(3), g)", 1),
+        ("where(t % 2 == 0, g, uniform(3))", 5),
+        ("where(t == 1 and is_first and is_bias, 0.04 * (2 * uniform(3) - 1), g)", 1),
+        ("where(t > 7 and (is_first or is_bias), where(t < 9, uniform(3), g), g)", 1),
+        ("where(t == 1 or is_first, uniform(3), g)", 10),
+        ("where(t == 1 and g > 0, uniform(3), g)", 10),
+        ("where(t == 1, uniform(3), g) + where(t == 2, uniform(3), g)", 10),
+        ("where(t == 1, ema(uniform(3), 0.9), g)", 10),
+    ],
+)
+def test_what_a_step_does_not_need_is_not_computed(text: str, steps: int, monkeypatch: pytest.MonkeyPatch):
+    program, done = from_expression(text), 0
+    original = torch_reference.uniform
+
+    def counted(word: int, like: torch.Tensor) -> torch.Tensor:
+        nonlocal done
+        done += 1
+        return original(word, like)
+
+    monkeypatch.setattr(torch_reference, "uniform", counted)
+    monkeypatch.setattr(kernels, "uniform", counted)
+    results = []
+    for functions in (optimizer(program), Flat(program)):
+        done = 0
+        results.append(drive(functions, 10))
+        assert done == steps * sum(trajectory.TRAINABLE)
+    torch.testing.assert_close(*results, rtol=0, atol=1e-12)
+
+
 def test_the_reference_keeps_no_states_that_nobody_needs():
     functions = optimizer(from_expression("where(is_weight, ema(g, 0.9), theta - theta_start)"))
     state = functions.init_state(bytes(32), trajectory.sizes(), **trajectory.context())
