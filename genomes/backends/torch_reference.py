@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from genomes.compiler.program import (
     CLOCK_SOURCES,
     MODEL_REDUCTIONS,
     ROLE_SOURCES,
+    VIEWS,
     Node,
     Program,
     Query,
@@ -393,15 +395,22 @@ class TorchOptimizer:
                 assert slot.init == "theta"
                 pairs = zip(sources["theta"], state.kept[k], strict=True)
                 state.slots[k] = [theta.clone() if kept else None for theta, kept in pairs]
-        values: list[Any] = [None] * len(self.program.nodes)
-        nodes = list(enumerate(self.program.nodes))
-        for i, node in (entry for entry in nodes if entry[1].shape is ShapeClass.CLOCK):
-            values[i] = self._value(node, [], values, clock, sources, state)
-        for i, node in (entry for entry in nodes if entry[1].shape is not ShapeClass.CLOCK):
-            if all(values[mask] == taken for mask, taken in state.steps[i]):
-                values[i] = self._value(node, state.needed[i], values, clock, sources, state)
-            elif node.shape.per_tensor:
-                values[i] = [None] * len(state.trainable)
+        nodes, tensors = self.program.nodes, range(len(state.trainable))
+        values: list[Any] = [[None] * len(tensors) if node.shape.per_tensor else None for node in nodes]
+        for i, node in enumerate(nodes):
+            if node.shape is ShapeClass.CLOCK:
+                held = node.op == "load"
+                values[i] = state.slots[int(node.attribute or 0)] if held else host_value(node, values, clock)
+        now = [all(values[mask] == taken for mask, taken in steps) for steps in state.steps]
+        for of_model, of_tensor in self._order:
+            for i in of_model:
+                values[i] = self._of_model(nodes[i], values, state)
+            for k in tensors:
+                for i, read in of_tensor:
+                    if now[i] and state.needed[i][k]:
+                        values[i][k] = self._of_tensor(nodes[i], k, values, sources, state)
+                    for done in read:
+                        values[done][k] = None
         state.slots = [self._kept(node, values[node]) for _, node in sorted(self.program.stores)]
         if self.program.as_evaluated and state.end and is_last_step(state.t, state.known):
             assert self.program.query is not None
@@ -419,45 +428,58 @@ class TorchOptimizer:
             return value
         return [tensor if tensor is None else tensor.clone() for tensor in value]
 
-    def _value(
-        self, node: Node, wanted: list[bool], values: list[Any], clock: dict, sources: dict, state: State
-    ) -> Any:
-        """The value of a node: one value, or a list over tensors where its class varies with the tensor.
+    @cached_property
+    def _order(self) -> list[tuple[list[int], list[tuple[int, list[int]]]]]:
+        """By level: the values of the whole model, then those of each tensor, with what nobody reads after each.
 
-        ``wanted``: the tensors for which it is needed.
+        One tensor's values after another's, and none for longer than needed: so they stay in a processor's cache.
         """
-        nodes = self.program.nodes
+        nodes, levels = self.program.nodes, self.program.levels
+        kept = {self.program.update, *(node for _, node in self.program.stores)}
+        last: dict[int, int] = {}
+        for i, node in enumerate(nodes):
+            for a in node.arguments:
+                last[a] = i
+                if not node.shape.per_tensor or levels[a] != levels[i]:
+                    kept.add(a)
+        read: dict[int, list[int]] = {}
+        for a, i in last.items():
+            if nodes[a].shape.per_tensor and a not in kept:
+                read.setdefault(i, []).append(a)
+        return [
+            (
+                [i for i, node in enumerate(nodes) if levels[i] == level and node.shape is ShapeClass.MODEL],
+                [(i, read.get(i, [])) for i, node in enumerate(nodes) if levels[i] == level and node.shape.per_tensor],
+            )
+            for level in range(max(levels) + 1)
+        ]
+
+    def _of_model(self, node: Node, values: list[Any], state: State) -> Tensor:
+        """The value of a node that is the same for all tensors, on the device."""
         if node.op == "load":
             return state.slots[int(node.attribute or 0)]
-        if node.op in sources:
-            return sources[node.op]
-        if node.op in ROLE_SOURCES:
-            return state.roles[node.op]
         if node.op in MODEL_REDUCTIONS:
             return OPERATIONS[node.op](values[node.arguments[0]])
-        if node.shape is ShapeClass.CLOCK:
-            return host_value(node, values, clock)
-        if node.shape is ShapeClass.MODEL:
-            return self._device(node, [values[a] for a in node.arguments], (1, 1), state)
-        result = []
-        for k, theta in enumerate(sources["theta"]):
-            if not wanted[k]:
-                result.append(None)
-                continue
-            given = [values[a][k] if nodes[a].shape.per_tensor else values[a] for a in node.arguments]
-            if node.op == "uniform":
-                word = random_word(state.seed, state.t, state.trainable[k], given[0])
-                result.append(uniform(word, theta))
-                continue
-            if node.op == "output_shift":
-                here = state.end and state.trainable[k] == state.end[0]
-                result.append(chosen_shift(sources.get("shifts") if here else None, given[0], theta))
-                continue
-            if node.shape is ShapeClass.ROLE:
-                result.append(ON_FLOATS[node.op](*given))
-            else:
-                result.append(self._device(node, given, extent(node.shape, (theta.shape[0], theta.shape[1])), state))
-        return result
+        return self._device(node, [values[a] for a in node.arguments], (1, 1), state)
+
+    def _of_tensor(self, node: Node, k: int, values: list[Any], sources: dict, state: State) -> Any:
+        """The value of a node for trainable tensor ``k``."""
+        if node.op == "load":
+            return state.slots[int(node.attribute or 0)][k]
+        if node.op in VIEWS:
+            return sources[node.op][k]
+        if node.op in ROLE_SOURCES:
+            return state.roles[node.op][k]
+        given = [values[a][k] if self.program.nodes[a].shape.per_tensor else values[a] for a in node.arguments]
+        if node.shape is ShapeClass.ROLE:
+            return ON_FLOATS[node.op](*given)
+        theta = sources["theta"][k]
+        if node.op == "uniform":
+            return uniform(random_word(state.seed, state.t, state.trainable[k], given[0]), theta)
+        if node.op == "output_shift":
+            here = state.end and state.trainable[k] == state.end[0]
+            return chosen_shift(sources.get("shifts") if here else None, given[0], theta)
+        return self._device(node, given, extent(node.shape, (theta.shape[0], theta.shape[1])), state)
 
     def _device(self, node: Node, given: list[Any], shape: tuple[int, int], state: State) -> Tensor:
         if node.op in FITTED:
