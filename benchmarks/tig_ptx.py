@@ -66,11 +66,12 @@ from tests.evo.exports.standin_bundles import (
     update_bound,
 )
 
-# queries: sam_last_gradient, calibrated_adam; roles: lion, adafactor; losses: cautious_adanw, calibrated_adam; sums
-# over the model: dadapt_adam; order statistics: core_frozen; products of matrices: muon, soap, shampoo
+# queries: sam_last_gradient, calibrated_adam, as_evaluated_adam; roles: lion, adafactor; losses: cautious_adanw,
+# calibrated_adam; sums over the model: dadapt_adam; order statistics: core_frozen; products of matrices: muon, soap,
+# shampoo
 NAMES = (
     "sgd", "adam", "cautious_adanw", "lion", "adafactor", "muon", "calibrated_adam", "sam_last_gradient", "noisy",
-    "sm3", "dadapt_adam", "core_frozen", "soap", "shampoo",
+    "sm3", "dadapt_adam", "core_frozen", "soap", "shampoo", "as_evaluated_adam",
 )  # fmt: skip
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 RESULTS = Path(__file__).parent / "results"
@@ -199,16 +200,17 @@ class Job:
     def compared(self, bundle: Bundle, depth: int) -> Row:
         """How the bundle trains beside its genome. Raises RuntimeError."""
         instance, known = Instance("tig", depth, seed_bytes(parity.SEEDS[0])), genome(self.name)
-        program = lower(known)
+        program, epochs = lower(known), parity.epochs_of(known)
         beside = Beside(Functions(bundle), optimizer(program))
         found: list[tuple[Training, Tensor]] = []
-        bundle.run(depth, lambda: found.append(trained(instance, beside, self.dtype)))
+        bundle.run(depth, lambda: found.append(trained(instance, beside, epochs, self.dtype)))
         training, params = found[0]
         if training.status in ("error", "invalid_update"):
             raise RuntimeError(training.message)
-        expected, expected_params = trained(instance, optimizer(program), self.dtype)
-        other, _ = trained(instance, optimizer(program), *(dtype for dtype in DTYPES.values() if dtype != self.dtype))
-        turned = parity.reordered(program, instance, parity.EPOCHS, self.dtype)
+        expected, expected_params = trained(instance, optimizer(program), epochs, self.dtype)
+        (other_dtype,) = (dtype for dtype in DTYPES.values() if dtype != self.dtype)
+        other, _ = trained(instance, optimizer(program), epochs, other_dtype)
+        turned = parity.reordered(program, instance, epochs, self.dtype)
         tiny = parity.FLOAT64_BOUND if self.precision == "float64" else torch.finfo(torch.float32).eps
         spreads = [parity.difference(turned, expected), *recorded_spreads(self.name, depth, self.precision)]
         if self.precision == "float32":
@@ -226,10 +228,10 @@ class Job:
         return {**row, "within": row["updates"] <= row["update_bound"] and row["losses"] <= row["loss_bound"]}
 
 
-def trained(instance: Instance, three: Optimizer, dtype: torch.dtype) -> tuple[Training, Tensor]:
+def trained(instance: Instance, three: Optimizer, epochs: int, dtype: torch.dtype) -> tuple[Training, Tensor]:
     """A training in the literal loop, and the parameters that train at its end, in a row."""
     loop = LiteralLoop(instance, GuardedOptimizer(three), dtype, torch.device("cpu"))
-    training = run(loop, epochs=parity.EPOCHS, patience=parity.EPOCHS)
+    training = run(loop, epochs=epochs, patience=epochs)
     pairs = zip(loop.params, loop.layout.trainable, strict=True)
     return training, torch.cat([param.flatten() for param, trainable in pairs if trainable])
 
@@ -336,7 +338,8 @@ def main() -> int:
         for precision in DTYPES
         for name in asked.names or there
     ]
-    result: Row = {"about": {"epochs": parity.EPOCHS, "seed": parity.SEEDS[0], "torch": torch.__version__}, "rows": []}
+    epochs = [parity.EPOCHS, parity.CALIBRATED_EPOCHS]
+    result: Row = {"about": {"epochs": epochs, "seed": parity.SEEDS[0], "torch": torch.__version__}, "rows": []}
 
     def keep(row: Row) -> None:
         print(line(row), flush=True)
