@@ -17,6 +17,7 @@ from torch import Tensor
 
 from genomes.backends.readout import feature_gains, frozen_end, output_shifts
 from genomes.compiler.branches import Condition, conditions, needed
+from genomes.compiler.graph import before
 from genomes.compiler.program import (
     CLOCK_SOURCES,
     MODEL_REDUCTIONS,
@@ -436,23 +437,23 @@ class TorchOptimizer:
         """
         nodes, levels = self.program.nodes, self.program.levels
         kept = {self.program.update, *(node for _, node in self.program.stores)}
+        live = before(self.program, kept)
         last: dict[int, int] = {}
-        for i, node in enumerate(nodes):
-            for a in node.arguments:
+        for i in sorted(live):
+            for a in nodes[i].arguments:
                 last[a] = i
-                if not node.shape.per_tensor or levels[a] != levels[i]:
+                if not nodes[i].shape.per_tensor or levels[a] != levels[i]:
                     kept.add(a)
         read: dict[int, list[int]] = {}
         for a, i in last.items():
             if nodes[a].shape.per_tensor and a not in kept:
                 read.setdefault(i, []).append(a)
-        return [
-            (
-                [i for i, node in enumerate(nodes) if levels[i] == level and node.shape is ShapeClass.MODEL],
-                [(i, read.get(i, [])) for i, node in enumerate(nodes) if levels[i] == level and node.shape.per_tensor],
-            )
-            for level in range(max(levels) + 1)
-        ]
+        order = []
+        for level in range(max(levels) + 1):
+            here = [i for i in sorted(live) if levels[i] == level]
+            of_model = [i for i in here if nodes[i].shape is ShapeClass.MODEL]
+            order.append((of_model, [(i, read.get(i, [])) for i in here if nodes[i].shape.per_tensor]))
+        return order
 
     def _of_model(self, node: Node, values: list[Any], state: State) -> Tensor:
         """The value of a node that is the same for all tensors, on the device."""
