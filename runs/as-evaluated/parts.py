@@ -2,7 +2,7 @@
 
 Run:  python runs/as-evaluated/parts.py FOLDER
 
-`RESULT.md` has what they were measured to reach, and how.
+`benchmarks/frozen_readout.py --alone --loop quick --optimizers FOLDER/no_average.yaml,...` measures what they reach.
 """
 
 import sys
