@@ -1,11 +1,11 @@
-"""How far a quick way of training parts from the literal loop, for every known optimizer.
+"""How far a quick way of training parts from the literal loop, for every shipped optimizer.
 
     python benchmarks/parity.py                     # a few minutes; writes results/parity_cpu.json and docs/parity.md
     python benchmarks/parity.py --names adam,lion --depths 2
 
 Three epochs on three instances of the task ``tig``, at depths 2 and 4; six of optimizers that calibrate, which measure
-in the first three. The difference of two trainings is the largest
-relative difference of their losses, training and validation of every epoch; over instances, the largest.
+in the first ones. The difference of two trainings is the largest relative difference of their losses, training and
+validation of every epoch; over instances, the largest.
 
 Two correct implementations differ by their rounding, and training multiplies that. How far is measured in three ways:
 the literal loop against itself with the samples of each batch in reverse order; against the same network in torch's

@@ -120,9 +120,11 @@ class FlatRun:
         limit = torch.finfo(theta.dtype).max
         space = Space(theta, matrices)
         self._host = _Host(program, roles, len(matrices))
-        wanted = needed(program, conditions(program).nodes, roles)
+        found = conditions(program)
+        wanted = needed(program, found.nodes, roles)
         plan = Planner(
             program,
+            found,
             self._host.values,
             limit,
             random_word=lambda tensor, stream: word(self.t, tensor, stream),

@@ -15,7 +15,7 @@ from typing import Any
 from genomes.backends.flat import adam, kernels
 from genomes.backends.flat.adam import AdamQuotient
 from genomes.backends.flat.kernels import KERNELS, Make, Number
-from genomes.compiler.branches import conditions
+from genomes.compiler.branches import Conditions
 from genomes.compiler.program import MATRIX, MODEL_REDUCTIONS, REDUCTIONS, SQUARE, VIEWS, Node, Program
 from genomes.compiler.shapes import ShapeClass
 from genomes.language import operations
@@ -65,18 +65,19 @@ class Planner:
     def __init__(
         self,
         program: Program,
+        found: Conditions,
         host: list[Any],
         limit: float,
         random_word: Callable[[int, float], int],
         shifts: kernels.OutputShifts | None = None,
         needed: Callable[[int, int], bool] = lambda node, tensor: True,
     ) -> None:
-        """``host``: where the values of clock and role nodes will be; ``limit``: the dtype's largest number;
-        ``random_word``: of a tensor and a stream, in the current step; ``shifts``: of the network's frozen end;
-        ``needed``: whether a node's value is needed for a tensor."""
+        """``found``: the program's conditions; ``host``: where the values of clock and role nodes will be; ``limit``:
+        the dtype's largest number; ``random_word``: of a tensor and a stream, in the current step; ``shifts``: of the
+        network's frozen end; ``needed``: whether a node's value is needed for a tensor."""
         self.program, self.nodes, self.host, self._limit = program, program.nodes, host, limit
         self._random_word, self._shifts, self._needed = random_word, shifts, needed
-        self._steps = conditions(program).steps
+        self._steps = found.steps
         self.kernels: list[Kernel] = []
         self.constants: dict[Key, float] = {}
         self.roles: list[Key] = []

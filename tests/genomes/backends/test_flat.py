@@ -14,6 +14,7 @@ from genomes import catalogue
 from genomes.backends.flat.optimizer import FlatProgram, serves
 from genomes.backends.flat.plan import Planner
 from genomes.backends.torch_reference import optimizer
+from genomes.compiler.branches import conditions
 from genomes.compiler.lowering import lower
 from genomes.compiler.program import Program
 from genomes.language.genome import Genome, GenomeError
@@ -116,7 +117,7 @@ def _agree_when_smooth(genome: Genome) -> None:
 @pytest.mark.parametrize(("text", "kernels"), [(ADAM, 1), (f"{ADAM} + theta", 2)])
 def test_adam_is_one_pass(text: str, kernels: int):
     program = from_expression(text)
-    plan = Planner(program, [0.0] * len(program.nodes), 1e38, lambda *_: 0)
+    plan = Planner(program, conditions(program), [0.0] * len(program.nodes), 1e38, lambda *_: 0)
     assert len(plan.kernels) <= kernels + 1  # the learning rate
 
 
