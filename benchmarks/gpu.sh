@@ -12,7 +12,7 @@
 # installs nothing.
 # A machine without package registries: put wheels of what it lacks into .whl/ beforehand, for its Python. Beside torch,
 # numpy, pyyaml, typer, rich, matplotlib, scipy and pytest this is deap (which wants moocore, cffi, pycparser, platformdirs),
-# pydantic (pydantic-core, annotated-types, typing-inspection, typing-extensions), cmaes and jinja2. For example
+# pydantic (pydantic-core, annotated-types, typing-inspection, typing-extensions) and jinja2. For example
 #   pip download --no-deps -d .whl --python-version 3.12 --only-binary=:all: --platform manylinux2014_x86_64 deap moocore ...
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -32,7 +32,7 @@ fi
 
 environment() {  # the machine, and whether all packages of a campaign are there
     nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null || true
-    "$python" -c 'import cmaes, deap.gp, jinja2, matplotlib, pydantic, rich, scipy, torch, typer, yaml; print(torch.__version__)'
+    "$python" -c 'import deap.gp, jinja2, matplotlib, pydantic, rich, scipy, torch, typer, yaml; print(torch.__version__)'
     "$python" -m evo doctor
 }
 

@@ -22,7 +22,7 @@ def play_campaign(play: Play, recipe: Recipe) -> None:
         before, generation = play.lanes, search.generation
         last = bool(costs) and before + fmean(costs) + max(fmean(costs), last_trial) > play.budget
         generations = generation + 1 if last else 1_000_000
-        search.recipe = recipe.model_copy(update={"generations": generations})
+        search.recipe = recipe.model_copy(update={"generations": generations, "lane_steps": play.budget * 160})
         while search.generation == generation:
             champion = search.hall_of_fame[0].individual if search.hall_of_fame else None
             request = search.ask()

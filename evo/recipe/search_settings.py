@@ -55,7 +55,13 @@ class RacedEvolution(Settings):
     keep: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.25, description="share of a race that trains on the next block of instances"
     )
-    tuning: Share = Field(default=0.5, description="most children that tune the constants of the best structures")
+    tuning: Share = Field(
+        default=0.5, description="most children that tune the constants of the best structures; fewer at first"
+    )
+    members: Annotated[float, Field(gt=0, le=16)] = Field(
+        default=1.5, description="most individuals that live on, as a multiple of the population"
+    )
+    age: Some = Field(default=8, description="generations that an individual lives at most")
     proposals: Annotated[int, Field(ge=1, le=64)] = Field(
         default=4, description="children bred for each one that trains; a model of the trainings so far chooses"
     )
@@ -214,19 +220,22 @@ RIBS_IS_MISSING = "map_elites needs the package ribs; install it with: pip insta
 
 
 class ConstantsOnly(Settings):
-    """CMA-ES on the numbers of the founders: structures stay as they are."""
+    """An evolution strategy on the numbers of the founders: structures stay as they are."""
 
     preset: ClassVar = {"population": 32, "generations": 40, "instances": {"search": 5}, "start": {"random": 0}}
-    least_population: ClassVar = 5  # four samples of a round, and the mean that they are drawn about
+    least_population: ClassVar = 5  # two pairs of samples, and the mean that they are drawn about
 
     algorithm: Literal["constants_only"] = Field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default="constants_only", description="how the next genomes are chosen"
+    )
+    step: Annotated[float, Field(gt=0, le=10)] = Field(
+        default=1.0, description="standard deviation of the samples: 1 is a factor of 2 for a learning rate"
     )
 
     def contradictions(self, population: int) -> Iterator[Contradiction]:
         """See `Settings.contradictions`."""
         if population < self.least_population:
-            yield f"must be at least {self.least_population} for a round of CMA-ES, got {population}", ("population",)
+            yield f"must be at least {self.least_population} for a round of samples, got {population}", ("population",)
 
 
 class RandomSearch(Settings):

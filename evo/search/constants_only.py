@@ -1,9 +1,9 @@
-"""CMA-ES on the numbers of the founders, and of genomes that are added, whose structures stay as they are.
+"""An evolution strategy on the numbers of the founders, and of genomes that are added; structures stay as they are.
 
-After the founders have trained, a generation is rounds of CMA-ES, each on the numbers of one founder, as many as there
-is room for; all rounds are of one size. Those come first whose best individual is likely the best of all, by a draw
-from what is known of it, and what its last round gained is taken to come once more: the budget goes to the structure
-that earns.
+After the founders have trained, a generation is rounds of `evo.search.tuning`, each on the numbers of one founder, as
+many as there is room for; all rounds are of one size. Those come first whose best individual is likely the best of all,
+by a draw from what is known of it, and what its last round gained is taken to come once more: the budget goes to the
+structure that earns.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from evo.records import ADDED, Individual
 from evo.search.breeding import founders
 from evo.search.generational import Generational
 from evo.search.protocol import Bred, Find
-from evo.search.tuning import TUNED, Tuning, sample_count
+from evo.search.tuning import SAMPLES, TUNED, Tuning
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class ConstantsSearch(Generational):
 
     def __init__(self, recipe: Recipe, *arguments: Any, **options: Any) -> None:
         assert isinstance(recipe.search, ConstantsOnly)
+        self._settings = recipe.search
         self._lines: tuple[_Line, ...] = ()
         self._rounds: tuple[tuple[int, tuple[int, ...]], ...] = ()  # line, and the places of its round's individuals
         super().__init__(recipe, *arguments, **options)
@@ -52,14 +53,13 @@ class ConstantsSearch(Generational):
         rounds: list[tuple[int, tuple[int, ...]]] = []
         for number in self._order():
             tuning = self._lines[number].tuning
-            if len(born) + tuning.population + 1 > self.recipe.population:
+            if len(born) + tuning.samples > self.recipe.population:
                 continue
-            samples, mean = tuning.ask()
             places = []
-            for vector in (*samples, mean):
+            for vector in tuning.ask(self.recipe.seed):
                 bred(len(born), self.recipe.population)
                 index, owner = len(born), tuning.owner
-                genome = self.breeder.tuned(owner.genome, vector[: len(self.breeder.coordinates(owner.genome))])
+                genome = self.breeder.tuned(owner.genome, vector)
                 named = genome.renamed(f"g{self.generation}i{index}", "evolved")
                 born.append(self.breeder.individual(self.generation, index, named, [owner], TUNED))
                 places.append(index)
@@ -88,7 +88,7 @@ class ConstantsSearch(Generational):
         for number, places in self._rounds:
             lines[number] = self._after(lines[number], [born[place] for place in places])
         if self.generation:
-            lines += self._begun(added, lines[0].tuning.population if lines else 0)
+            lines += self._begun(added, lines[0].tuning.samples if lines else 0)
         self._lines, self._rounds = tuple(lines), ()
         return [*(line.best for line in lines), *added] or born or self._population
 
@@ -101,19 +101,16 @@ class ConstantsSearch(Generational):
         for founder in (*self._best(found, len(found)), *found):
             if self.breeder.coordinates(founder.genome):
                 owners.setdefault(self.breeder.structure(founder.genome), founder)
-        starts = [self.breeder.coordinates(owner.genome) for owner in owners.values()]
-        least = max(map(sample_count, map(len, starts)), default=0) + 1
-        rounds = max(1, min(len(owners), self.recipe.population // least))
-        samples = samples or self.recipe.population // rounds - 1
+        rounds = max(1, min(len(owners), self.recipe.population // SAMPLES))
+        samples = samples or self.recipe.population // rounds
         return [
-            # CMA-ES wants two coordinates
-            _Line(Tuning.begun(owner, start if len(start) > 1 else (*start, 0.0), samples, self.recipe.seed), owner)
-            for owner, start in zip(owners.values(), starts, strict=True)
+            _Line(Tuning(owner, self.breeder.coordinates(owner.genome), samples, self._settings.step), owner)
+            for owner in owners.values()
         ]
 
     def _after(self, line: _Line, trained: Sequence[Individual]) -> _Line:
-        """The line after a round; the last of ``trained`` is the mean of the samples."""
-        tuning = line.tuning.tell(self._fitness(trained[:-1]))
+        """The line after a round."""
+        tuning = line.tuning.tell(self.recipe.seed, self._fitness(trained))
         best = self._best((line.best, *trained), 1)[0]
         before, now = self._estimate(line.best), self._estimate(best)
         gain = now.mean - before.mean if now and before else 0.0

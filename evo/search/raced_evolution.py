@@ -2,21 +2,22 @@
 
 One generation::
 
-    breed     on every island, children of parents chosen by tournament among its members, by draws from what is known
-              of them (Thompson sampling); of several proposed the one with the best draw from what their traits promise
-              (`evo.search.surrogate`); other children are samples of CMA-ES on the numbers of the best structures
+    breed     on every island, children of parents chosen by tournament among its members, by their estimates; of
+              several proposed the one with the best draw from what their traits promise (`evo.search.surrogate`);
+              other children are samples of a strategy on the numbers of the best structures (`evo.search.tuning`)
     race      all children train on a first block of instances, one of each depth; then, again and again, the half of
               those in the race that is most likely to matter trains on a further block: children and members together,
               by draws from what is known of them
-    survive   the best of an island's members and children, by their estimates, are its next members
+    survive   the best of an island's members and children, by their estimates, live on, unless they are too old
     migrate   now and then the best of an island joins the next one
 
-Operators of variation whose children beat their parents are chosen more often, and tuning gets the more children the
-more often the best of a generation come from it.
+Operators of variation whose children beat their parents are chosen more often. Tuning gets the more children the later
+in the campaign, and the more often the best of a generation come from it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,9 +30,11 @@ from evo.search.breeding import first_generation, new_child
 from evo.search.instances import block, block_size
 from evo.search.protocol import Bred, Find, Search, Step
 from evo.search.surrogate import Probe, Surrogate, fit
-from evo.search.tuning import TUNED, Tuning, sample_count
+from evo.search.tuning import SAMPLES, TUNED, Tuning
 from evo.search.variation.registry import OPERATORS
 
+STEP = 1.0  # of tuning
+RESTING = 8  # most tunings that are kept while they rest
 _FORGET = 0.9  # of credit, per generation
 _REMEMBERED = 400  # genomes that the surrogate learns from, beside the living
 _BEST = 3  # of a generation, whose origin is credited
@@ -62,6 +65,8 @@ class Raced(Search):
         self._race: _Race | None = None
         self._next: _Race | None = None  # bred, and not told yet
         self._tunings: tuple[Tuning, ...] = ()
+        self._resting: tuple[Tuning, ...] = ()  # tunings of structures that were among the best before
+        self._room = 0.0  # for samples of tunings, saved over generations until a round fits
         self._credits: dict[str, tuple[float, float]] = {}  # operator -> children, and those that beat their parents
         self._trained_last: tuple[Individual, ...] = ()  # oldest first
         self._probes: dict[str, Probe] = {}  # by id, of those that the surrogate learned from last
@@ -113,17 +118,14 @@ class Raced(Search):
         children: list[Individual] = []
         tuned: list[tuple[int, ...]] = []
         for tuning in self._tunings:
-            samples, mean = tuning.ask()
-            indices = []
-            for vector in (*samples, mean):
-                genome = self.breeder.tuned(tuning.owner.genome, vector)
-                index = len(children)
-                named = genome.renamed(f"g{self.generation}i{index}", "evolved")
-                child = self.breeder.individual(self.generation, index, named, [tuning.owner], TUNED)
-                children.append(child)
-                indices.append(index)
-                bred(len(children), recipe.population)
-            tuned.append(tuple(indices[:-1]))
+            first = len(children)
+            for index, vector in enumerate(tuning.ask(recipe.seed), first):
+                bred(index, recipe.population)
+                genome = self.breeder.tuned(tuning.owner.genome, vector).renamed(
+                    f"g{self.generation}i{index}", "evolved"
+                )
+                children.append(self.breeder.individual(self.generation, index, genome, [tuning.owner], TUNED))
+            tuned.append(tuple(range(first, len(children))))
         weights = self._weights()
         known = self._known() if self._settings.proposals > 1 else []
         probes = {i.id: self._probes.get(i.id) or self.breeder.probe(i.genome) for i in known}
@@ -181,7 +183,7 @@ class Raced(Search):
 
     def _parent(self, island: Sequence[Individual], rng: Any) -> Individual:
         drawn = rng.sample(range(len(island)), min(self._settings.tournament, len(island)))
-        return island[max(drawn, key=lambda i: self._drawn(island[i], rng))]
+        return max((island[i] for i in drawn), key=lambda i: self._mean(i) if self._estimate(i) else -math.inf)
 
     def _weights(self) -> Mapping[str, float]:
         """The recipe's frequencies of operators, times how often each one's children beat their parents."""
@@ -220,9 +222,10 @@ class Raced(Search):
     def _finish(self, race: _Race) -> None:
         self._give_credit(race)
         self._trained_last = (*self._trained_last, *sorted(race.all, key=lambda i: i.index))[-_REMEMBERED:]
-        size = max(2, self.recipe.population // (2 * len(self._islands)))
+        size = max(2, round(self._settings.members * self.recipe.population / len(self._islands)))
+        young = self.generation - self._settings.age
         self._islands = tuple(
-            self._best([*members, *children], size, self._settings.parsimony)
+            self._best([i for i in (*members, *children) if i.generation > young], size, self._settings.parsimony)
             for members, children in zip(self._islands, race.children, strict=True)
         )
         if len(self._islands) > 1 and self.generation % self._settings.migration == self._settings.migration - 1:
@@ -248,42 +251,48 @@ class Raced(Search):
     # --- tune --------------------------------------------------------------------------------------------------------
 
     def _tune(self, race: _Race) -> None:
-        """Tell the tunings what their samples were worth, and begin new ones for structures that have none."""
-        by_index = {child.index: child for child in race.all}
+        """Tell the tunings what their samples were worth; those of the best structures go on, or begin."""
+        by_index, seed, population = (
+            {child.index: child for child in race.all},
+            self.recipe.seed,
+            self.recipe.population,
+        )
         told = [
-            tuning.tell([found and found.mean for found in (self._estimate(by_index[i]) for i in indices)])
+            tuning.tell(seed, self._fitness(by_index[i] for i in indices))
             for tuning, indices in zip(self._tunings, race.tuned, strict=True)
         ]
-        room = int(self.recipe.population * self._settings.tuning * self._tuning_share(race))
-        living = sorted(
-            {i.hash: i for i in self._living() if self._estimate(i)}.values(), key=lambda i: (-self._mean(i), i.id)
-        )
-        kept: list[Tuning] = []
-        structures = []
-        for individual in living:
+        known = {self.breeder.structure(t.owner.genome): t for t in (*self._resting, *told)}
+        samples = min(SAMPLES, population)
+        self._room = min(population, self._room + population * self._settings.tuning * self._tuning_share(race))
+        chosen: dict[Any, Tuning] = {}
+        for individual in self._best(self._living(), len(self._living())):
             structure = self.breeder.structure(individual.genome)
             start = self.breeder.coordinates(individual.genome)
-            if structure in structures or len(start) < 2:
-                continue
-            structures.append(structure)
-            old = next((t for t in told if self.breeder.structure(t.owner.genome) == structure), None)
-            tuning = old or Tuning.begun(individual, start, sample_count(len(start)), self.recipe.seed)
-            if room < tuning.population + 1:
+            if self._room < samples:
                 break
-            room -= tuning.population + 1
-            kept.append(tuning)
-        self._tunings = tuple(kept)
+            if structure not in chosen and start and self._estimate(individual):
+                chosen[structure] = known.pop(structure, None) or Tuning(individual, start, samples, STEP)
+                self._room -= samples
+        self._tunings, self._resting = tuple(chosen.values()), tuple(known.values())[-RESTING:]
 
     def _tuning_share(self, race: _Race) -> float:
-        """How large a part of what tuning may take it has earned: how often a generation's best come from it."""
+        """How large a part of what tuning may take it has.
+
+        By how far the campaign is, for structure comes first, and how often a generation's best come from tuning.
+        """
         able = sorted((i for i in race.all if self._estimate(i)), key=self._mean, reverse=True)
         tuned, others = (value * _FORGET for value in self._earned)
         for child in able[:_BEST]:
             if child.parents and self._tunings:
                 tuned, others = tuned + (child.operator == TUNED), others + (child.operator != TUNED)
         self._earned = tuned, others
-        share = (tuned + 1) / (tuned + others + 2)
-        return min(1.0, 2 * share)
+        return self._progress * min(1.0, 2 * (tuned + 1) / (tuned + others + 2))
+
+    @property
+    def _progress(self) -> float:
+        """How much of the campaign is over, from 0 to 1."""
+        steps = self._lane_steps / self.recipe.lane_steps if self.recipe.lane_steps else 0.0
+        return min(1.0, max(steps, self.generation / self.recipe.generations))
 
     # --- remember ----------------------------------------------------------------------------------------------------
 
@@ -302,6 +311,8 @@ class Raced(Search):
                 "finalists": race.finalists,
             },
             "tunings": [tuning.state() for tuning in self._tunings],
+            "resting": [tuning.state() for tuning in self._resting],
+            "room": self._room,
             "trained_last": [i.id for i in self._trained_last],
             "probes": {id: list(probed) for id, probed in self._probes.items()},
             "earned": list(self._earned),
@@ -316,7 +327,11 @@ class Raced(Search):
         if race := state["race"]:
             tuned = tuple(map(tuple, race["tuned"]))
             self._race = _Race(found(race["children"]), race["round"], tuned, race["finalists"])
-        self._tunings = tuple(Tuning.restored(kept, individual(kept["owner"])) for kept in state["tunings"])
+        self._tunings, self._resting = (
+            tuple(Tuning.restored(kept, individual(kept["owner"])) for kept in state[key])
+            for key in ("tunings", "resting")
+        )
+        self._room = state["room"]
         self._trained_last = tuple(map(individual, state["trained_last"]))
         # ledgers of an earlier evo have none: they are found again
         self._probes = {id: tuple(probed) for id, probed in state.get("probes", {}).items()}

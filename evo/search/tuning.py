@@ -1,80 +1,70 @@
-"""Tunes the numbers of one structure by CMA-ES, between the requests of a search.
+"""Tunes the numbers of one structure by an evolution strategy, between the requests of a search.
 
-Source: Hansen (2016), "The CMA evolution strategy: a tutorial", by the package cmaes.
+A round trains a mean and mirrored samples about it; the mean of the better half of them is the next one. Few
+trainings hardly tell two samples apart, but the mean of many nearly random choices is not random. Steps stay as long as
+they are: noise hides what shorter ones would find.
+
+Source: Beyer (1995), "Toward a theory of evolution strategies: on the benefits of sex - the (mu/mu, lambda) theory";
+Brockhoff et al. (2010), "Mirrored sampling and sequential selection for evolution strategies".
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
-from cmaes import CMA
 
 from evo.randomness import generator
 from evo.records import Individual
 
 TUNED = "tune_constants"  # the operator of individuals that are samples of a tuning, or their mean
-STEP = 0.7  # first standard deviation, in steps of `evo.search.variation.skeleton`
+SAMPLES = 15  # of a round, unless a search has its own number: the mean and seven pairs
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """A structure under tuning, from the numbers of ``owner`` on. ``told``: what each sample was worth, by round.
+    """A structure under tuning, from the numbers of ``owner`` on, ``mean`` at first.
 
-    Its state is its history: it goes on by repeating it.
+    ``step``: standard deviation of the samples, in steps of `evo.search.variation.skeleton`; ``samples``: of a round,
+    the mean included.
     """
 
     owner: Individual
-    start: tuple[float, ...]
-    population: int
-    seed: int
-    told: tuple[tuple[float, ...], ...] = ()
+    mean: tuple[float, ...]
+    samples: int
+    step: float
+    rounds: int = 0
 
-    @classmethod
-    def begun(cls, owner: Individual, start: Sequence[float], population: int, seed: int) -> Tuning:
-        """A new one; ``seed``: the campaign's."""
-        own = generator(seed, owner.id, "tuning").getrandbits(32)
-        return cls(owner, tuple(start), population, own)
+    def ask(self, seed: int) -> list[tuple[float, ...]]:
+        """The mean, and samples about it ``[sample][coordinate]``; ``seed``: the campaign's."""
+        rng = generator(seed, self.owner.id, self.rounds, "tuning")
+        found = [self.mean]
+        while len(found) < self.samples:
+            steps = [rng.gauss(0, self.step) for _ in self.mean]
+            found += [
+                tuple(value + sign * step for value, step in zip(self.mean, steps, strict=True)) for sign in (1, -1)
+            ]
+        return found[: self.samples]
 
-    def ask(self) -> tuple[list[list[float]], list[float]]:
-        """The next samples ``[sample][coordinate]``, and the mean that they are drawn about."""
-        strategy = self._strategy()
-        mean = strategy.mean.tolist()
-        return [strategy.ask().tolist() for _ in range(self.population)], mean
-
-    def tell(self, values: Sequence[float | None]) -> Tuning:
-        """What the samples were worth, higher is better; None for one that failed."""
-        least = min((value for value in values if value is not None), default=0.0)
-        worth = tuple(least - 1.0 if value is None else value for value in values)
-        return replace(self, told=(*self.told, worth))
+    def tell(self, seed: int, values: Sequence[float | None]) -> Tuning:
+        """What those of `ask` were worth, higher is better; None for one that failed."""
+        able = [(value, sample) for value, sample in zip(values, self.ask(seed), strict=True) if value is not None]
+        able.sort(key=lambda pair: -pair[0])
+        better = [sample for _, sample in able[: (self.samples + 1) // 2]] or [self.mean]
+        mean = tuple(sum(column) / len(better) for column in zip(*better, strict=True))
+        return replace(self, mean=mean, rounds=self.rounds + 1)
 
     def state(self) -> dict[str, Any]:
         """As plain JSON."""
         return {
             "owner": self.owner.id,
-            "start": list(self.start),
-            "population": self.population,
-            "seed": self.seed,
-            "told": [list(values) for values in self.told],
+            "mean": list(self.mean),
+            "samples": self.samples,
+            "step": self.step,
+            "rounds": self.rounds,
         }
 
     @classmethod
     def restored(cls, state: dict[str, Any], owner: Individual) -> Tuning:
         """The inverse of ``state``."""
-        told = tuple(map(tuple, state["told"]))
-        return cls(owner, tuple(state["start"]), state["population"], state["seed"], told)
-
-    def _strategy(self) -> Any:
-        strategy = CMA(np.array(self.start), STEP, population_size=self.population, seed=self.seed)
-        for values in self.told:
-            samples = [strategy.ask() for _ in values]
-            strategy.tell([(sample, -value) for sample, value in zip(samples, values, strict=True)])
-        return strategy
-
-
-def sample_count(dimensions: int) -> int:
-    """Samples per round: CMA-ES's own ``4 + 3 log n``, a little fewer, for rounds are few."""
-    return 4 + int(1.5 * math.log(max(1, dimensions)))
+        return cls(owner, tuple(state["mean"]), state["samples"], state["step"], state["rounds"])

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 
 from evo.search.breeding import Breeder, is_founder
-from evo.search.tuning import TUNED
+from evo.search.tuning import SAMPLES, TUNED
 from genomes.compiler.identity import genome_identity
 from tests.evo.search.played import OPEN, genome_of, noise, play, recipe_of
 
@@ -19,7 +19,7 @@ def structures(played, found):
 
 
 def test_numbers_change_and_structures_stay():
-    found = recipe("adam", "lion", population=16)
+    found = recipe("adam", "lion", population=2 * SAMPLES)
     played = play(found)
     founders = {Breeder(found).structure(i.genome) for i in played.known.values() if is_founder(i)}
     assert set(structures(played, found)) == founders
