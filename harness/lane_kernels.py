@@ -2,7 +2,8 @@
 
 ReLU and BatchNorm take a thread for each (lane, column): neighboring threads read neighboring numbers, and a column's
 sums stay in its thread and have one order. What a thread must read again it keeps in its own part of the block's shared
-memory; no thread reads another's, so there are no barriers and the text also runs on a CPU, threads as loops.
+memory; no thread reads another's, so there are no barriers and the text also runs on a CPU, threads as loops. Shuffling
+is a chain of draws: each seed has a block of one thread, which waits for no other's rejected draws.
 `KernelPasses` is given the compiled text as a function that launches a kernel; see `harness.lane_passes` for the same
 in torch operations. The text needs no header; real is float or double.
 """
@@ -10,11 +11,12 @@ in torch operations. The text needs no header; real is float or double.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from harness.data import TRAIN_SIZE
 from harness.lane_network import ROWS, Gradients, Norm
 from harness.model import NORM_EPS, NORM_MOMENTUM
 
@@ -35,14 +37,14 @@ class Arguments(ctypes.Structure):
     """
 
     _fields_ = (
-        *((name, ctypes.c_longlong) for name in ("rows", "width", "n")),
+        *((name, ctypes.c_longlong) for name in ("rows", "width", "n", "epochs")),
         *((f"{name}_stride", ctypes.c_longlong) for name in ("block", "bias", "scale", "shift", "running", "gradient")),
         *(
             (name, ctypes.c_void_p)
             for name in (
                 "values", "output", "activated", "mean", "inverse_std", "bias", "scale", "shift",
                 "running_mean", "running_var", "grad_bias", "grad_scale", "grad_shift",
-                "target", "source", "flags", "lost",
+                "target", "source", "flags", "lost", "orders", "positions", "keys",
             )
         ),
     )  # fmt: skip
@@ -62,7 +64,8 @@ def text(real: str) -> str:
 
 _TEXT = f"""
 struct Arguments {{
-    long long rows, width, n, block_stride, bias_stride, scale_stride, shift_stride, running_stride, gradient_stride;
+    long long rows, width, n, epochs;
+    long long block_stride, bias_stride, scale_stride, shift_stride, running_stride, gradient_stride;
     real *values, *output;
     const real* activated;
     real *mean, *inverse_std;
@@ -71,6 +74,8 @@ struct Arguments {{
     const real* source;
     const int* flags;
     int* lost;
+    long long *orders, *positions;
+    const unsigned* keys;
 }};
 
 __device__ real rectified(real x) {{ return x < 0 ? real(0) : x; }}  // NaN stays
@@ -180,6 +185,57 @@ extern "C" __global__ void mark_nan(Arguments a) {{  // a block for each (lane, 
         if (value != value) a.lost[lane] = 1;
     }}
 }}
+
+__device__ unsigned turned(unsigned x, int by) {{ return x << by | x >> (32 - by); }}
+
+__device__ void quarter_round(unsigned& a, unsigned& b, unsigned& c, unsigned& d) {{
+    a += b; d = turned(d ^ a, 16);
+    c += d; b = turned(b ^ c, 12);
+    a += b; d = turned(d ^ a, 8);
+    c += d; b = turned(b ^ c, 7);
+}}
+
+__device__ void chacha12(unsigned* words, const unsigned* key, unsigned long long block) {{  // words[16] of a block
+    unsigned x[16] = {{0x61707865, 0x3320646e, 0x79622d32, 0x6b206574}};  // "expand 32-byte k"
+#pragma unroll
+    for (int i = 0; i < 8; ++i) x[4 + i] = key[i];
+    x[12] = block;
+    x[13] = block >> 32;
+#pragma unroll
+    for (int i = 0; i < 16; ++i) words[i] = x[i];
+    for (int round = 0; round < 12; round += 2) {{
+#pragma unroll
+        for (int i = 0; i < 4; ++i) quarter_round(x[i], x[4 + i], x[8 + i], x[12 + i]);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) quarter_round(x[i], x[4 + (i + 1) % 4], x[8 + (i + 2) % 4], x[12 + (i + 3) % 4]);
+    }}
+#pragma unroll
+    for (int i = 0; i < 16; ++i) words[i] += x[i];
+}}
+
+extern "C" __global__ void shuffle(Arguments a) {{  // a block of one thread for each seed; see StdRng.shuffles
+    __shared__ unsigned words[16];
+    __shared__ short order[{TRAIN_SIZE}];
+    const long long seed = blockIdx.x;
+    unsigned long long position = a.positions[seed], block = ~0ULL;  // of the next word; which block words holds
+    for (long long epoch = 0; epoch < a.epochs; ++epoch) {{
+        long long* shuffled = a.orders + (epoch * gridDim.x + seed) * {TRAIN_SIZE};
+        for (int i = 0; i < {TRAIN_SIZE}; ++i) order[i] = i;
+        for (unsigned n = {TRAIN_SIZE}; n > 1; --n) {{
+            const unsigned zone = (n << __clz(n)) - 1;
+            unsigned long long product;
+            do {{
+                if (position / 16 != block) chacha12(words, a.keys + 8 * seed, block = position / 16);
+                product = (unsigned long long)words[position++ % 16] * n;
+            }} while ((unsigned)product > zone);
+            const int chosen = product >> 32;
+            shuffled[n - 1] = order[chosen];  // the swap: this place is done
+            order[chosen] = order[n - 1];
+        }}
+        shuffled[0] = order[0];
+    }}
+    a.positions[seed] = position;
+}}
 """
 
 
@@ -222,6 +278,20 @@ class KernelPasses:
     def mark_nan(self, lost: Tensor, slab: Tensor, flags: Tensor) -> None:
         """See `Passes.mark_nan`."""
         self._over_tiles("mark_nan", flags, source=slab, lost=lost)
+
+    def shuffler(self, seeds: Sequence[bytes], device: torch.device) -> Callable[[Tensor], None]:
+        """See `Passes.shuffler`. Positions in the streams, in words, stay on the device."""
+        keys = torch.frombuffer(bytearray(b"".join(seeds)), dtype=torch.int32).to(device)
+        positions = torch.zeros(len(seeds), dtype=torch.int64, device=device)
+
+        def shuffle(orders: Tensor) -> None:
+            assert orders.is_contiguous()
+            arguments = Arguments(
+                epochs=len(orders), orders=orders.data_ptr(), positions=positions.data_ptr(), keys=keys.data_ptr()
+            )
+            self._launch("shuffle", (len(seeds), 1), 1, arguments)
+
+        return shuffle
 
     def _over_columns(self, kernel: str, values: Tensor, arguments: Arguments, arrays: int) -> None:
         lanes, _, width = values.shape

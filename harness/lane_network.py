@@ -10,7 +10,7 @@ Shapes: ``[lane, rows, width]`` for activations, ``[lane, out, in]`` for weights
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,7 +37,9 @@ class Norm:
 
 
 class Passes(Protocol):
-    """The passes over every number of a slab or of the activations. They write the arguments that come first.
+    """The passes over every number of a slab or of the activations, and the shuffling of the samples.
+
+    Passes write the arguments that come first.
 
     ``flags``, ``moves``: int32 ``[lane]``; where they are 0 a lane's tensors stay as they are.
     """
@@ -65,6 +67,11 @@ class Passes(Protocol):
 
     def mark_nan(self, lost: Tensor, slab: Tensor, flags: Tensor) -> None:
         """lost = 1 where a lane with a flag has a NaN in ``slab`` ``[lane, n]``."""
+        ...
+
+    def shuffler(self, seeds: Sequence[bytes], device: torch.device) -> Callable[[Tensor], None]:
+        """What writes the orders of the next epochs, those of `harness.data.SampleOrders`: int64
+        ``[epoch, seed, TRAIN_SIZE]`` on ``device``. A call goes on where the one before ended."""
         ...
 
 

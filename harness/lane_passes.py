@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from itertools import count
+
+import numpy as np
 import torch
 from torch import Tensor
 
+from harness.data import SampleOrders
 from harness.lane_network import Gradients, Norm
 from harness.model import NORM_EPS, NORM_MOMENTUM
 
@@ -53,3 +58,13 @@ class TorchPasses:
     def mark_nan(self, lost: Tensor, slab: Tensor, flags: Tensor) -> None:
         """See `Passes.mark_nan`."""
         lost.copy_(lost | (flags != 0) & slab.isnan().any(1))
+
+    def shuffler(self, seeds: Sequence[bytes], device: torch.device) -> Callable[[Tensor], None]:
+        """See `Passes.shuffler`. The host shuffles."""
+        of_seeds, epochs = [SampleOrders(seed) for seed in seeds], count()
+
+        def shuffle(orders: Tensor) -> None:
+            for target, epoch in zip(orders, epochs, strict=False):
+                target.copy_(torch.from_numpy(np.stack([of_seed[epoch] for of_seed in of_seeds])))
+
+        return shuffle

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.data import TEST, TRAIN, TRAIN_SIZE, VALIDATION, SampleOrders, load_data
+from harness.data import TEST, TRAIN, TRAIN_SIZE, VALIDATION, load_data
 from harness.lane_network import Kinds, LaneNetwork, Passes, activation_size
 from harness.lane_optimizer import LaneOptimizer, Slabs, keep_lanes
 from harness.lane_passes import TorchPasses
@@ -152,13 +152,13 @@ class LaneLoop:
         self._run = optimizer.bind(self.slabs, self.layout, seeds)
 
     def _load_data(self, dtype: torch.dtype) -> None:
-        """The data of each seed once, and the buffer of the orders of the epochs until the next look."""
+        """The data of each seed once, what shuffles them, and its buffer for the epochs until the next look."""
         seeds = list(dict.fromkeys(instance.seed for instance in self.instances))
         index_of = {seed: k for k, seed in enumerate(seeds)}
         self._data_of = [index_of[instance.seed] for instance in self.instances]
         data = [load_data(self.task.name, seed) for seed in seeds]
         self._targets = [data[k].target_loss(i.alpha) for i, k in zip(self.instances, self._data_of, strict=True)]
-        self._sample_orders = [SampleOrders(seed) for seed in seeds]
+        self._shuffle = self._passes.shuffler(seeds, self.device)
         self._x, self._y = (
             torch.from_numpy(np.stack([getattr(d, name) for d in data])).to(self.device, dtype) for name in "xy"
         )
@@ -256,27 +256,18 @@ class LaneLoop:
     def run(self, epochs: int) -> None:
         """Train for ``epochs`` more epochs, at most LOOK_EPOCHS."""
         started = self._started if self.epochs_done == 0 else time.perf_counter()
-        due = range(self.epochs_done, self.epochs_done + epochs)
-        orders = np.stack([[of_seed[epoch] for of_seed in self._sample_orders] for epoch in due])
-        self._orders[:epochs].copy_(torch.from_numpy(orders))
+        self._shuffle(self._orders[:epochs])
         self._turn.zero_()
-        for _ in due:
+        for _ in range(epochs):
             if self._epoch is None:
                 self._run_epoch()  # once before it is recorded: libraries make themselves ready at their first call
                 self._epoch = self._recorded()
             else:
                 self._epoch()
-        self.epochs_done = due.stop
+        self.epochs_done += epochs
         if self.device.type == "cuda":
-            self._shuffle_ahead()  # while the device works
             torch.cuda.synchronize(self.device)
         self._seconds += (time.perf_counter() - started) / len(self.numbers)
-
-    def _shuffle_ahead(self) -> None:
-        """Have the orders of the next epochs ready: a third of a millisecond an epoch and instance."""
-        last = min(self.epochs_done + LOOK_EPOCHS, self.epochs) - 1
-        for of_seed in self._sample_orders:
-            of_seed[last]
 
     def _recorded(self) -> Callable[[], None]:
         """An epoch as one call, recorded as a CUDA graph on a GPU."""

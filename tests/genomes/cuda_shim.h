@@ -14,6 +14,7 @@ struct Index { int x, y; };
 static Index blockIdx, blockDim, threadIdx, gridDim;
 
 static unsigned __float_as_uint(float x) { unsigned bits; memcpy(&bits, &x, 4); return bits; }
+static int __clz(int x) { return __builtin_clz(x); }
 static float __uint_as_float(unsigned bits) { float x; memcpy(&x, &bits, 4); return x; }
 
 template <typename A>

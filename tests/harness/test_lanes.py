@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from genomes.compiler.lowering import lower
 from genomes.compiler.program import Program
 from genomes.language.genome import parse
 from harness import lane_kernels, lane_optimizer, lanes
+from harness.data import TRAIN_SIZE, SampleOrders
 from harness.lane_kernels import KernelPasses
 from harness.lane_network import Gradients, Kinds, LaneNetwork, Norm, Passes
 from harness.lane_passes import TorchPasses
@@ -103,6 +105,25 @@ def compare_passes(passes: Passes, rows: int, dtype: torch.dtype, nan: bool) -> 
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=BOUND[dtype], atol=BOUND[dtype] * 10, equal_nan=True)
     assert found[-1].tolist() == [1, 0, 0]
+
+
+def compare_orders(passes: Passes, device: torch.device) -> None:
+    """With SampleOrders, of some seeds over 320 epochs in uneven parts."""
+    seeds = [*(seed_bytes(3 + 10_000 * k) for k in range(4)), bytes(range(32)), bytes([255] * 32)]
+    expected = [SampleOrders(seed) for seed in seeds]
+    shuffle, first = passes.shuffler(seeds, device), 0
+    for epochs in (1, 10, 2, 7, 130, 1, 29, 140):
+        orders = torch.full((epochs, len(seeds), TRAIN_SIZE), -1, dtype=torch.int64, device=device)
+        shuffle(orders)
+        wanted = [[of_seed[epoch] for of_seed in expected] for epoch in range(first, first + epochs)]
+        assert np.array_equal(orders.cpu().numpy(), wanted)
+        first += epochs
+
+
+@pytest.mark.parametrize("which", ["torch", "kernels"])
+def test_samples_are_shuffled_as_in_the_literal_loop(kernels, which: str):
+    passes = TorchPasses() if which == "torch" else kernels[torch.float32]
+    compare_orders(passes, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("which", ["torch", "kernels"])

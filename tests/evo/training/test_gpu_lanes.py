@@ -31,7 +31,7 @@ from tests.evo import device_on_cpu
 from tests.genomes import cuda_cases
 from tests.genomes.drive import from_expression
 from tests.harness.test_flat import JUMP, agree, distance
-from tests.harness.test_lanes import MIXED, SEEING, alone, compare_passes, instance, without_time
+from tests.harness.test_lanes import MIXED, SEEING, alone, compare_orders, compare_passes, instance, without_time
 
 KNOWN = cuda_cases.catalogue_cases()
 SAMPLE = (*list(KNOWN)[::9], "muon")
@@ -76,6 +76,11 @@ def test_the_networks_kernels_on_a_gpu(dtype: torch.dtype):
     with torch.device("cuda"):
         for rows, nan in ((128, False), (104, False), (104, True)):
             compare_passes(passes, rows, dtype, nan)
+
+
+@pytest.mark.gpu
+def test_samples_are_shuffled_on_a_gpu():
+    compare_orders(backend("cuda").passes(torch.float32), torch.device("cuda"))
 
 
 @pytest.mark.gpu
