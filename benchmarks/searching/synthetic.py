@@ -306,7 +306,7 @@ def numbers(genome: Genome) -> Iterator[tuple[str, float, Domain]]:
         expression = expression_of(genome, gene)
         for path, domain in literals(expression):
             value = at(expression, path).value
-            if value is None or domain.scale == "index" or (value == 0 and domain.scale in ("log", "integer")):
+            if value is None or not skeleton.varies(value, domain):
                 continue
             place = "alone"
             if path:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from evo.recipe.limits import exceeded
 from evo.recipe.schema import FIRST_LOOK, MAX_DEPTH, Limits, Recipe
-from evo.recipe.search_settings import RacedEvolution
+from evo.recipe.search_settings import Genetic, RacedEvolution
 from evo.recipe.validation import Fault, shown, suggestion
 from genomes import catalogue
 from genomes.compiler.lowering import read
@@ -58,6 +58,8 @@ def contradictions(recipe: Recipe, folder: Path | None, known: Known) -> Iterato
     if isinstance(recipe.search, RacedEvolution) and searched < depths:
         message = f"{searched} are fewer than the {depths} depths, of which a race's first block has one each"
         yield fault(message, "instances.search", "difficulty.depths")
+    if isinstance(recipe.search, Genetic) and not recipe.instances.selection:
+        yield fault("genetic ranks its elites by these; write at least 1", "instances.selection", "search.algorithm")
     least = max(FIRST_LOOK, depths)
     if 0 < tried < least:
         message = f"{tried} are too few for a trial to tell anything; write at least {least}, or 0 for no gate"

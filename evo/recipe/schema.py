@@ -63,7 +63,7 @@ class Instances(Closed):
     retest: Few = Field(
         default=5, description="genetic, regularized_evolution alone: further fresh instances for the best of them"
     )
-    selection: Some = Field(
+    selection: Few = Field(
         default=10, description="for a champion without its calibration; genetic trains its elites on fixed ones too"
     )
     final: Some = Field(default=64, description="fixed instances that only `evo demo` touches, at its end")

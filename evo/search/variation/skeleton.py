@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from evo.search.variation.constants import one_minus, rounded
+from evo.search.variation.constants import PLAIN, one_minus, rounded
 from evo.search.variation.paths import (
     Gene,
     Path,
@@ -41,8 +41,8 @@ class _Place:
 def coordinates(genome: Genome) -> tuple[float, ...]:
     """The genome's numbers as a vector; as long as `with_coordinates` of the same structure wants it.
 
-    Left out: zeros, which are structure on a log scale; whole numbers that count or name things; the weight of the
-    first term, which the learning rate covers.
+    Left out: zeros on a log scale, and ones in arithmetic (``1 - a``, ``t == 1``), which are structure; whole numbers
+    that count or name things; the weight of the first term, which the learning rate covers.
     """
     return tuple(_coordinate(place.read(genome), place.domain) for place in _places(genome))
 
@@ -76,7 +76,7 @@ def _places(genome: Genome) -> list[_Place]:
     places += [_role(i) for i in range(len(genome.roles))]
     for gene in genes(genome):
         places += [_literal(gene, path, domain) for path, domain in literals(expression_of(genome, gene))]
-    return [place for place in places if _varies(place.read(genome), place.domain)]
+    return [place for place in places if varies(place.read(genome), place.domain)]
 
 
 def _weight(i: int) -> _Place:
@@ -109,8 +109,11 @@ def _log(allowed: tuple[float, float]) -> Domain:
     return Domain(*allowed, (1e-6, 1e3), "log")
 
 
-def _varies(value: float, domain: Domain) -> bool:
-    return domain.scale not in ("index",) and not (value == 0 and domain.scale in ("log", "integer"))
+def varies(value: float, domain: Domain) -> bool:
+    """Whether a number is one of `coordinates`, and no structure."""
+    if domain.scale == "index" or (domain is PLAIN and value == 1):
+        return False
+    return value != 0 or domain.scale not in ("log", "integer")
 
 
 def _coordinate(value: float, domain: Domain) -> float:
