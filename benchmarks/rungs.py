@@ -31,7 +31,7 @@ from evo.recipe.schema import Limits
 from evo.records import Lane
 from evo.search.variation.random_genome import random_genome
 from evo.search.variation.vary import vary
-from evo.training.pool import Pool
+from evo.training.pool import LocalPool
 from evo.training.worker import TRAIN_LANES
 from genomes import catalogue
 from genomes.compiler.identity import genome_identity
@@ -280,7 +280,7 @@ def main() -> None:
             Instance("tig", depths[k % len(depths)], seed_bytes(60_000_000 + 10_000 * k))
             for k in range(asked.instances)
         ]
-        with Pool(asked.workers, patience=asked.patience, function=TRAIN_LANES) as pool, path.open("a") as file:
+        with LocalPool(asked.workers, patience=asked.patience, function=TRAIN_LANES) as pool, path.open("a") as file:
             while lanes := list(missing(texts, instances, rungs, asked.end, known)):
                 for done, (trained, training) in enumerate(pool.train(lanes), 1):
                     new = row(trained, training, rungs)
