@@ -4,7 +4,8 @@ Run:  python benchmarks/frozen_readout.py [--depths 4,7] [--inits per_layer,shar
 
 Every optimizer trains to the end on the same instances: seeds are sha256 of ``LABEL/i``, so nobody chose them. Each
 result is appended to the file of results as it comes, and a second call goes on where the first one ended; what is
-there already is never trained again. ``--summarize`` prints the table of what is there, ``--picture PATH`` draws it.
+there already is never trained again. ``--summarize`` prints the table of what is there, ``--picture PATH`` draws it;
+both of ``--optimizers`` alone where that is given.
 ``--loop batched`` trains all lanes of a depth together, as campaigns do on a GPU.
 """
 
@@ -38,6 +39,7 @@ from harness.task import Instance
 
 RESULTS = Path(__file__).parent / "results" / "frozen_readout.jsonl"
 LOOPS = {"literal": train_lanes_literal, "quick": train_lanes}  # beside batched, the GPU's
+DEFAULT = "calibrated_adam"
 KEPT = ("status", "quality", "test_loss", "epochs_run", "best_epoch")
 
 
@@ -96,7 +98,7 @@ def read(path: Path) -> list[dict]:
 def measure(asked: argparse.Namespace) -> None:
     """Train what is missing, instance by instance, so that an early end leaves a fair picture."""
     known = {key(record) for record in read(asked.results)}
-    chosen = genomes(asked.optimizers.split(","), asked.alone)
+    chosen = genomes((asked.optimizers or DEFAULT).split(","), asked.alone)
     jobs = []
     for index in range(*map(int, asked.instances.split(":"))):
         for depth in map(int, asked.depths.split(",")):
@@ -131,10 +133,11 @@ def measure(asked: argparse.Namespace) -> None:
 
 
 def qualities(asked: argparse.Namespace) -> dict[tuple, list[tuple[Instance, float]]]:
-    """Instances and qualities of one loop and label by depth, init and optimizer; -1 for a training without quality."""
+    """Instances and qualities by depth, init and optimizer, as asked; -1 for a training without quality."""
     groups: dict[tuple, list[tuple[Instance, float]]] = defaultdict(list)
+    chosen = genomes(asked.optimizers.split(","), asked.alone) if asked.optimizers else {}
     for r in read(asked.results):
-        if r["loop"] == asked.loop and r["label"] == asked.label:
+        if r["loop"] == asked.loop and r["label"] == asked.label and (r["optimizer"] in chosen or not chosen):
             found = instance(r["label"], r["index"], r["depth"], r["init"])
             groups[r["depth"], r["init"], r["optimizer"]].append(
                 (found, -1.0 if r["quality"] is None else r["quality"])
@@ -195,7 +198,7 @@ def picture(asked: argparse.Namespace) -> None:
 def main() -> None:
     """Measure, summarize or draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--optimizers", default="calibrated_adam", help="names or genome files, with commas")
+    parser.add_argument("--optimizers", help=f"names or genome files, with commas; {DEFAULT}, or all to show")
     parser.add_argument("--alone", action="store_true", help="do not train them without calibration, too")
     parser.add_argument("--depths", default="4,7,10,14,18")
     parser.add_argument("--inits", default="per_layer,shared")
