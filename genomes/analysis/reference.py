@@ -90,7 +90,7 @@ they differ.
 | `roles` | learning-rate multipliers (parameter groups) for `weight`, `bias`, `norm_scale`, `norm_shift`, `first`, `last` (layer) |
 | `post` | list of expressions over `delta`, the update so far |
 | `query` | `{{offset, when, outputs, as_evaluated}}`, a lookahead point: the gradient of step t is taken at theta + `offset` where `when` holds for that t; `offset` is the value of the step before, so step 1 never looks ahead. `outputs`: numbers, one per output, that the bias of a frozen last layer has more for a gradient, in every step in which one of them is not 0. `as_evaluated: true`: where `when` holds, frozen features are divided by what evaluation at theta + `offset` divides them by, as far as the last step of the epoch before knows it (`genomes.backends.readout.feature_gains`) |
-| `evaluation` | `{{offset, from, when}}`, what evaluation sees: `offset` is added to the parameters in an epoch's last step and taken back in the next epoch's first, after epochs from `from` on (0 unless given) in which `when` holds. The first gradient of the next epoch is taken without it, and nothing else in a genome ever sees it; the saved model has it |
+| `evaluation` | `{{offset, from, when}}`, what evaluation sees: `offset` is added to the parameters in an epoch's last step and taken back in the next epoch's first, after epochs from `from` on (0 unless given) in which `when` holds. The first gradient of the next epoch is taken without it, and `theta` is without it; `val_loss` and the saved model have it, and the word `evaluation_offset` is the last one, wherever `theta` may stand |
 
 Every step adds to the parameters what these lines come to:
 
@@ -290,6 +290,7 @@ def state_classes(primitive: Primitive) -> list[ShapeClass]:
 def _lowered(primitive: Primitive, rate: str = "rows") -> tuple[Builder, ShapeClass]:
     """The example of a primitive, lowered, and its class. ``rate``: a source of the class that ``lr_t`` has."""
     builder = Builder("example")
+    builder.open_evaluation()  # with which alone the word for its offset is more than 0
     element = Value(builder.source("g"))
     names = {
         "g": element,

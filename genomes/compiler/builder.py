@@ -19,6 +19,7 @@ from genomes.language.primitives import TABLE, Domain, Lowering, Primitive
 Lowered = TypeVar("Lowered")
 # words that mean in a body what they mean outside it
 NAMES_IN_BODIES = tuple(p.name for p in TABLE.values() if p.lowering == "given" and not p.scope)
+_HERE = "this is made of t, epoch, losses and numbers"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Builder(Nodes):
         self._called: dict[tuple, Value] = {}
         self._last_update: int | None = None
         self._evaluation_offset: int | None = None
+        self._evaluation_follows = False
         self.output_biases: list[int] = []  # nodes of what the query adds to each output
         self.labels: dict[int, str] = {}
         self.words: dict[int, str] = {}
@@ -110,14 +112,21 @@ class Builder(Nodes):
 
     def evaluation_offset(self) -> int:
         """The node of what the last evaluation added to the parameters; 0 in a genome without that gene."""
+        if self._evaluation_follows:
+            raise LoweringError(f"evaluation_offset has no value here in a genome with the gene evaluation; {_HERE}")
         return self.const(0.0) if self._evaluation_offset is None else self.load(self._evaluation_offset)
 
     def evaluated_step(self) -> int:
         """The mask of the steps that an evaluation may follow."""
         return self.lower(Expression("last_step_of_epoch"), {}).node
 
+    def expect_evaluation(self) -> None:
+        """Say that there is an evaluation gene: until it is opened its offset has no value."""
+        self._evaluation_follows = True
+
     def open_evaluation(self) -> tuple[Evaluation, int | None]:
         """The slots of the evaluation gene, and the mask of the steps that take its offset back, if any do."""
+        self._evaluation_follows = False
         offset = self._evaluation_offset = self.slot("evaluation_offset", ShapeClass.ELEMENT, 0.0)
         applied = self.slot("evaluation_applied", ShapeClass.CLOCK, 0.0)
         return Evaluation(offset, applied), self.op("gt", self.load(applied, nonnegative=True), self.const(0.0))
@@ -187,7 +196,7 @@ class Builder(Nodes):
         """A word that is neither one operation nor a body."""
         match lowering:
             case "given":
-                raise LoweringError(f"{primitive.name} has no value here")
+                raise LoweringError(f"{primitive.name} has no value here; {_HERE}")
             case "kept":
                 return Value(getattr(self, primitive.name)())  # a method for each
             case "query bias":

@@ -59,6 +59,8 @@ def lower(genome: Genome) -> Program:
 def lowered(genome: Genome, builder: Builder) -> Program:
     """The program of a genome, whose form nobody has checked. Raises GenomeError, LoweringError."""
     at = _Place(genome)
+    if genome.evaluation:
+        builder.expect_evaluation()
     theta = builder.source("theta")
     g = builder.source("g")
     clock = _clock_names(builder, genome, at)
@@ -189,6 +191,8 @@ def _clock_names(builder: Builder, genome: Genome, at: _Place) -> Named:
 def _query(builder: Builder, genome: Genome, query: genes.Query, at: _Place) -> Query:
     """A query with nodes of its own for ``when`` and ``outputs``: clock values without state."""
     own = builder.another("when")
+    if genome.evaluation:
+        own.expect_evaluation()
     wanted = {line.name for line in clock_lines(genome.let, [*query.outputs, query.when])}
     unfit = {word: Value(own.source("g")) for word in NAMES_IN_BODIES}  # so that they are told apart from typing errors
     names = {**unfit, **lower_lines(own, genome.let, {}, at.key, Named(), wanted).values}

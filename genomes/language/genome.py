@@ -109,7 +109,7 @@ class Evaluation:
     """The network is evaluated at theta + ``offset``, after epochs from ``start`` on in which ``when`` is true.
 
     The offset is added in an epoch's last step, of which it is a value, and taken back in the next epoch's first step,
-    whose gradient is taken without it. Nothing else in a genome ever sees parameters with the offset.
+    whose gradient is taken without it. ``theta`` is without it; losses and the word ``evaluation_offset`` tell of it.
     """
 
     offset: Expression

@@ -180,8 +180,9 @@ _SOURCES = [
               lowering="given", latex=r"\eta_t"),
     Primitive("last_update", "source", "update that the last step applied (0 at first)", lowering="kept",
               latex=r"\Delta_{t-1}"),
-    Primitive("evaluation_offset", "source", "offset of the last evaluation (0 before, and without that gene)",
-              lowering="kept", latex=r"\epsilon"),
+    Primitive("evaluation_offset", "source",
+              "offset of the last evaluation (0 before; in a genome without that gene the number 0)", lowering="kept",
+              latex=r"\epsilon"),
     Primitive("u", "source", "the direction so far", lowering="given", scope=NAMED_IN_GATES, latex="u"),
     Primitive("delta", "source", "the signed update so far", lowering="given", scope=NAMED_IN_POST, latex=r"\Delta"),
 ]  # fmt: skip

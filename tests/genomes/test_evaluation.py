@@ -13,8 +13,8 @@ from genomes import catalogue
 from genomes.backends.flat.optimizer import FlatProgram
 from genomes.backends.readout import feature_gains, frozen_end, output_shifts
 from genomes.backends.torch_reference import optimizer
-from genomes.compiler.identity import genome_identity
-from genomes.compiler.lowering import lower
+from genomes.compiler.identity import genome_identity, program_identity
+from genomes.compiler.lowering import lower, read_text
 from genomes.language.genome import Genome, GenomeError, parse
 from harness import flat, train
 from harness.data import TRAIN
@@ -188,6 +188,53 @@ def test_genes_without_a_meaning(gene: str, message: str):
     with pytest.raises(GenomeError) as caught:
         lower(parse(PLAIN + gene))
     assert message in str(caught.value)
+
+
+HERE = "this is made of t, epoch, losses and numbers"
+CLOCK_GENES = [
+    ('schedule: "1 + {}"\n', "schedule"),
+    ('query: {{offset: delta, when: "{} > 0"}}\n', "query.when"),
+    ('query: {{outputs: ["0", "{}"]}}\n', "query.outputs.1"),
+]
+
+
+@pytest.mark.parametrize(("gene", "key"), CLOCK_GENES)
+def test_the_offset_is_no_clock_value(gene: str, key: str):
+    with pytest.raises(GenomeError) as caught:
+        read_text(PLAIN + gene.format("evaluation_offset") + "evaluation: {offset: delta}\n", "my.yaml")
+    refused = "evaluation_offset has no value here in a genome with the gene evaluation"
+    assert str(caught.value) == f"my.yaml:5: {key}: {refused}; {HERE}"
+
+
+@pytest.mark.parametrize("evaluation", ["", "evaluation: {offset: delta}\n"])
+@pytest.mark.parametrize(("gene", "key"), [*CLOCK_GENES, ('evaluation: {{offset: "0", when: "{} > 0"}}\n', "")])
+def test_a_name_for_the_offset_is_none_either(gene: str, key: str, evaluation: str):
+    genes = gene.format("before") + (evaluation if key else "")
+    with pytest.raises(GenomeError) as caught:
+        read_text(f'{PLAIN}let: ["before = evaluation_offset"]\n{genes}', "my.yaml")
+    message = f"before is made of evaluation_offset; {HERE}"
+    assert str(caught.value) == f"my.yaml:6: {key or 'evaluation.when'}: {message}"
+
+
+@pytest.mark.parametrize(("gene", "_"), [*CLOCK_GENES, ('gates: ["u + {}"]\n', ""), ('post: ["delta + {}"]\n', "")])
+def test_without_the_gene_the_offset_is_0_everywhere(gene: str, _: str):
+    word, zero = (program_identity(lower(parse(PLAIN + gene.format(text)))) for text in ("evaluation_offset", "0"))
+    assert word == zero
+
+
+def test_the_offset_is_an_element_value_where_theta_may_stand():
+    """Also in ``let``, of which a schedule may need other lines before the offset is known."""
+    genes = """\
+let: ["warm = min(1, t / 9)", "before = evaluation_offset"]
+schedule: warm
+gates: ["u + {0}"]
+query: {{offset: "{0} * warm", when: "warm > 0.5"}}
+post: ["delta - {0}"]
+evaluation: {{offset: "{0} + delta", when: "warm > 0.5"}}
+"""
+    by_name, by_word = (lower(parse(PLAIN + genes.format(text))) for text in ("before", "evaluation_offset"))
+    assert program_identity(by_name) == program_identity(by_word)
+    assert program_identity(by_name) != program_identity(lower(parse(PLAIN + genes.format("0"))))
 
 
 def test_each_part_of_the_gene_makes_another_optimizer():

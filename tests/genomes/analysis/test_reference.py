@@ -15,6 +15,7 @@ from evo.cli.app import app
 from genomes import catalogue
 from genomes.analysis import reference
 from genomes.compiler.lowering import lower
+from genomes.compiler.shapes import ShapeClass
 from genomes.language import genome
 from genomes.language.genome import MAX_TERMS
 from genomes.language.parser import MAX_CHARACTERS, MAX_DEPTH, MAX_NODES, parse_expression
@@ -23,6 +24,7 @@ from tests.genomes.compare import TOLERANCE
 
 DOCS = Path(__file__).parents[3] / "docs"
 GUIDE = (DOCS / "writing-an-optimizer.md").read_text(encoding="utf-8")
+READOUT = (DOCS / "frozen-readout.md").read_text(encoding="utf-8")
 
 
 def test_reference_page_is_fresh():
@@ -41,8 +43,16 @@ def test_reference_page_has_every_primitive(name: str):
     assert infix or re.search(rf"^### `{name}[(`]", written, re.MULTILINE)
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = GUIDE) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("fragment", blocks("yaml", READOUT))
+def test_fragments_of_the_frozen_readout_page_are_parts_of_genomes(fragment: str, tmp_path: Path):
+    path = tmp_path / "fragment.yaml"
+    path.write_text(f'genome: 1\nname: fragment\nlr: 1e-3\nterms: [{{expr: "adam(g)"}}]\n{fragment}', encoding="utf-8")
+    result = CliRunner().invoke(app, ["genome", "check", str(path)])
+    assert result.exit_code == 0, result.output
 
 
 @pytest.fixture
@@ -103,6 +113,10 @@ def test_every_entry_was_verified():
     notes = catalogue.verified()
     assert sorted(notes) == catalogue.names(), "run python -m tests.genomes.verify"
     assert all(note["largest_error"] < TOLERANCE and note["steps"] >= 100 for note in notes.values())
+
+
+def test_the_page_says_that_the_offset_of_an_evaluation_is_an_element_value():
+    assert reference.result_class(TABLE["evaluation_offset"]) is ShapeClass.ELEMENT
 
 
 @pytest.mark.parametrize(

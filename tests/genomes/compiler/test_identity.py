@@ -19,6 +19,7 @@ from genomes.compiler.program import Evaluation, Program
 from genomes.language import genome
 from genomes.language.genome import Genome
 from genomes.language.parser import parse_expression
+from tests.genomes.identities import note, noted
 
 ROOT = Path(__file__).parents[3]
 CASES = ROOT / "tests" / "cases"
@@ -32,6 +33,24 @@ def make(*terms: str, **genes: object) -> Genome:
 
 def identity(*terms: str, **genes: object) -> str:
     return genome_identity(make(*terms, **genes))
+
+
+def test_every_shipped_genome_is_noted():
+    assert sorted(noted()) == sorted(catalogue.all_names()), "run python -m tests.genomes.identities"
+
+
+@pytest.mark.parametrize("name", catalogue.all_names())
+def test_shipped_genomes_keep_canonical_form_and_identity(name: str):
+    """What a ledger knows of them stays true: tests/genomes/identities.py says when these may change."""
+    assert note(catalogue.load(name)) == noted().get(name), "read tests/genomes/identities.py before you write it anew"
+
+
+def test_a_note_depends_on_every_number_and_not_on_the_source():
+    genome = catalogue.load("adamw")
+    other = replace(genome, decay=replace(genome.decay, rate=0.011))
+    assert note(other)["canonical"] != note(genome)["canonical"]
+    assert note(other)["identity"] != note(genome)["identity"]
+    assert note(replace(genome, source="elsewhere", oracle="none")) == note(genome)
 
 
 WHOLE = (*range(50), *range(50, 10_000, 331), 10**6)
