@@ -256,6 +256,7 @@ LARGER = {  # learning rates in the catalogue suit sums over a batch; a mean has
     "sgd": 0.03, "heavy_ball": 0.01, "nesterov": 0.01, "sgd_clip_value": 0.03, "asgd": 0.03, "addsign": 0.03,
     "powersign": 0.01, "polyak_averaging": 0.3, "schedule_free_sgd": 0.1, "sgd_swa": 0.01, "sam_last_gradient": 0.03,
     "induced_metric": 0.03, "sgdp": 0.01, "dog": 1.0, "ef_signsgd": 1e-2, "ademamix": 3e-3, "grokfast": 1e-3,
+    "sgd_swa_epochs": 0.01, "dgc": 0.01, "freezeout": 0.01,
 }  # fmt: skip
 
 

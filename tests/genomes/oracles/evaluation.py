@@ -119,6 +119,20 @@ def mean_since(start: int) -> Callable:
     return offset
 
 
+def mean_of_snapshots(start: int) -> Callable:
+    """Izmailov et al. 2018, algorithm 1: the mean of copies of the parameters, one per epoch from ``start`` on."""
+
+    def offset(oracle, shifts, now):
+        if now.number == 1:
+            oracle.snapshots = []
+        if now.epoch >= start and now.number % STEPS_PER_EPOCH == 0:
+            oracle.snapshots.append([p.copy() for p in oracle.theta])
+        models = oracle.snapshots or [oracle.theta]
+        return [np.mean(copies, axis=0) - p for p, *copies in zip(oracle.theta, *models, strict=True)]
+
+    return offset
+
+
 def calibrated_mean(beta: float, slack: float, epochs: int) -> Callable:
     """An average, and the outputs' means: the first less ``slack`` times the root of what is left of ``epochs``."""
 

@@ -5,6 +5,7 @@ A rule returns the update of one tensor. ``s`` keeps what lasts (unset names are
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,14 @@ import torch
 from torch import Tensor
 
 from tests.genomes.oracles.base import Gradient, MakeOracle, Memory, ruled
-from tests.genomes.oracles.evaluation import LAYERS_TRAINED, calibrated_mean, evaluated, mean_since, mean_with
+from tests.genomes.oracles.evaluation import (
+    LAYERS_TRAINED,
+    calibrated_mean,
+    evaluated,
+    mean_of_snapshots,
+    mean_since,
+    mean_with,
+)
 from tests.genomes.trajectory import Moment
 
 
@@ -136,6 +144,20 @@ def ef_signsgd(s, theta, g, now):
     delta = np.abs(p).sum() / p.size * np.sign(p)
     s.error = p - delta
     return -delta
+
+
+def dgc(s, theta, g, now):
+    """Lin et al. 2018, algorithm 4 on one node; sparsities of section 3.3; ties with the threshold are sent."""
+    sparsity = (0.75, 0.9375, 0.984375, 0.99609375, 0.999)[min(now.epoch, 4)]
+    s.u = 0.9 * s.u + g
+    s.v = s.v + s.u
+    kept_back = math.ceil(sparsity * (g.size - 1))  # so many of the smallest lie below the threshold
+    sent = np.zeros(g.size, dtype=bool)
+    sent[np.argsort(np.abs(s.v), axis=None)[kept_back:]] = True
+    sent = sent.reshape(g.shape)
+    update = s.v * sent
+    s.v, s.u = s.v * ~sent, s.u * ~sent
+    return -1e-5 * update
 
 
 # --- cautious and challenge ------------------------------------------------------------------------------------------
@@ -377,7 +399,7 @@ def soap(s, theta, g, now):
 
 _RULES = (
     padam, qhadam, adam_atan2, lamb, evolved_2025, adam8bit, lion_kappa, cautious_lion, powersign, addsign, ef_signsgd,
-    cautious_adamw, cautious_adanw, muon, normuon, swan, shampoo, one_sided_shampoo, kl_shampoo, soap,
+    cautious_adamw, cautious_adanw, muon, normuon, swan, shampoo, one_sided_shampoo, kl_shampoo, soap, dgc,
 )  # fmt: skip
 
 
@@ -392,9 +414,20 @@ def _scheduled_adam(s, theta, g, now):
     return -rate * _adam(s, g, now.number, 0.9, 0.995)
 
 
+def _freezeout(s, theta, g, now):
+    """Brock et al. 2017, section 2, with the factor 1/2 that its authors add to the schedule's equation."""
+    freezes_at = (0.8 + (1 - 0.8) * s.layer / (LAYERS_TRAINED - 1)) ** 3
+    progress = now.epoch / 300
+    rate = 1e-5 / freezes_at * (1 + math.cos(math.pi * progress / freezes_at)) / 2 if progress < freezes_at else 0.0
+    s.buffer = 0.9 * s.buffer + g
+    return -rate * (g + 0.9 * s.buffer)
+
+
 ORACLES: dict[str, MakeOracle] = {
     "adam_ema": evaluated(lambda s, theta, g, now: -1e-3 * _adam(s, g, now.number), mean_with(0.99)),
     "sgd_swa": evaluated(_momentum, mean_since(75)),
+    "sgd_swa_epochs": evaluated(_momentum, mean_of_snapshots(75)),
+    "freezeout": evaluated(_freezeout, lambda oracle, shifts, now: [0.0] * len(oracle.theta)),
     "calibrated_adam": evaluated(_scheduled_adam, calibrated_mean(0.98, 1, 300), calibrated=True),
     "calibrated_cautious_adanw": evaluated(cautious_adanw, calibrated_mean(0.97, 1, 400), calibrated=True),
     **{rule.__name__: ruled(rule) for rule in _RULES},
