@@ -30,6 +30,8 @@ UNNOTICED = {
     "spam": {"since < 20.2"},  # steps are whole
     "zclip_adam": {"t <= 25.25", "z > 1.515"},  # no score falls between 1.5 and 1.515
     "adamp": {"project_tangent(u, 0.101)"},
+    "sgd_swa_epochs": {"epoch >= 75.75"},  # epochs are whole
+    "dgc": {"min(1.00899"},  # tensors of fewer than 1000 entries send one either way
 }
 
 
