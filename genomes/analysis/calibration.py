@@ -7,7 +7,7 @@ is no better training: a result names the quality of this genome next to its own
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from genomes.language.expressions import Expression, number
@@ -45,7 +45,7 @@ def without_calibration(genome: Genome) -> Genome:
         return genome
     numbers: dict[str, float] = {}
     while True:  # a name that is 0 may make others 0
-        off = genome.mapped(lambda tree, numbers=numbers: _switched_off(tree, numbers))
+        off = genome.mapped(lambda tree, numbers=numbers: switched_off(tree, numbers))
         found = _numbers(off)
         if found == numbers:
             break
@@ -70,15 +70,15 @@ def _numbers(genome: Genome) -> dict[str, float]:
     return found
 
 
-def _switched_off(tree: Expression, numbers: Mapping[str, float]) -> Expression:
-    """The expression with 0 for the words of CALIBRATION and for names that ``numbers`` say are 0; else as it was."""
+def switched_off(tree: Expression, numbers: Mapping[str, float], words: Collection[str] = CALIBRATION) -> Expression:
+    """The expression with 0 for the ``words`` and for names that ``numbers`` say are 0; else as it was."""
     if tree.value is not None:
         return tree
-    if tree.name in CALIBRATION or numbers.get(tree.name) == 0:
+    if tree.name in words or numbers.get(tree.name) == 0:
         return ZERO
     if not tree.arguments:
         return tree
-    arguments = tuple(_switched_off(argument, numbers) for argument in tree.arguments)
+    arguments = tuple(switched_off(argument, numbers, words) for argument in tree.arguments)
     arguments = tuple(_held(p.domain, a, numbers) for p, a in zip(TABLE[tree.name].parameters, arguments, strict=True))
     if arguments == tree.arguments:
         return tree

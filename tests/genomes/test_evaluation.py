@@ -91,6 +91,29 @@ def test_the_outputs_means_are_measured_and_moved(init: str):
 
 
 @pytest.mark.parametrize("init", ["per_layer", "shared"])
+def test_validation_losses_move_the_outputs_means(init: str):
+    """Without a probe, and with an error that is known: training holds the mean at 0, so it is the targets' mean.
+
+    The parameters rest after two epochs, so that losses move by the swing. The first correction is after epoch 4.
+    """
+    moved = [f"output_shift({k}) * output_correction({k}, size=0.2, gain=0.5, trust=1)" for k in range(2)]
+    schedule = 'schedule: "where(epoch < 2, 1, 0.001)"\n'
+    program = lower(parse(f'{PLAIN}{schedule}evaluation: {{offset: "{moved[0]} + {moved[1]}"}}\n'))
+    with torch.inference_mode():
+        loop = FlatLoop(Instance("tig", 2, SEED, init), FlatProgram(program), torch.float64)
+        loop.start()
+        wanted, means = loop.y[TRAIN].mean(0), []
+        for epoch in range(16):
+            loop.run_epoch(epoch)
+            means.append(predict(loop.layout, loop.params, loop.x[TRAIN]).mean(0))
+        first, last = (
+            torch.stack(part).mean(0) - wanted for part in (means[:4], means[-4:])
+        )  # both swings, up and down
+    assert first.norm() > 0.9 * wanted.norm()
+    assert last.norm() < wanted.norm() / 3
+
+
+@pytest.mark.parametrize("init", ["per_layer", "shared"])
 def test_a_batch_has_the_features_of_evaluation(init: str):
     """Of what a shift makes of the frozen features' spread, the scale takes most away."""
     with torch.no_grad():

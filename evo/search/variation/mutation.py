@@ -11,6 +11,7 @@ from deap import gp
 from evo.randomness import global_random
 from evo.search.variation.constants import draw, perturbed, rounded, scaled
 from evo.search.variation.deap_trees import Average, Mask, Square, Type, Value, from_tree, grow, primitive_set, to_tree
+from evo.search.variation.measuring import WAYS, measured_by, ways
 from evo.search.variation.operator import Edited, SameStepSize, operator
 from evo.search.variation.paths import (
     Gene,
@@ -32,12 +33,15 @@ from evo.search.variation.random_parts import (
     random_schedule,
     random_term,
     random_weight,
+    with_random_calibration,
     with_random_evaluation,
+    with_random_when,
     with_training_at_evaluation,
 )
 from genomes.language.decay import DECAYING
 from genomes.language.expressions import Expression, call, number
 from genomes.language.genome import (
+    ALWAYS,
     LR_RANGE,
     MAX_GATES,
     MAX_TERMS,
@@ -235,19 +239,38 @@ def _evaluated_at(parent: Genome, evaluation: Evaluation, more: Expression) -> G
     return replace(parent, evaluation=replace(evaluation, offset=call("add", evaluation.offset, more)))
 
 
+def _with_another_when(parent: Genome, evaluation: Evaluation, rng: random.Random) -> Genome:
+    """The parent, evaluated elsewhere in other epochs; in all of them now and then."""
+    if evaluation.when != ALWAYS and rng.random() < 0.4:
+        return replace(parent, evaluation=replace(evaluation, when=ALWAYS))
+    return with_random_when(parent, rng)
+
+
+def _measured_otherwise(parent: Genome, rng: random.Random) -> Genome:
+    """The parent with its outputs' mean measured by other losses, or by some where it is not measured."""
+    if not ways(parent):
+        return with_random_calibration(parent, rng)
+    return measured_by(parent, rng.choice([wanted for wanted in WAYS if wanted != ways(parent)]), rng)
+
+
 @operator(parents=1, weight=0.5)
 def mutate_evaluation(parent: Genome, rng: random.Random) -> Genome:
-    """What evaluation sees: an average of the parameters, calibrated outputs, both, or neither; scales of BatchNorm."""
+    """What evaluation sees, and when: averages of the parameters, calibrated outputs, scales of BatchNorm."""
     evaluation = parent.evaluation
     if evaluation is None or rng.random() < 0.2:
         return with_random_evaluation(parent, rng)
-    match rng.choices(("start", "average", "norms", "training", "none"), (3, 2, 2, 2, 1))[0]:
+    cases = {"start": 2, "when": 2, "average": 2, "norms": 2, "measure": 3, "training": 2, "none": 1}
+    match rng.choices(list(cases), list(cases.values()))[0]:
         case "start":
             return replace(parent, evaluation=replace(evaluation, start=round(draw(_START, rng))))
+        case "when":
+            return _with_another_when(parent, evaluation, rng)
         case "average":
             return _evaluated_at(parent, evaluation, random_average(rng))
         case "norms":
             return _evaluated_at(parent, evaluation, random_norm_gain(rng))
+        case "measure":
+            return _measured_otherwise(parent, rng)
         case "training":
             return with_training_at_evaluation(parent, rng)
     return replace(parent, evaluation=None, query=parent.query and replace(parent.query, outputs=()))

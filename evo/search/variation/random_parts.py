@@ -9,9 +9,10 @@ from deap import gp
 
 from evo.search.variation.constants import draw, rounded
 from evo.search.variation.deap_trees import Clock, Value, from_tree, grow
+from evo.search.variation.measuring import WAYS, epochs_until_measured, measured_by, shift_without_slack
 from genomes.language.expressions import Expression, call, number
-from genomes.language.genome import NEVER, Evaluation, Genome, Query
-from genomes.language.primitives import BETA, EPOCHS, GAIN, PROBE, TABLE, Domain
+from genomes.language.genome import Evaluation, Genome, Query
+from genomes.language.primitives import BETA, EPOCHS, GAIN, TABLE, Domain
 
 _G, _U, _DELTA = Expression("g"), Expression("u"), Expression("delta")
 _LIMIT = Domain(0.0, 1e9, (0.1, 10.0), "log")  # of a clipped gradient
@@ -88,19 +89,49 @@ def _after() -> Expression:
 
 
 def with_random_evaluation(genome: Genome, rng: random.Random) -> Genome:
-    """The genome evaluated at an average, with calibrated outputs, or both; its query measures what those need."""
+    """The genome evaluated at an average, with calibrated outputs, or both; now and then after some epochs alone."""
     kind = rng.choices(("average", "calibration", "both"), (1, 1, 2))[0]
-    average = random_average(rng)
-    if kind == "average":
-        return replace(genome, evaluation=Evaluation(average))
+    genome = replace(genome, evaluation=Evaluation(number(0) if kind == "calibration" else random_average(rng)))
+    if kind != "average":
+        genome = with_random_calibration(genome, rng)
+    return with_random_when(genome, rng) if rng.random() < 0.2 else genome
+
+
+def with_random_calibration(genome: Genome, rng: random.Random) -> Genome:
+    """A genome with an evaluation, its outputs calibrated by training losses, validation losses or both."""
+    assert genome.evaluation, "there is an offset to add to"
     slack = draw(_SLACK, rng) if rng.random() < 0.5 else 0.0
     calibration = call("calibration", slack, draw(EPOCHS, rng))
-    offset = calibration if kind == "calibration" else call("add", average, calibration)
-    query = genome.query or Query(number(0), NEVER)
-    size = draw(PROBE, rng)
-    outputs = tuple(call("output_probe", k, 1, size) for k in range(2))
-    calibrated = replace(genome, query=replace(query, outputs=outputs), evaluation=Evaluation(offset, 3))
-    return with_training_at_evaluation(calibrated, rng) if rng.random() < 0.5 else calibrated
+    offset = genome.evaluation.offset
+    offset = calibration if offset == number(0) else call("add", offset, calibration)
+    evaluation, query = replace(genome.evaluation, offset=offset), genome.query and replace(genome.query, outputs=())
+    genome = measured_by(replace(genome, evaluation=evaluation, query=query), rng.choices(WAYS, (3, 1, 1))[0], rng)
+    genome = _evaluated_from(genome, epochs_until_measured(genome))
+    return with_training_at_evaluation(genome, rng) if rng.random() < 0.5 else genome
+
+
+def _evaluated_from(genome: Genome, epoch: int) -> Genome:
+    """The genome with its evaluation's offset from this epoch on, or a later one that it has."""
+    evaluation = genome.evaluation
+    return replace(genome, evaluation=evaluation and replace(evaluation, start=max(evaluation.start, epoch)))
+
+
+def with_random_when(genome: Genome, rng: random.Random) -> Genome:
+    """A genome with an evaluation, its offset in late epochs or every so many; late as its schedule says."""
+    assert genome.evaluation, "there is an offset to apply"
+    epoch = Expression("epoch")
+    late = genome.evaluation.start + max(1, round(rng.uniform(0, 0.8) * _scheduled(genome)))
+    often = call("eq", call("mod", epoch, float(rng.choice((2, 3, 4)))), 0.0)
+    when = call("gt", epoch, float(late)) if rng.random() < 0.75 else often
+    return replace(genome, evaluation=replace(genome.evaluation, when=when))
+
+
+def _scheduled(genome: Genome) -> float:
+    """The most epochs of which the schedule speaks; 100 where it speaks of none."""
+    nodes = [node for node in genome.schedule.walk() if node.name in TABLE]
+    pairs = [(p.domain, a) for node in nodes for p, a in zip(TABLE[node.name].parameters, node.arguments, strict=True)]
+    epochs = [a.value for domain, a in pairs if domain and domain.unit == "epochs" and a.value is not None]
+    return max(epochs, default=100.0)
 
 
 def with_training_at_evaluation(genome: Genome, rng: random.Random) -> Genome:
@@ -108,6 +139,7 @@ def with_training_at_evaluation(genome: Genome, rng: random.Random) -> Genome:
     often = float(rng.choice((2, 3, 4)))
     here = call("mod", Expression("t"), Expression("steps_per_epoch"))
     when = call("and", call("gt", here, 1.0), call("eq", call("mod", here, often), 0.0))
-    held = call("hold", call("calibration", 0.0, 300), Expression("last_step_of_epoch"))
+    shift = shift_without_slack(genome.evaluation.offset if genome.evaluation else number(0))
+    held = call("hold", shift, Expression("last_step_of_epoch"))
     outputs = genome.query.outputs if genome.query else ()
     return replace(genome, query=Query(held, when, outputs, rng.random() < 0.5))

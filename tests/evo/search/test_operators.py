@@ -6,12 +6,16 @@ from dataclasses import dataclass, fields, replace
 
 import pytest
 
+from evo.recipe.schema import Limits
 from evo.search import screening
-from evo.search.variation import mutation
+from evo.search.variation import measuring, mutation
 from evo.search.variation.operator import SameStepSize
 from evo.search.variation.paths import Path, at, expression_of, genes, literals, paths, replaced
+from evo.search.variation.random_parts import with_random_evaluation
 from evo.search.variation.registry import OPERATORS
-from evo.search.variation.vary import edited
+from evo.search.variation.vary import edited, sound
+from genomes import catalogue
+from genomes.analysis.calibration import switched_off
 from genomes.analysis.probe import probe_hash
 from genomes.language.expressions import Expression, number
 from genomes.language.genome import ALWAYS, MAX_GATES, MAX_TERMS, ONE, Decay, Genome, parse
@@ -231,16 +235,48 @@ def evaluation(child: Genome, parent: Genome) -> str:
     if child.evaluation is None:
         assert child.query == replace(parent.query, outputs=())
         return "removed"
-    assert child.evaluation.when == ALWAYS
-    words = {node.name for node in child.evaluation.offset.walk()}
-    if parent.evaluation and child.evaluation.offset == parent.evaluation.offset:
-        return "start" if child.query == parent.query else "training"
-    if parent.evaluation and parent.evaluation.offset in child.evaluation.offset.arguments:
-        return "norms" if child.evaluation.offset.arguments[1].name == "norm_gain" else "average"
-    assert words & {"average", "tail_average", "calibration"}
-    if "calibration" in words:
-        assert [bias.name for bias in child.query.outputs] == ["output_probe", "output_probe"]
+    applied = _applied(child)
+    if parent.evaluation is None:
+        assert _measured(child) in MEASURED
+        return "new"
+    old, new = parent.evaluation, child.evaluation
+    if child.query == parent.query and replace(new, when=old.when) == old:
+        assert applied != "late" or new.when.arguments[1].value > new.start
+        return f"when {applied}"
+    if child.query == parent.query and replace(new, start=old.start) == old:
+        return "start"
+    if new == old:
+        return "training"
+    if new == replace(old, offset=new.offset) and old.offset in new.offset.arguments:
+        return "norms" if new.offset.arguments[1].name == "norm_gain" else "average"
+    if new == replace(old, offset=new.offset) and switched_off(new.offset, {}) == switched_off(old.offset, {}):
+        return f"by {_measured(child).removesuffix(' late')}"
+    assert _measured(child) in MEASURED
     return "new"
+
+
+def _applied(genome: Genome) -> str:
+    """In which epochs it is evaluated elsewhere."""
+    evaluation = genome.evaluation
+    if evaluation.when == ALWAYS:
+        return "always"
+    if evaluation.when in [parse_expression(f"epoch % {k} == 0") for k in (2, 3, 4)]:
+        return "every few"
+    epoch, late = evaluation.when.arguments
+    assert (evaluation.when.name, epoch) == ("gt", Expression("epoch"))
+    assert late.value >= 1
+    return "late"
+
+
+def _measured(genome: Genome) -> str:
+    """By which losses it measures the outputs' mean, and from which epoch on."""
+    found = measuring.ways(genome)
+    probes = genome.query.outputs if genome.query else ()
+    assert [probe.name for probe in probes] == ["output_probe"] * 2 * ("training" in found)
+    assert [probe.arguments[0].value for probe in probes] == [0, 1][: len(probes)]
+    assert len({probe.arguments[1] for probe in probes}) <= 1
+    late = " late" if any(probe.arguments[1].value > 1 for probe in probes) else ""
+    return " and ".join(sorted(found)) + late
 
 
 def cross_terms(child: Genome, first: Genome, second: Genome) -> str:
@@ -285,6 +321,10 @@ TREES = {"terms", "gates", "schedule", "post", "offset", "evaluation"}
 SUMS = {"0+1", "0+2", "1+0", "1+1", "1+2", "2+1", "2+2"}
 BEGUN_DECAYS = {"added coupled", "added decoupled", "added cautious", "added start"}
 QUERIES = {f"{side} every {period}" for side in ("ahead", "behind") for period in (2, 3, 4, 8)}
+APPLIED = {"always", "late", "every few"}
+MEASURED = {"", "training", "training late", "validation", "training and validation", "training and validation late"}
+EVALUATIONS = {"new", "start", "when late", "when every few", "average", "norms", "training", "removed"}
+EVALUATIONS |= {"by validation", "by training and validation"}
 EFFECTS = {
     "mutate_lr": Effect(lr, {"more", "less"}),
     "mutate_constant": Effect(constant, {*TREES, "when"}),
@@ -302,7 +342,7 @@ EFFECTS = {
     "mutate_post": Effect(post, {"added", "removed"}, {"added"}),
     "mutate_schedule": Effect(schedule, {"new", "factor", "anything", "removed"}, {"new", "anything"}),
     "mutate_query": Effect(query, {*QUERIES, "removed"}, QUERIES),
-    "mutate_evaluation": Effect(evaluation, {"new", "start", "average", "norms", "training", "removed"}, {"new"}),
+    "mutate_evaluation": Effect(evaluation, EVALUATIONS, {"new"}),
     "cross_terms": Effect(cross_terms, SUMS),
     "cross_genes": Effect(cross_genes, {"decay", "schedule", "roles", "gates", "post", "more"}),
     "cross_subtrees": Effect(cross_subtrees, {"terms"}),
@@ -382,3 +422,24 @@ def test_where_the_direction_changes_the_updates_stay_about_as_large(name):
         if isinstance(child, SameStepSize) and screening.with_update_size(child.genome, 1e-3):
             made = edited(OPERATORS[name], parents, random.Random(case))
             assert screening.update_size(made) == pytest.approx(screening.update_size(parents[0]), rel=0.2)
+
+
+def test_a_random_evaluation_says_all_that_the_gene_can():
+    made = [with_random_evaluation(FULL, random.Random(case)) for case in range(400)]
+    assert {_applied(genome) for genome in made} == APPLIED
+    assert {_measured(genome) for genome in made} == MEASURED
+
+
+@pytest.mark.parametrize("way", measuring.WAYS, ids=lambda way: " and ".join(sorted(way)))
+def test_every_way_to_measure_the_mean_leads_to_the_others(way):
+    """From a genome that measures one way, in late epochs alone; a child of each form is sound."""
+    parent = measuring.measured_by(catalogue.load("calibrated_adam"), way, random.Random(0))
+    parent = replace(parent, evaluation=replace(parent.evaluation, when=parse_expression("epoch > 20")))
+    made = children("mutate_evaluation", [parent], 150)
+    forms = {form: child for child in made if child.evaluation for form in (measuring.ways(child), _applied(child))}
+    assert forms.keys() >= {*measuring.WAYS, *APPLIED}
+    assert all(sound(child, Limits()) for child in forms.values())  # within limits, and parses back
+    for other in measuring.WAYS:
+        back = measuring.measured_by(measuring.measured_by(parent, other, random.Random(1)), way, random.Random(2))
+        assert measuring.ways(back) == way
+        assert bool(back.query.outputs) == ("training" in way)
