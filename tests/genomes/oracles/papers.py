@@ -157,7 +157,7 @@ def dgc(s, theta, g, now):
     sent = sent.reshape(g.shape)
     update = s.v * sent
     s.v, s.u = s.v * ~sent, s.u * ~sent
-    return -1e-5 * update
+    return -3e-4 * update
 
 
 # --- cautious and challenge ------------------------------------------------------------------------------------------
