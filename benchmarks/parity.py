@@ -1,6 +1,6 @@
 """How far a quick way of training parts from the literal loop, for every shipped optimizer.
 
-    python benchmarks/parity.py                     # a few minutes; writes results/parity_cpu.json and docs/parity.md
+    python benchmarks/parity.py --processes 2       # a quarter of an hour; results/parity_cpu.json and docs/parity.md
     python benchmarks/parity.py --names adam,lion --depths 2
 
 Three epochs on three instances of the task ``tig``, at depths 2 and 4; six of optimizers that calibrate, which measure
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable
@@ -189,6 +190,11 @@ def measure(name: str, depth: int) -> dict[str, Any]:
     return {"name": name, "depth": depth, **found}
 
 
+def measured(job: tuple[str, int]) -> dict[str, Any]:
+    """As `measure`, of a name and a depth."""
+    return measure(*job)
+
+
 def summary(rows: list[dict[str, Any]], path: str) -> list[str]:
     """How a path compares with the spread of correct implementations, one line per precision."""
     lines = []
@@ -243,13 +249,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Parity of quick paths with the literal loop")
     parser.add_argument("--names", default=",".join(catalogue.all_names()), type=lambda text: text.split(","))
     parser.add_argument("--depths", default="2,4", type=lambda text: [int(part) for part in text.split(",")])
+    parser.add_argument("--processes", default=1, type=int)
     asked = parser.parse_args()
-    torch.set_num_threads(1)
-    rows = []
-    for name in asked.names:
-        for depth in asked.depths:
-            rows.append(measure(name, depth))
-            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    jobs, rows = [(name, depth) for name in asked.names for depth in asked.depths], []
+    with multiprocessing.get_context("spawn").Pool(asked.processes, torch.set_num_threads, (1,)) as pool:
+        for row in pool.imap(measured, jobs):
+            rows.append(row)
+            print(json.dumps(row), file=sys.stderr, flush=True)
     about = {"epochs": [EPOCHS, CALIBRATED_EPOCHS], "seeds": SEEDS}
     about |= {"numerics": NUMERICS_VERSION, "torch": torch.__version__}
     result = {"about": about, "rows": rows}
