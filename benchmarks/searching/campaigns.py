@@ -7,7 +7,10 @@ from statistics import fmean
 from evo.recipe.schema import Recipe
 from evo.search.protocol import algorithm
 from harness.result import Training
+from harness.train import STEPS_PER_EPOCH
 from searching.play import Play
+
+EPOCHS = 20  # that every training is taken to have run
 
 
 def play_campaign(play: Play, recipe: Recipe) -> None:
@@ -22,7 +25,9 @@ def play_campaign(play: Play, recipe: Recipe) -> None:
         before, generation = play.lanes, search.generation
         last = bool(costs) and before + fmean(costs) + max(fmean(costs), last_trial) > play.budget
         generations = generation + 1 if last else 1_000_000
-        search.recipe = recipe.model_copy(update={"generations": generations, "lane_steps": play.budget * 160})
+        search.recipe = recipe.model_copy(
+            update={"generations": generations, "lane_steps": play.budget * EPOCHS * STEPS_PER_EPOCH}
+        )
         while search.generation == generation:
             champion = search.hall_of_fame[0].individual if search.hall_of_fame else None
             request = search.ask()
@@ -43,4 +48,4 @@ def play_campaign(play: Play, recipe: Recipe) -> None:
 
 def _training(quality: float | None) -> Training:
     status = "diverged" if quality is None else "finished"
-    return Training(status, "", 20, 1, [1.0], [1.0], 0.1, 0.2, quality, None, 0.0)
+    return Training(status, "", EPOCHS, 1, [1.0], [1.0], 0.1, 0.2, quality, None, 0.0)

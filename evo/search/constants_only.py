@@ -20,7 +20,7 @@ from evo.records import ADDED, Individual
 from evo.search.breeding import founders
 from evo.search.generational import Generational
 from evo.search.protocol import Bred, Find
-from evo.search.tuning import SAMPLES, TUNED, Tuning
+from evo.search.tuning import SAMPLES, Tuning
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,11 @@ class ConstantsSearch(Generational):
             tuning = self._lines[number].tuning
             if len(born) + tuning.samples > self.recipe.population:
                 continue
-            places = []
-            for vector in tuning.ask(self.recipe.seed):
+            first = len(born)
+            for individual in tuning.individuals(self.breeder, self.generation, first):
+                born.append(individual)
                 bred(len(born), self.recipe.population)
-                index, owner = len(born), tuning.owner
-                genome = self.breeder.tuned(owner.genome, vector)
-                named = genome.renamed(f"g{self.generation}i{index}", "evolved")
-                born.append(self.breeder.individual(self.generation, index, named, [owner], TUNED))
-                places.append(index)
-            rounds.append((number, tuple(places)))
+            rounds.append((number, tuple(range(first, len(born)))))
         bred(len(born), len(born))
         self._rounds = tuple(rounds)
         return born

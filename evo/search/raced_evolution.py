@@ -33,8 +33,8 @@ from evo.search.surrogate import Probe, Surrogate, fit
 from evo.search.tuning import SAMPLES, TUNED, Tuning
 from evo.search.variation.registry import OPERATORS
 
-STEP = 1.0  # of tuning
-RESTING = 8  # most tunings that are kept while they rest
+_STEP = 1.0  # of tuning
+_RESTING = 8  # most tunings that are kept while they rest
 _FORGET = 0.9  # of credit, per generation
 _REMEMBERED = 400  # genomes that the surrogate learns from, beside the living
 _BEST = 3  # of a generation, whose origin is credited
@@ -119,12 +119,9 @@ class Raced(Search):
         tuned: list[tuple[int, ...]] = []
         for tuning in self._tunings:
             first = len(children)
-            for index, vector in enumerate(tuning.ask(recipe.seed), first):
-                bred(index, recipe.population)
-                genome = self.breeder.tuned(tuning.owner.genome, vector).renamed(
-                    f"g{self.generation}i{index}", "evolved"
-                )
-                children.append(self.breeder.individual(self.generation, index, genome, [tuning.owner], TUNED))
+            for child in tuning.individuals(self.breeder, self.generation, first):
+                children.append(child)
+                bred(len(children), recipe.population)
             tuned.append(tuple(range(first, len(children))))
         weights = self._weights()
         known = self._known() if self._settings.proposals > 1 else []
@@ -271,9 +268,9 @@ class Raced(Search):
             if self._room < samples:
                 break
             if structure not in chosen and start and self._estimate(individual):
-                chosen[structure] = known.pop(structure, None) or Tuning(individual, start, samples, STEP)
+                chosen[structure] = known.pop(structure, None) or Tuning(individual, start, samples, _STEP)
                 self._room -= samples
-        self._tunings, self._resting = tuple(chosen.values()), tuple(known.values())[-RESTING:]
+        self._tunings, self._resting = tuple(chosen.values()), tuple(known.values())[-_RESTING:]
 
     def _tuning_share(self, race: _Race) -> float:
         """How large a part of what tuning may take it has.

@@ -10,12 +10,13 @@ Brockhoff et al. (2010), "Mirrored sampling and sequential selection for evoluti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from evo.randomness import generator
 from evo.records import Individual
+from evo.search.breeding import Breeder
 
 TUNED = "tune_constants"  # the operator of individuals that are samples of a tuning, or their mean
 SAMPLES = 15  # of a round, unless a search has its own number: the mean and seven pairs
@@ -45,6 +46,12 @@ class Tuning:
                 tuple(value + sign * step for value, step in zip(self.mean, steps, strict=True)) for sign in (1, -1)
             ]
         return found[: self.samples]
+
+    def individuals(self, breeder: Breeder, generation: int, first: int) -> Iterator[Individual]:
+        """The round's individuals, in the order of `ask`; ``first``: the index of the first in its generation."""
+        for index, vector in enumerate(self.ask(breeder.recipe.seed), first):
+            genome = breeder.tuned(self.owner.genome, vector).renamed(f"g{generation}i{index}", "evolved")
+            yield breeder.individual(generation, index, genome, [self.owner], TUNED)
 
     def tell(self, seed: int, values: Sequence[float | None]) -> Tuning:
         """What those of `ask` were worth, higher is better; None for one that failed."""

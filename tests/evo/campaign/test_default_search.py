@@ -22,7 +22,7 @@ RECIPE = """\
 name: raced
 seed: 59
 population: 14
-generations: 4
+generations: 6
 epochs: 2
 difficulty: {depths: [3, 4]}
 instances: {search: 6, selection: 3}
@@ -62,11 +62,13 @@ def test_it_is_the_default_and_has_races_trials_and_a_share(through):
         assert reader.from_text(ledger.meta()["recipe"]).search.algorithm == reader.named("x").search.algorithm
         statistics = [generation.statistics for generation in ledger.past()]
         asked = {purpose for (purpose,) in ledger.rows("SELECT purpose FROM tells")}
+        operators = {member.operator for member in ledger.members()}
     assert all(each.dismissed for each in statistics)
     trials = [trial for each in statistics for trial in each.trials]
     assert {trial.promoted for trial in trials} == {True, False}
     assert max(trial.count for trial in trials) > 8, "some need a second look"
     assert asked == {Purpose.SEARCH, Purpose.GATE, Purpose.SHARE}
+    assert "tune_constants" in operators
 
 
 @pytest.mark.slow
